@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The generic netlink family that carries the message (`netlink/mml.yaml` describes it in the kernel's form).
+
+use core::ffi::CStr;
+
+/// The family's name.
+pub const FAMILY: &CStr = c"mml";
+/// The family's name as a string.
+pub const FAMILY_NAME: &str = "mml";
+/// The family's version.
+pub const VERSION: u8 = 1;
+/// The multicast group of ACQUIRE, EXPIRE, CSA_STATE, MIGRATE and NAT_T_NEW_MAPPING.
+pub const GROUP_EVENTS: &CStr = c"events";
+/// The group's name as a string.
+pub const GROUP_EVENTS_NAME: &str = "events";
+
+/// Do, dump and event: a zone message in [`A_PFKEY`]. A dump's request holds an X_SPDDUMP or DUMP message.
+pub const CMD_PFKEY: u8 = 1;
+/// Dump: counters, one message for the namespace, then one for each CSA.
+pub const CMD_STATS: u8 = 2;
+/// Do: settings, each a [`A_COUNTER`].
+pub const CMD_SET: u8 = 3;
+
+/// Binary: one zone message, whole.
+pub const A_PFKEY: u16 = 1;
+/// String: `"namespace"` or `"csa"`.
+pub const A_STATS_SCOPE: u16 = 2;
+/// u32, big-endian: the CSA's SPI.
+pub const A_SPI: u16 = 3;
+/// Binary, 4 or 16 octets: the CSA's outer source.
+pub const A_SRC: u16 = 4;
+/// Binary, 4 or 16 octets: the CSA's outer destination.
+pub const A_DST: u16 = 5;
+/// u8: the CSA's role, numbered as in the CSA extension.
+pub const A_ROLE: u16 = 6;
+/// Nested, repeated: one [`A_NAME`], one [`A_VALUE`].
+pub const A_COUNTER: u16 = 7;
+/// String: what is counted or set.
+pub const A_NAME: u16 = 8;
+/// u64, host-endian: how many, or the setting's value.
+pub const A_VALUE: u16 = 9;
+/// The greatest attribute number.
+pub const A_MAX: u16 = 9;
+
+/// What a counter's name begins with where it is a setting read back.
+pub const SETTING_PREFIX: &str = "setting/";
