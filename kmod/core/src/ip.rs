@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Views of IPv4 and IPv6 headers (RFC 791, RFC 8200): what is read is checked, nothing is copied but addresses.
+
+use crate::checksum;
+
+/// Protocol number of IPv4 in IP.
+pub const IPV4: u8 = 4;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const UDP: u8 = 17;
+/// Protocol number of IPv6 in IP.
+pub const IPV6: u8 = 41;
+/// Protocol number of ESP.
+pub const ESP: u8 = 50;
+/// Protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+/// "No next header"; in an ESP trailer, a dummy packet (RFC 4303 §2.6).
+pub const NO_NEXT: u8 = 59;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+/// IPv4 header without options, in octets.
+pub const V4_MIN: usize = 20;
+/// IPv6 header without extension headers, in octets.
+pub const V6_LEN: usize = 40;
+/// Extension headers that are followed (`docs/wire.md` §1, zone map).
+pub const EXTENSIONS_MAX: usize = 8;
+/// IPv6 header and extension headers that are followed, in octets together (`docs/wire.md` §1, zone map).
+pub const HEADERS_MAX: usize = 192;
+
+#[inline]
+pub(crate) fn be16(data: &[u8], at: usize) -> Option<u16> {
+    let (_, tail) = data.split_at_checked(at)?;
+    Some(u16::from_be_bytes(*tail.first_chunk()?))
+}
+
+/// The IP version of a datagram, 0 for an empty one.
+#[inline]
+pub fn version(head: &[u8]) -> u8 {
+    head.first().map_or(0, |b| b >> 4)
+}
+
+/// How far a datagram's headers before the transport header reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Walk {
+    /// The first IP header, with IPv4 options.
+    pub(crate) base: usize,
+    /// End of the header and its extension headers; `base` when the chain isn't followed.
+    pub(crate) end: usize,
+    /// The protocol behind `end`.
+    pub(crate) protocol: u8,
+    /// Length of the datagram as its header has it.
+    pub(crate) total: usize,
+    /// Whether it is a fragment, the first or another.
+    pub(crate) fragment: bool,
+    /// Whether `end` may be followed by a transport header: chain followed, first fragment or none.
+    pub(crate) transport: bool,
+    /// The octets that decide lie behind the ones shown.
+    pub(crate) unseen: bool,
+}
+
+/// Walks the headers in `head`, the first octets of a datagram that are there to be seen.
+///
+/// `None`: not IPv4 or IPv6, or an IPv4 header that says it is shorter than 20 octets.
+#[inline]
+pub(crate) fn walk(head: &[u8]) -> Option<Walk> {
+    let first = *head.first()?;
+    match first >> 4 {
+        4 => {
+            let base = usize::from(first & 0x0F) << 2;
+            if base < V4_MIN {
+                return None;
+            }
+            let unseen = Walk {
+                base,
+                end: base,
+                protocol: NO_NEXT,
+                total: usize::MAX,
+                fragment: false,
+                transport: false,
+                unseen: true,
+            };
+            let Some(fixed) = head.first_chunk::<10>() else {
+                return Some(Walk {
+                    total: be16(head, 2).map_or(usize::MAX, usize::from),
+                    ..unseen
+                });
+            };
+            let [_, _, t0, t1, _, _, f0, f1, _, protocol] = *fixed;
+            let offset = u16::from_be_bytes([f0, f1]);
+            Some(Walk {
+                protocol,
+                total: usize::from(u16::from_be_bytes([t0, t1])),
+                fragment: offset & 0x3FFF != 0,
+                transport: offset & 0x1FFF == 0,
+                unseen: false,
+                ..unseen
+            })
+        }
+        6 => Some(walk6(head)),
+        _ => None,
+    }
+}
+
+#[inline]
+fn walk6(head: &[u8]) -> Walk {
+    let mut walk = Walk {
+        base: V6_LEN,
+        end: V6_LEN,
+        protocol: NO_NEXT,
+        total: be16(head, 4).map_or(usize::MAX, |len| usize::from(len).saturating_add(V6_LEN)),
+        fragment: false,
+        transport: false,
+        unseen: false,
+    };
+    let Some(&next) = head.get(6) else {
+        walk.unseen = true;
+        return walk;
+    };
+    walk.protocol = next;
+    let mut count = 0usize;
+    loop {
+        if !matches!(walk.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+            walk.transport = true;
+            return walk;
+        }
+        // An extension header has 8 octets at least.
+        let least = walk.end.saturating_add(8);
+        count = count.saturating_add(1);
+        if count > EXTENSIONS_MAX || least > HEADERS_MAX {
+            // Too much of it: the first header alone, and what follows is payload.
+            walk.end = V6_LEN;
+            return walk;
+        }
+        if least > walk.total {
+            // The datagram ends within its headers.
+            walk.end = least;
+            return walk;
+        }
+        let Some(&[next, len, o0, o1]) = head.get(walk.end..).and_then(|h| h.first_chunk::<4>())
+        else {
+            walk.unseen = true;
+            return walk;
+        };
+        let octets = if walk.protocol == FRAGMENT {
+            8
+        } else {
+            usize::from(len).saturating_add(1) << 3
+        };
+        if walk.end.saturating_add(octets) > HEADERS_MAX {
+            walk.end = V6_LEN;
+            return walk;
+        }
+        walk.end = walk.end.saturating_add(octets);
+        let was_fragment = walk.protocol == FRAGMENT;
+        walk.protocol = next;
+        if was_fragment {
+            let offset = u16::from_be_bytes([o0, o1]);
+            // An atomic fragment (offset 0, no more to come) is whole (RFC 6946).
+            walk.fragment |= offset & 0xFFF9 != 0;
+            if offset & 0xFFF8 != 0 {
+                return walk;
+            }
+        }
+    }
+}
+
+/// What routing, policy and ECN want to know of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// 4 or 6.
+    pub family: u8,
+    /// Source; IPv4 in the first four octets, the rest zero.
+    pub src: [u8; 16],
+    /// Destination, likewise.
+    pub dst: [u8; 16],
+    /// The transport protocol; for IPv6 the one behind the extension headers that were followed.
+    pub protocol: u8,
+    /// DSCP and ECN.
+    pub ds: u8,
+    /// Length in octets as the header has it, header included.
+    pub total_len: usize,
+    /// End of the IP header with options or extension headers.
+    pub header_len: usize,
+    /// Whether it is a fragment.
+    pub fragment: bool,
+    /// Whether a transport header may follow the IP headers: a whole datagram or a first fragment.
+    pub transport: bool,
+    /// Don't fragment: IPv4's flag; always so for IPv6.
+    pub df: bool,
+}
+
+/// Reads a datagram's header; `None` if it isn't IPv4 or IPv6 or its first header isn't all there.
+#[inline]
+pub fn addresses(head: &[u8]) -> Option<Addresses> {
+    let walk = walk(head)?;
+    let (family, src, dst, ds, df) = if version(head) == 4 {
+        let fixed = head.first_chunk::<V4_MIN>()?;
+        if head.len() < walk.base {
+            return None;
+        }
+        let [_, ds, _, _, _, _, flags, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *fixed;
+        (
+            4,
+            v4([s0, s1, s2, s3]),
+            v4([d0, d1, d2, d3]),
+            ds,
+            flags & 0x40 != 0,
+        )
+    } else {
+        let (fixed, _) = head.split_at_checked(V6_LEN)?;
+        let (_, addresses) = fixed.split_at_checked(8)?;
+        let (src, dst) = addresses.split_at_checked(16)?;
+        (6, *src.first_chunk()?, *dst.first_chunk()?, ds(head)?, true)
+    };
+    Some(Addresses {
+        family,
+        src,
+        dst,
+        protocol: walk.protocol,
+        ds,
+        total_len: walk.total,
+        header_len: walk.end,
+        fragment: walk.fragment,
+        transport: walk.transport,
+        df,
+    })
+}
+
+/// An IPv4 address in the 16 octets every address field here has.
+#[inline]
+pub const fn v4(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// DSCP and ECN of a datagram.
+#[inline]
+pub fn ds(head: &[u8]) -> Option<u8> {
+    let [first, second] = *head.first_chunk()?;
+    match first >> 4 {
+        4 => Some(second),
+        6 => Some(first << 4 | second >> 4),
+        _ => None,
+    }
+}
+
+/// Sets DSCP and ECN, and makes IPv4's header checksum good again (RFC 1624); `false` if it isn't IP.
+#[inline]
+pub fn set_ds(head: &mut [u8], ds: u8) -> bool {
+    match version(head) {
+        4 => patch_word(head, 0, |[first, _]| [first, ds]),
+        6 => {
+            let Some([first, second]) = head.first_chunk_mut() else {
+                return false;
+            };
+            *first = *first & 0xF0 | ds >> 4;
+            *second = *second & 0x0F | ds << 4;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// TTL or hop limit.
+#[inline]
+pub fn ttl(head: &[u8]) -> Option<u8> {
+    match version(head) {
+        4 => head.get(8).copied(),
+        6 => head.get(7).copied(),
+        _ => None,
+    }
+}
+
+/// Sets TTL or hop limit, and makes IPv4's header checksum good again (RFC 1624); `false` if it isn't IP.
+#[inline]
+pub fn set_ttl(head: &mut [u8], ttl: u8) -> bool {
+    match version(head) {
+        4 => patch_word(head, 8, |[_, protocol]| [ttl, protocol]),
+        6 => head.get_mut(7).map(|limit| *limit = ttl).is_some(),
+        _ => false,
+    }
+}
+
+/// Changes the 16-bit word at `at` of an IPv4 header, and its checksum with it.
+#[inline]
+fn patch_word(head: &mut [u8], at: usize, change: impl FnOnce([u8; 2]) -> [u8; 2]) -> bool {
+    let Some(header) = head.first_chunk_mut::<V4_MIN>() else {
+        return false;
+    };
+    let (front, back) = header.split_at_mut(10);
+    let (Some(word), Some(check)) = (
+        front.get_mut(at..).and_then(|w| w.first_chunk_mut()),
+        back.first_chunk_mut(),
+    ) else {
+        return false;
+    };
+    let old = *word;
+    let new = change(old);
+    if new != old {
+        *word = new;
+        let sum = checksum::update16(
+            u16::from_be_bytes(*check),
+            u16::from_be_bytes(old),
+            u16::from_be_bytes(new),
+        );
+        *check = sum.to_be_bytes();
+    }
+    true
+}
