@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! One boot of a guest: QEMU's command line, its channel and console watched, its end judged.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::build_root::BuildRoot;
+use crate::channel::{self, Event};
+use crate::console;
+use crate::error::{Context, Error, Result};
+
+/// How often channel and console are looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long a guest may take to power off after `done`.
+const LEAVE: Duration = Duration::from_secs(20);
+
+/// The accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Accel {
+    /// QEMU's own translator: works everywhere.
+    Tcg,
+    /// The host's virtualisation, after a probe boot.
+    Kvm,
+    /// KVM when a probe boot succeeds, TCG otherwise.
+    Auto,
+}
+
+/// How time passes in a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// As on the host, with this many processors.
+    Real {
+        /// Processors.
+        vcpus: u32,
+    },
+    /// One instruction is one nanosecond and idle time is skipped; one processor. Repeatable on any machine.
+    Virtual,
+}
+
+impl Clock {
+    /// Processors of the guest.
+    pub fn vcpus(self) -> u32 {
+        match self {
+            Clock::Real { vcpus } => vcpus,
+            Clock::Virtual => 1,
+        }
+    }
+}
+
+/// What to boot.
+pub struct Machine<'a> {
+    /// QEMU comes from here.
+    pub root: &'a BuildRoot,
+    /// The kernel image.
+    pub image: &'a Path,
+    /// The directory of this run in the cache; holds the initramfs, the logs and the report.
+    pub directory: PathBuf,
+    /// Time and processors.
+    pub clock: Clock,
+    /// Whether KVM is used; the caller has probed it.
+    pub kvm: bool,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// The longest it may run, by the wall clock.
+    pub limit: Duration,
+    /// The longest it may go without a word on channel or console.
+    pub silence: Duration,
+}
+
+/// How a boot ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What the guest said at its end; nothing, when it ended without a word.
+    pub done: Option<bool>,
+    /// Complaints of its kernel.
+    pub complaints: Vec<String>,
+    /// Why the lab ended it, if it did.
+    pub killed: Option<String>,
+    /// Seconds from start to power-off.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// Why the run failed, or nothing when it is good. Silence is a failure.
+    pub fn failure(&self) -> Option<String> {
+        if let Some(why) = &self.killed {
+            return Some(why.clone());
+        }
+        if !self.complaints.is_empty() {
+            return Some(format!("the guest's kernel complained: {}", self.complaints.join(" / ")));
+        }
+        match self.done {
+            Some(true) => None,
+            Some(false) => Some("the guest reported a failure".into()),
+            None => Some("the guest ended without a report".into()),
+        }
+    }
+}
+
+impl Machine<'_> {
+    /// The initramfs of this run, to be written before the boot.
+    pub fn initramfs(&self) -> PathBuf {
+        self.directory.join("initramfs.cpio")
+    }
+
+    /// The kernel log.
+    pub fn console(&self) -> PathBuf {
+        self.directory.join("console.log")
+    }
+
+    /// What the guest reported.
+    pub fn report(&self) -> PathBuf {
+        self.directory.join("report.jsonl")
+    }
+
+    /// QEMU's own messages.
+    pub fn messages(&self) -> PathBuf {
+        self.directory.join("qemu.log")
+    }
+
+    fn arguments(&self, image: &str, interactive: bool) -> Vec<String> {
+        let inside = |path: PathBuf| self.root.inside(&path);
+        // A guest that panics ends at once; lines of routine below "notice" only cost time on an emulated port.
+        let command_line = "console=ttyS0 panic=-1 oops=panic loglevel=6 net.ifnames=0";
+        let console = if interactive { "mon:stdio".to_owned() } else { format!("file:{}", inside(self.console())) };
+        let mut words: Vec<String> = [
+            "qemu-system-x86_64",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-cpu",
+            if self.kvm { "host" } else { "max" },
+            "-kernel",
+            image,
+            "-append",
+            command_line,
+            "-device",
+            "virtio-serial-pci",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let mut pair = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        pair("-m", self.memory.to_string());
+        pair("-smp", self.clock.vcpus().to_string());
+        pair("-initrd", inside(self.initramfs()));
+        pair("-serial", console);
+        pair("-chardev", format!("file,id=report,path={}", inside(self.report())));
+        pair("-device", format!("virtserialport,chardev=report,name={}", channel::PORT));
+        match self.clock {
+            _ if self.kvm => pair("-accel", "kvm".into()),
+            Clock::Real { .. } => pair("-accel", "tcg,thread=multi".into()),
+            Clock::Virtual => {
+                pair("-accel", "tcg".into());
+                pair("-icount", "shift=0,sleep=off".into());
+                pair("-rtc", "clock=vm".into());
+            }
+        }
+        words
+    }
+
+    fn command(&self, interactive: bool) -> Command {
+        let words = self.arguments("/image", interactive);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.root.command(&[(self.image, "/image")], &words)
+    }
+
+    /// Boots it and gives every event to `on_event` as it arrives, until it is off.
+    pub fn run(&self, on_event: &mut dyn FnMut(std::result::Result<Event, String>)) -> Result<Outcome> {
+        let create = |path: PathBuf| File::create(&path).context(|| format!("writing {}", path.display()));
+        let messages = create(self.messages())?;
+        create(self.console())?;
+        create(self.report())?;
+        let errors = messages.try_clone().context(|| "qemu.log".to_owned())?;
+        let mut child = self
+            .command(false)
+            .stdin(Stdio::null())
+            .stdout(messages)
+            .stderr(errors)
+            .spawn()
+            .context(|| "starting QEMU".to_owned())?;
+        let mut watch = Watch::new(self)?;
+        let status = loop {
+            if let Some(status) = child.try_wait().context(|| "QEMU".to_owned())? {
+                break status;
+            }
+            watch.look(on_event);
+            if let Some(why) = watch.overdue(self) {
+                if watch.outcome.done.is_none() {
+                    watch.outcome.killed = Some(why);
+                }
+                let _ = child.kill();
+                break child.wait().context(|| "QEMU".to_owned())?;
+            }
+            std::thread::sleep(TICK);
+        };
+        watch.look(on_event);
+        let mut outcome = watch.outcome;
+        outcome.seconds = watch.began.elapsed().as_secs_f64();
+        let console = std::fs::read(self.console()).unwrap_or_default();
+        outcome.complaints = console::complaints(&String::from_utf8_lossy(&console), 5);
+        if !status.success() && outcome.done.is_none() && outcome.killed.is_none() {
+            let text = std::fs::read_to_string(self.messages()).unwrap_or_default();
+            let why = crate::error::tail(&text, 3).join(" / ");
+            outcome.killed = Some(format!("QEMU ended with {status} before any report: {why}"));
+        }
+        Ok(outcome)
+    }
+
+    /// Boots it with its console on this terminal.
+    pub fn interactive(&self) -> Result<Outcome> {
+        let began = Instant::now();
+        let status = self.command(true).status().context(|| "starting QEMU".to_owned())?;
+        let mut reader = channel::Reader::default();
+        let mut outcome = Outcome { seconds: began.elapsed().as_secs_f64(), ..Outcome::default() };
+        for event in reader.feed(&std::fs::read(self.report()).unwrap_or_default()) {
+            if let Ok(Event::Done { ok }) = event {
+                outcome.done = Some(ok);
+            }
+        }
+        if !status.success() {
+            outcome.killed = Some(format!("QEMU ended with {status}"));
+        }
+        Ok(outcome)
+    }
+}
+
+/// What has been seen of a running guest.
+struct Watch {
+    report: File,
+    read: u64,
+    console: PathBuf,
+    console_size: u64,
+    reader: channel::Reader,
+    began: Instant,
+    heard: Instant,
+    finished: Option<Instant>,
+    outcome: Outcome,
+}
+
+impl Watch {
+    fn new(machine: &Machine<'_>) -> Result<Self> {
+        let path = machine.report();
+        let now = Instant::now();
+        Ok(Watch {
+            report: File::open(&path).context(|| format!("reading {}", path.display()))?,
+            read: 0,
+            console: machine.console(),
+            console_size: 0,
+            reader: channel::Reader::default(),
+            began: now,
+            heard: now,
+            finished: None,
+            outcome: Outcome::default(),
+        })
+    }
+
+    fn look(&mut self, on_event: &mut dyn FnMut(std::result::Result<Event, String>)) {
+        let mut octets = Vec::new();
+        if self.report.seek(SeekFrom::Start(self.read)).is_ok() && self.report.read_to_end(&mut octets).is_ok() {
+            self.read += octets.len() as u64;
+        }
+        let console_size = self.console.metadata().map(|m| m.len()).unwrap_or(0);
+        if !octets.is_empty() || console_size != self.console_size {
+            self.heard = Instant::now();
+            self.console_size = console_size;
+        }
+        for event in self.reader.feed(&octets) {
+            if let Ok(Event::Done { ok }) = event {
+                self.outcome.done = Some(ok);
+                self.finished = Some(Instant::now());
+            }
+            on_event(event);
+        }
+    }
+
+    fn overdue(&self, machine: &Machine<'_>) -> Option<String> {
+        if self.finished.is_some_and(|at| at.elapsed() > LEAVE) {
+            return Some("the guest did not power off".into());
+        }
+        if self.began.elapsed() > machine.limit {
+            return Some(format!("the guest ran longer than {} s", machine.limit.as_secs()));
+        }
+        if self.heard.elapsed() > machine.silence {
+            return Some(format!("the guest said nothing for {} s", machine.silence.as_secs()));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_report_of_success_with_a_clean_log_is_a_success() {
+        let good = || Outcome { done: Some(true), ..Outcome::default() };
+        assert_eq!(good().failure(), None);
+        assert!(Outcome::default().failure().unwrap().contains("without a report"));
+        assert!(Outcome { done: Some(false), ..good() }.failure().is_some());
+        assert!(Outcome { complaints: vec!["WARNING: x".into()], ..good() }.failure().unwrap().contains("WARNING"));
+        assert!(Outcome { killed: Some("late".into()), ..good() }.failure().is_some());
+    }
+}
