@@ -1,3 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! placeholder
-fn main() {}
+//! `mml-guest`: what runs inside the lab's virtual machines.
+//!
+//! As process 1 it mounts, loads the modules, builds the topology out of network namespaces, runs scenarios, the demo,
+//! the benchmarks or a shell, and reports JSON lines over the virtio port `org.mml.report`. On any other machine it
+//! only tells what it holds: `mml-guest --list`, `mml-guest --needs`.
+//!
+//! Where to look: `init` starts it all; `topology` is the network; `tunnel` sets up what crosses it; `scenario` is the
+//! table of tests and `scenarios/` the tests; `demo/` and `bench/` are the two other modes; `sys` is the only file with
+//! `unsafe`.
+
+mod aead;
+mod capture;
+mod command;
+mod config;
+mod csa_file;
+mod headers;
+mod init;
+mod kernel_log;
+mod module;
+mod netns;
+mod report;
+mod scenario;
+mod scenarios;
+mod sys;
+mod topology;
+mod traffic;
+mod tunnel;
+mod zone_esp;
+mod zone_tunnel;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        init::run();
+    }
+    match std::env::args().nth(1).as_deref() {
+        Some("--list") => {
+            for scenario in scenario::all() {
+                println!("{}\t{}", scenario.name, scenario.proves);
+            }
+            ExitCode::SUCCESS
+        }
+        Some("--needs") => {
+            println!("{}", config::needs());
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("mml-guest runs as process 1 of a lab guest; `mml-guest --list` shows its scenarios, `mml-guest --needs` the modules and programs a guest image must hold");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The kernel's log and leak detector: a scenario that makes the kernel complain has failed, whatever else it showed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{bail, Context, Result};
+
+/// What the kernel writes when something is wrong with it.
+const COMPLAINTS: &[&str] = &[
+    "WARNING",
+    "BUG",
+    "Oops",
+    "Call Trace",
+    "general protection fault",
+    "KASAN",
+    "UBSAN",
+    "ODEBUG",
+    "DEBUG_LOCKS_WARN_ON",
+    "refcount_t",
+    "unregister_netdevice: waiting",
+    "INFO: possible",
+    "INFO: trying to register non-static key",
+    "inconsistent lock state",
+    "possible recursive locking",
+    "possible circular locking",
+    "suspicious RCU usage",
+    "held lock freed",
+    "sleeping function called",
+    "scheduling while atomic",
+    "rcu: INFO",
+    "blocked for more than",
+    "soft lockup",
+    "panicked at",
+    "leaked reference",
+    "new suspected memory leaks",
+    "slab error",
+    "list_add corruption",
+    "list_del corruption",
+];
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+
+/// A reader of /dev/kmsg that knows what it has read.
+pub struct KernelLog {
+    device: File,
+}
+
+impl KernelLog {
+    /// Starts at the end of what the kernel has said so far.
+    pub fn from_now() -> Result<Self> {
+        let mut device = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/kmsg")
+            .context("/dev/kmsg")?;
+        device.seek(SeekFrom::End(0)).context("/dev/kmsg")?;
+        Ok(Self { device })
+    }
+
+    /// The text of every record since the last call.
+    pub fn new_lines(&mut self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        let mut record = [0u8; 8192];
+        loop {
+            match self.device.read(&mut record) {
+                Ok(0) => return Ok(lines),
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default())
+                        .into_owned();
+                    // "priority,sequence,time,flags;text", then lines of properties (Documentation/ABI/testing/dev-kmsg).
+                    let text = text.split_once(';').map_or(text.as_str(), |(_, text)| text);
+                    lines.push(text.lines().next().unwrap_or_default().to_owned());
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(lines),
+                // Records were overwritten before they were read: go on with the oldest there is.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(error) => return Err(error).context("/dev/kmsg"),
+            }
+        }
+    }
+
+    /// An error that quotes the first complaint since the last call, if there is one.
+    pub fn check(&mut self) -> Result<()> {
+        let lines = self.new_lines()?;
+        let Some(first) = lines
+            .iter()
+            .position(|line| COMPLAINTS.iter().any(|complaint| line.contains(complaint)))
+        else {
+            return Ok(());
+        };
+        let quoted: Vec<&str> = lines
+            .iter()
+            .skip(first)
+            .take(25)
+            .map(String::as_str)
+            .collect();
+        bail!("the kernel complained:\n{}", quoted.join("\n"))
+    }
+}
+
+/// Whether this is a debug kernel, which is many times slower.
+pub fn is_debug_kernel() -> bool {
+    Path::new(KMEMLEAK).exists()
+}
+
+/// Forgets every leak seen so far.
+pub fn forget_leaks() {
+    if is_debug_kernel() {
+        let _ = std::fs::write(KMEMLEAK, "clear");
+    }
+}
+
+/// Scans for memory the kernel has lost since [`forget_leaks`]; nothing to do on a kernel without kmemleak.
+pub fn check_leaks() -> Result<()> {
+    if !is_debug_kernel() {
+        return Ok(());
+    }
+    // An object is only reported once it is 5 s old, and only what two scans see alike is certain.
+    std::fs::write(KMEMLEAK, "scan").context(KMEMLEAK)?;
+    std::thread::sleep(Duration::from_secs(6));
+    std::fs::write(KMEMLEAK, "scan").context(KMEMLEAK)?;
+    let report = std::fs::read_to_string(KMEMLEAK).context(KMEMLEAK)?;
+    if report.trim().is_empty() {
+        return Ok(());
+    }
+    let quoted: Vec<&str> = report.lines().take(40).collect();
+    bail!("kmemleak found lost memory:\n{}", quoted.join("\n"))
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The explicit channel to the host: JSON lines over a virtio-serial port.
+//!
+//! A guest that says nothing has failed, so everything the host shows or judges goes through here, panics included.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::{Mutex, OnceLock};
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use serde_json::{json, Value};
+
+/// The name the host gives its port.
+const PORT_NAME: &str = "org.mml.report";
+
+static CHANNEL: OnceLock<Mutex<File>> = OnceLock::new();
+
+/// Opens the port. There is no udev in the guest, so the port is found by its name in sysfs.
+pub fn open() -> Result<()> {
+    for entry in std::fs::read_dir("/sys/class/virtio-ports").context("no virtio-serial port")? {
+        let entry = entry?;
+        let name = std::fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+        if name.trim() == PORT_NAME {
+            let device = std::path::Path::new("/dev").join(entry.file_name());
+            let file = OpenOptions::new()
+                .write(true)
+                .open(&device)
+                .with_context(|| format!("{}", device.display()))?;
+            let _ = CHANNEL.set(Mutex::new(file));
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no virtio-serial port is named {PORT_NAME}")
+}
+
+/// Sends one event. A host that went away is no reason to stop.
+pub fn emit(event: &Value) {
+    let line = format!("{event}\n");
+    match CHANNEL.get() {
+        Some(channel) => {
+            // A thread that panicked while writing leaves at worst a torn line behind.
+            let mut file = channel
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let _ = file.write_all(line.as_bytes());
+        }
+        None => print!("{line}"),
+    }
+}
+
+/// What is going on, for the progress bar and the list of commands.
+pub fn step(text: impl AsRef<str>) {
+    emit(&json!({"event": "step", "text": text.as_ref()}));
+}
+
+/// One row of the host's `--json` file; `fields` is an object.
+pub fn result(kind: &str, fields: Value) {
+    let mut event = json!({"event": "result", "kind": kind});
+    if let (Some(event), Some(fields)) = (event.as_object_mut(), fields.as_object()) {
+        event.extend(fields.clone());
+    }
+    emit(&event);
+}
+
+/// An artefact for the host, named by a relative path.
+pub fn file(name: &str, data: &[u8]) {
+    emit(
+        &json!({"event": "file", "name": name, "data": base64::engine::general_purpose::STANDARD.encode(data)}),
+    );
+}
