@@ -63,11 +63,12 @@ pub(crate) struct Walk {
     pub(crate) unseen: bool,
 }
 
-/// Walks the headers in `head`, the first octets of a datagram that are there to be seen.
+/// Walks the headers in `head`, the first octets of a datagram that are there to be seen; it has `len` in all, or
+/// as many as its header says where that isn't known (`usize::MAX`).
 ///
 /// `None`: not IPv4 or IPv6, or an IPv4 header that says it is shorter than 20 octets.
 #[inline]
-pub(crate) fn walk(head: &[u8]) -> Option<Walk> {
+pub(crate) fn walk(head: &[u8], len: usize) -> Option<Walk> {
     let first = *head.first()?;
     match first >> 4 {
         4 => {
@@ -101,18 +102,20 @@ pub(crate) fn walk(head: &[u8]) -> Option<Walk> {
                 ..unseen
             })
         }
-        6 => Some(walk6(head)),
+        6 => Some(walk6(head, len)),
         _ => None,
     }
 }
 
 #[inline]
-fn walk6(head: &[u8]) -> Walk {
+fn walk6(head: &[u8], len: usize) -> Walk {
     let mut walk = Walk {
         base: V6_LEN,
         end: V6_LEN,
         protocol: NO_NEXT,
-        total: be16(head, 4).map_or(usize::MAX, |len| usize::from(len).saturating_add(V6_LEN)),
+        total: be16(head, 4).map_or(usize::MAX, |octets| {
+            usize::from(octets).saturating_add(V6_LEN)
+        }),
         fragment: false,
         transport: false,
         unseen: false,
@@ -136,12 +139,12 @@ fn walk6(head: &[u8]) -> Walk {
             walk.end = V6_LEN;
             return walk;
         }
-        if least > walk.total {
+        if least > walk.total.min(len) {
             // The datagram ends within its headers.
             walk.end = least;
             return walk;
         }
-        let Some(&[next, len, o0, o1]) = head.get(walk.end..).and_then(|h| h.first_chunk::<4>())
+        let Some(&[next, units, o0, o1]) = head.get(walk.end..).and_then(|h| h.first_chunk::<4>())
         else {
             walk.unseen = true;
             return walk;
@@ -149,7 +152,7 @@ fn walk6(head: &[u8]) -> Walk {
         let octets = if walk.protocol == FRAGMENT {
             8
         } else {
-            usize::from(len).saturating_add(1) << 3
+            usize::from(units).saturating_add(1) << 3
         };
         if walk.end.saturating_add(octets) > HEADERS_MAX {
             walk.end = V6_LEN;
@@ -197,7 +200,7 @@ pub struct Addresses {
 /// Reads a datagram's header; `None` if it isn't IPv4 or IPv6 or its first header isn't all there.
 #[inline]
 pub fn addresses(head: &[u8]) -> Option<Addresses> {
-    let walk = walk(head)?;
+    let walk = walk(head, usize::MAX)?;
     let (family, src, dst, ds, df) = if version(head) == 4 {
         let fixed = head.first_chunk::<V4_MIN>()?;
         if head.len() < walk.base {

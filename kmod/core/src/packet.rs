@@ -367,7 +367,9 @@ pub fn relay_open(
     };
     let seq = match try_number(seq, scratch) {
         Ok(seq) => seq,
-        Err(_) if resync.failed() => try_number(Resync::next_half(seq), scratch)?,
+        Err(reason) if resync.failed() => {
+            try_number(Resync::next_half(seq), scratch).map_err(|_| reason)?
+        }
         Err(reason) => return Err(reason),
     };
     resync.passed();

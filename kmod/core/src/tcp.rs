@@ -20,7 +20,7 @@ const OPTION_MSS: u8 = 2;
 /// to hardware (the pseudo-header's sum alone) covers no option: the caller puts it back.
 #[inline]
 pub fn clamp_mss(head: &mut [u8], max: u16) -> bool {
-    let Some(start) = ip::walk(head)
+    let Some(start) = ip::walk(head, usize::MAX)
         .filter(|walk| walk.transport && !walk.unseen && walk.protocol == ip::TCP)
         .map(|walk| walk.end)
     else {

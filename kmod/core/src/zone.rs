@@ -37,7 +37,7 @@ pub const ZONES: usize = 2;
 /// Where the zones of a datagram end.
 ///
 /// # Invariants
-/// Two stops, ascending and not zero, the last one [`END`].
+/// Two stops, ascending, the first even and not zero, the last one [`END`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ZoneMap {
     mode: Mode,
@@ -53,6 +53,8 @@ pub enum MapError {
     Order,
     /// The last zone doesn't stop at [`END`].
     End,
+    /// An odd stop: it could cut a checksum field in two, and show a relay half of it.
+    Odd,
 }
 
 /// How one datagram is divided.
@@ -68,7 +70,7 @@ impl ZoneMap {
     /// The map nobody asked otherwise for: zone 1 is the headers, zone 2 the rest.
     #[inline]
     pub const fn default_for(mode: Mode) -> Self {
-        // INVARIANT: 0 < TRANSPORT_END < END.
+        // INVARIANT: 0 < TRANSPORT_END < END, and it is even.
         Self {
             mode,
             stops: [TRANSPORT_END, END],
@@ -78,7 +80,8 @@ impl ZoneMap {
     /// Checks and makes a map.
     ///
     /// # Errors
-    /// Other than two stops, stops that don't ascend from above zero, or a last one other than [`END`].
+    /// Other than two stops, stops that don't ascend from above zero, a last one other than [`END`], or an odd one
+    /// in front of it.
     pub fn new(mode: Mode, stops: &[u16]) -> Result<Self, MapError> {
         let &[first, last] = stops else {
             return Err(MapError::Zones);
@@ -88,6 +91,10 @@ impl ZoneMap {
         }
         if first == 0 || first >= last {
             return Err(MapError::Order);
+        }
+        // Every header in front of a checksum field has a multiple of 4 octets, and the field an even offset.
+        if first % 2 != 0 {
+            return Err(MapError::Odd);
         }
         // INVARIANT: checked above.
         Ok(Self {
@@ -139,7 +146,7 @@ impl ZoneMap {
                 transport: true,
             },
             Mode::Tunnel => {
-                let Some(walk) = ip::walk(head) else {
+                let Some(walk) = ip::walk(head, len) else {
                     return (Split { l1: 0, moved: None }, false);
                 };
                 let bound = walk.total.min(len);
@@ -244,7 +251,7 @@ fn transport_header(mode: Mode, next: u8, head: &[u8]) -> Option<Start> {
             transport: true,
         }),
         Mode::Tunnel => {
-            let walk = ip::walk(head)?;
+            let walk = ip::walk(head, usize::MAX)?;
             let transport = walk.transport && !walk.unseen;
             Some(Start {
                 at: walk.end,

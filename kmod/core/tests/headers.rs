@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The small things the data path does to the headers inside: checksums, ECN, MSS, addresses, selectors.
+
+mod common;
+
+use common::{ipv4, ipv6, pseudo, tcp, udp, DST, SRC};
+use mml_core::ip::{self, v4};
+use mml_core::selector::{Selector, SelectorError};
+use mml_core::{checksum, ecn, tcp as core_tcp};
+use proptest::prelude::*;
+
+fn naive_sum(data: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for word in data.chunks(2) {
+        sum += u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0));
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// RFC 1071 §3's own example.
+#[test]
+fn the_sum_of_rfc_1071() {
+    assert_eq!(
+        checksum::sum(&[0x00, 0x01, 0xF2, 0x03, 0xF4, 0xF5, 0xF6, 0xF7]),
+        0xDDF2
+    );
+    assert_eq!(checksum::sum(&[]), 0);
+}
+
+/// RFC 1624 §4's own example, where the older equation gives 0xFFFF.
+#[test]
+fn the_update_of_rfc_1624() {
+    assert_eq!(checksum::update16(0xDD2F, 0x5555, 0x3285), 0x0000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sums_are_the_naive_ones(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert_eq!(checksum::sum(&data), naive_sum(&data));
+    }
+
+    /// What a relay adds to the zeroed field makes the moved checksum what RFC 1624 would have made of it.
+    #[test]
+    fn the_restored_checksum_is_rfc_1624s(check: u16, old: u16, new: u16, newer: u16) {
+        let once = checksum::correction(old, new);
+        let restored = checksum::restore(once, check);
+        if old == new {
+            prop_assert_eq!(restored, check);
+        }
+        // 0 and 0xFFFF are one number in one's complement.
+        let same = |a: u16, b: u16| a % 0xFFFF == b % 0xFFFF;
+        prop_assert!(same(restored, checksum::update16(check, old, new)));
+        // Corrections add up, and one that is undone is none.
+        let twice = checksum::add(once, checksum::correction(new, newer));
+        prop_assert!(same(checksum::restore(twice, check), checksum::update16(check, old, newer)));
+    }
+
+    #[test]
+    fn ds_and_ttl_change_alone_and_keep_the_header_checksum_good(ds: u8, limit: u8, six: bool) {
+        let before = if six { ipv6(17, &udp(b"x", true)) } else { ipv4(17, &[1; 4], 0, &udp(b"x", true)) };
+        let mut datagram = before.clone();
+        prop_assert!(ip::set_ds(&mut datagram, ds) && ip::set_ttl(&mut datagram, limit));
+        prop_assert_eq!((ip::ds(&datagram), ip::ttl(&datagram)), (Some(ds), Some(limit)));
+        if !six {
+            prop_assert_eq!(checksum::sum(&datagram[..24]), 0xFFFF);
+        }
+        ip::set_ds(&mut datagram, 0);
+        ip::set_ttl(&mut datagram, 64);
+        if six { prop_assert_eq!(datagram, before); } else { prop_assert_eq!(&datagram[12..], &before[12..]); }
+    }
+
+    /// Nothing here panics, whatever the octets.
+    #[test]
+    fn any_octets_are_read_without_a_panic(mut data in prop::collection::vec(any::<u8>(), 0..120), value: u16) {
+        ip::addresses(&data);
+        core_tcp::clamp_mss(&mut data, value);
+        ip::set_ds(&mut data, value as u8);
+        ip::set_ttl(&mut data, value as u8);
+    }
+
+    /// A clamped MSS is the smaller of the two, under a good checksum, at odd and even offsets.
+    #[test]
+    fn a_clamped_mss_keeps_the_checksum_good(mss: u16, max: u16, nops in 0usize..6, ip_words in 0usize..=10) {
+        let mut options = vec![1u8; nops];
+        options.extend([2, 4]);
+        options.extend(mss.to_be_bytes());
+        options.resize(options.len().next_multiple_of(4), 0);
+        let mut segment = tcp(&options, b"");
+        segment[13] = 0x02;
+        segment[16..18].fill(0);
+        let check = pseudo(6, &segment);
+        segment[16..18].copy_from_slice(&check.to_be_bytes());
+        let at = 20 + ip_words * 4 + 22 + nops;
+        let mut datagram = ipv4(6, &vec![1; ip_words * 4], 0, &segment);
+        let before = datagram.clone();
+        prop_assert_eq!(core_tcp::clamp_mss(&mut datagram, max), mss > max);
+        prop_assert_eq!(&datagram[at..at + 2], &mss.min(max).to_be_bytes());
+        prop_assert_eq!(pseudo(6, &datagram[20 + ip_words * 4..]), 0);
+        if mss <= max { prop_assert_eq!(datagram, before); }
+    }
+}
+
+#[test]
+fn only_a_syn_with_a_whole_mss_option_is_clamped() {
+    let syn = |options: &[u8], flags: u8, offset: u16| {
+        let mut segment = tcp(options, b"");
+        segment[13] = flags;
+        ipv4(6, &[], offset, &segment)
+    };
+    let mss = [2, 4, 5, 180];
+    assert!(core_tcp::clamp_mss(&mut syn(&mss, 0x02, 0), 1_000));
+    assert!(
+        core_tcp::clamp_mss(&mut syn(&mss, 0x12, 0), 1_000),
+        "SYN ACK"
+    );
+    assert!(core_tcp::clamp_mss(
+        &mut syn(&[3, 3, 7, 1, 2, 4, 5, 180], 0x02, 0),
+        1_000
+    ));
+    for mut other in [
+        syn(&mss, 0x10, 0),
+        syn(&mss, 0x02, 1),
+        syn(&[0, 0, 0, 0, 2, 4, 5, 180], 0x02, 0),
+        syn(&[2, 3, 5, 0], 0x02, 0),
+        syn(&[1, 1, 2, 4], 0x02, 0),
+        syn(&[3, 0, 2, 4, 5, 180, 0, 0], 0x02, 0),
+        syn(&[3, 200, 2, 4, 5, 180, 0, 0], 0x02, 0),
+        syn(&mss, 0x02, 0)[..41].to_vec(),
+        ipv4(17, &[], 0, &syn(&mss, 0x02, 0)[20..]),
+    ] {
+        let before = other.clone();
+        assert!(!core_tcp::clamp_mss(&mut other, 1_000), "{before:?}");
+        assert_eq!(other, before);
+    }
+    let mut segment = tcp(&mss, b"");
+    segment[13] = 0x02;
+    assert!(core_tcp::clamp_mss(&mut ipv6(6, &segment), 1_000));
+}
+
+/// RFC 6040 §4.2, figure 4, every cell; the DSCP is the inner one's.
+#[test]
+fn decapsulation_is_rfc_6040s_figure_4() {
+    use ecn::{CE, ECT0, ECT1, NOT_ECT};
+    let table = [
+        (NOT_ECT, [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None]),
+        (ECT0, [Some(ECT0), Some(ECT0), Some(ECT1), Some(CE)]),
+        (ECT1, [Some(ECT1), Some(ECT1), Some(ECT1), Some(CE)]),
+        (CE, [Some(CE), Some(CE), Some(CE), Some(CE)]),
+    ];
+    for (inner, row) in table {
+        for (outer, out) in [NOT_ECT, ECT0, ECT1, CE].into_iter().zip(row) {
+            assert_eq!(
+                ecn::decap(inner | 0xB8, outer | 0x28),
+                out.map(|ecn| ecn | 0xB8),
+                "{inner}, {outer}"
+            );
+        }
+    }
+    assert!((0..=255).all(|ds| ecn::encap(ds) == ds));
+}
+
+#[test]
+fn addresses_are_read_of_both_families() {
+    let a = ip::addresses(&ipv4(6, &[1; 4], 0x4000, &tcp(&[], b"x"))).unwrap();
+    assert_eq!(
+        (a.family, a.src, a.dst, a.protocol),
+        (4, v4(SRC), v4(DST), 6)
+    );
+    assert_eq!(
+        (a.total_len, a.header_len, a.fragment, a.transport, a.df),
+        (45, 24, false, true, true)
+    );
+    let a = ip::addresses(&ipv4(6, &[], 0x2001, b"x")).unwrap();
+    assert_eq!((a.fragment, a.transport, a.df), (true, false, false));
+    let mut six = ipv6(
+        0,
+        &[&[17, 0, 0, 0, 0, 0, 0, 0], &udp(b"x", true)[..]].concat(),
+    );
+    six[0] = 0x6A;
+    six[1] = 0x50;
+    let a = ip::addresses(&six).unwrap();
+    assert_eq!(
+        (a.family, a.protocol, a.ds, a.total_len, a.header_len, a.df),
+        (6, 17, 0xA5, 57, 48, true)
+    );
+    assert_eq!((a.src[15], a.dst[15]), (1, 2));
+    let fragment = |more| {
+        ip::addresses(&ipv6(44, &[6, 0, 0, more, 0, 0, 0, 0]))
+            .unwrap()
+            .fragment
+    };
+    assert!(fragment(1) && !fragment(0), "an atomic fragment is whole");
+    for short in [
+        &ipv4(6, &[1; 4], 0, b"")[..23],
+        &six[..39],
+        &[],
+        &[0x45],
+        &[0x44; 40],
+        &[0x50; 60],
+    ] {
+        assert!(ip::addresses(short).is_none());
+    }
+}
+
+#[test]
+fn selectors_are_checked_when_made() {
+    let new =
+        |family, src, src_len, dst_len| Selector::new(family, 0, src, src_len, [0; 16], dst_len);
+    assert_eq!(new(5, [0; 16], 0, 0), Err(SelectorError::Family));
+    assert_eq!(new(4, [0; 16], 33, 0), Err(SelectorError::PrefixLength));
+    assert_eq!(new(6, [0; 16], 0, 129), Err(SelectorError::PrefixLength));
+    assert_eq!(
+        new(4, v4([10, 0, 0, 1]), 24, 0),
+        Err(SelectorError::HostBits)
+    );
+    let mut behind = [0; 16];
+    behind[4] = 1;
+    assert_eq!(new(4, behind, 32, 0), Err(SelectorError::HostBits));
+    assert!(new(6, behind, 40, 128).is_ok());
+}
+
+#[test]
+fn selectors_match_prefixes_in_their_direction() {
+    let datagram = ip::addresses(&ipv4(6, &[], 0, &tcp(&[], b""))).unwrap();
+    for len in 0..=32u8 {
+        let keep = |address: [u8; 4]| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
+            v4((u32::from_be_bytes(address) & mask).to_be_bytes())
+        };
+        let selector = Selector::new(4, 6, keep(SRC), len, keep(DST), len).unwrap();
+        assert!(selector.matches(&datagram));
+        assert!(selector.reversed().matches_reversed(&datagram));
+        assert_eq!(selector.matches_reversed(&datagram), len < 5, "{len}");
+        if len > 0 {
+            let mut other = datagram;
+            let bit = usize::from(len - 1);
+            other.dst[bit / 8] ^= 0x80 >> (bit % 8);
+            assert!(!selector.matches(&other), "{len}");
+        }
+        let udp = ip::Addresses {
+            protocol: 17,
+            ..datagram
+        };
+        assert!(!selector.matches(&udp));
+        assert!(!selector.matches(&ip::Addresses {
+            family: 6,
+            ..datagram
+        }));
+    }
+}
