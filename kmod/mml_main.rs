@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `mml`: the data path of Mobile Multi-Layered IPsec.
+//!
+//! Two-zone ESP between a mobile host and its home agent (send.rs, receive.rs), whose zone 1 a foreign agent opens on
+//! the way (relay.rs); policies that fail closed (policy.rs, hooks.rs); told what to do by the zone message
+//! (zone_message.rs). skb.rs, crypto.rs, net.rs, netlink.rs and sync.rs wrap the kernel's concepts, one each: the only
+//! files with `unsafe`.
+
+use kernel::prelude::*;
+
+mod counters;
+mod crypto;
+mod hooks;
+mod namespace;
+mod net;
+mod netlink;
+mod policy;
+mod receive;
+mod relay;
+mod sadb;
+mod send;
+mod skb;
+mod stats;
+mod sync;
+mod sys;
+mod zone_message;
+
+module! {
+    type: Mml,
+    name: "mml",
+    authors: ["The MML-IPsec authors"],
+    description: "Mobile Multi-Layered IPsec: two-zone ESP",
+    license: "GPL",
+}
+
+/// What lives between `insmod` and `rmmod`; its fields are dropped in this order.
+struct Mml {
+    _registrations: net::Registrations,
+    _deferred: Deferred,
+    _crypto: CryptoPlaces,
+}
+
+/// The work queue that frees what readers may still see.
+struct Deferred;
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        sync::stop();
+    }
+}
+
+/// The per-CPU requests and scratch octets.
+struct CryptoPlaces;
+
+impl Drop for CryptoPlaces {
+    fn drop(&mut self) {
+        crypto::stop();
+        crypto::stop_scratch();
+    }
+}
+
+impl kernel::Module for Mml {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let crypto_places = CryptoPlaces;
+        crypto::start()?;
+        crypto::start_scratch()?;
+        let deferred = Deferred;
+        sync::start()?;
+        Ok(Mml { _registrations: net::Registrations::new()?, _deferred: deferred, _crypto: crypto_places })
+    }
+}

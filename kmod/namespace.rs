@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the module keeps for each network namespace, and the one lock of those who change it.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kernel::alloc::{flags::*, KVec};
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::{Arc, Mutex};
+use pfkey::Role;
+
+use crate::counters::Counters;
+use crate::net::{DevicePlace, Hooks};
+use crate::policy::{Action, Policy, Spd};
+use crate::sadb::{Csa, Sadb};
+use crate::sync::ModuleRef;
+
+/// CSAs and policies that a namespace may have. What they allocate is accounted to who asks, too.
+pub(crate) const CSAS_MAX: usize = 65_536;
+/// See [`CSAS_MAX`].
+pub(crate) const POLICIES_MAX: usize = 65_536;
+
+/// A policy as the namespace lists it.
+pub(crate) struct Listed {
+    pub policy: Arc<Policy>,
+    /// A protect policy keeps the module from going; given back when the policy goes, not when its memory does.
+    _module: Option<ModuleRef>,
+}
+
+/// What is listed, in the order of the numbers it got.
+pub(crate) struct Config {
+    pub csas: KVec<Arc<Csa>>,
+    pub policies: KVec<Listed>,
+    last_csa: u64,
+    last_policy: u32,
+    guard: bool,
+    relay: bool,
+}
+
+/// Settings of a namespace.
+pub(crate) struct Settings {
+    /// TCP's MSS option is lowered to what the tunnel carries.
+    pub mss_clamp: AtomicBool,
+    /// A relay drops what it can't open, instead of forwarding it as any router would.
+    pub relay_drop: AtomicBool,
+    /// The mark that the sealed packets' route is looked up with.
+    pub mark: AtomicU32,
+}
+
+/// The state of one namespace.
+#[pin_data]
+pub(crate) struct Namespace {
+    net: NetPointer,
+    pub sadb: Sadb,
+    pub spd: Spd,
+    pub device: DevicePlace,
+    pub counters: Counters,
+    /// Packets and octets of CSAs that are gone: sealed, opened, relayed.
+    pub gone: [[AtomicU64; 2]; 3],
+    pub settings: Settings,
+    #[pin]
+    pub config: Mutex<Config>,
+}
+
+struct NetPointer(*mut kernel::bindings::net);
+
+// SAFETY: The namespace's state lives within the namespace, which it points back to.
+unsafe impl Send for NetPointer {}
+// SAFETY: As above.
+unsafe impl Sync for NetPointer {}
+
+impl Namespace {
+    /// An empty one for `net`.
+    pub(crate) fn new(net: *mut kernel::bindings::net) -> impl PinInit<Self, Error> {
+        let config = Config { csas: KVec::new(), policies: KVec::new(), last_csa: 0, last_policy: 0, guard: false, relay: false };
+        try_pin_init!(Namespace {
+            net: NetPointer(net),
+            sadb: Sadb::new(),
+            spd: Spd::new(),
+            device: DevicePlace::new(),
+            counters: Counters::new(),
+            gone: [const { [const { AtomicU64::new(0) }; 2] }; 3],
+            settings: Settings { mss_clamp: AtomicBool::new(true), relay_drop: AtomicBool::new(false), mark: AtomicU32::new(0) },
+            config <- new_mutex!(config, "mml_namespace"),
+        })
+    }
+
+    /// Its `struct net`.
+    #[inline]
+    pub(crate) fn net(&self) -> *mut kernel::bindings::net {
+        self.net.0
+    }
+
+    /// Adds a CSA; `make` gets its number. Nothing is changed where it fails.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the place is taken, `ENOSPC` past the cap, and what `make` says.
+    pub(crate) fn add_csa(&self, spi: u32, role: Role, ends: ([u8; 4], [u8; 4]), make: impl FnOnce(u64) -> Result<Arc<Csa>>) -> Result<Arc<Csa>> {
+        let mut config = self.config.lock();
+        if config.csas.len() >= CSAS_MAX {
+            return Err(ENOSPC);
+        }
+        if config.csas.iter().any(|c| same_place(c, spi, role, ends)) {
+            return Err(EEXIST);
+        }
+        let csa = make(config.last_csa + 1)?;
+        config.csas.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        if role == Role::Relay && !config.relay {
+            Hooks::Relay.register(self)?;
+            config.relay = true;
+        }
+        self.sadb.insert(&csa)?;
+        config.csas.push(csa.clone(), GFP_KERNEL_ACCOUNT)?;
+        config.last_csa += 1;
+        Ok(csa)
+    }
+
+    /// Takes CSAs away; returns them.
+    pub(crate) fn remove_csas(&self, mut which: impl FnMut(&Csa) -> bool) -> Result<KVec<Arc<Csa>>> {
+        let mut config = self.config.lock();
+        let mut gone = KVec::with_capacity(config.csas.iter().filter(|c| which(c)).count(), GFP_KERNEL)?;
+        config.csas.retain(|csa| {
+            if !which(csa) {
+                return true;
+            }
+            self.sadb.remove(csa);
+            self.counters.fold(&csa.counters);
+            let (packets, octets, _) = csa.totals();
+            if let Some([p, o]) = self.gone.get(csa.role as usize - 1) {
+                p.fetch_add(packets, Ordering::Relaxed);
+                o.fetch_add(octets, Ordering::Relaxed);
+            }
+            // There is room for all of them.
+            let _ = gone.push(csa.clone(), GFP_KERNEL);
+            false
+        });
+        if config.relay && self.sadb.relays.len() == 0 {
+            Hooks::Relay.unregister(self);
+            config.relay = false;
+        }
+        Ok(gone)
+    }
+
+    /// Adds a policy.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if its direction and selector have one, `ENOSPC` past the cap, `EAFNOSUPPORT`, `ENOMEM`.
+    pub(crate) fn add_policy(&self, given: &pfkey::Policy) -> Result<Arc<Policy>> {
+        let mut config = self.config.lock();
+        if config.policies.len() >= POLICIES_MAX {
+            return Err(ENOSPC);
+        }
+        let same = |p: &Policy| p.given.ext.direction == given.ext.direction && p.given.selector == given.selector;
+        if config.policies.iter().any(|l| same(&l.policy)) {
+            return Err(EEXIST);
+        }
+        let policy = Policy::new(config.last_policy.checked_add(1).ok_or(ENOSPC)?, given)?;
+        let module = if policy.action == Action::Protect { Some(ModuleRef::get()?) } else { None };
+        config.policies.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        if !config.guard {
+            Hooks::Guard.register(self)?;
+            config.guard = true;
+        }
+        self.spd.insert(self.sadb.seed, &policy)?;
+        config.policies.push(Listed { policy: policy.clone(), _module: module }, GFP_KERNEL_ACCOUNT)?;
+        config.last_policy += 1;
+        Ok(policy)
+    }
+
+    /// Takes policies away; says how many.
+    pub(crate) fn remove_policies(&self, mut which: impl FnMut(&Policy) -> bool) -> usize {
+        let mut config = self.config.lock();
+        let before = config.policies.len();
+        config.policies.retain(|listed| {
+            let goes = which(&listed.policy);
+            if goes {
+                self.spd.remove(self.sadb.seed, &listed.policy);
+            }
+            !goes
+        });
+        if config.guard && config.policies.is_empty() {
+            Hooks::Guard.unregister(self);
+            config.guard = false;
+        }
+        before - config.policies.len()
+    }
+
+    /// The namespace ends: its hooks go. Tables and lists go when it is dropped, after a grace period.
+    pub(crate) fn close(&self) {
+        let mut config = self.config.lock();
+        if config.relay {
+            Hooks::Relay.unregister(self);
+            config.relay = false;
+        }
+        if config.guard {
+            Hooks::Guard.unregister(self);
+            config.guard = false;
+        }
+    }
+}
+
+/// Whether a CSA has the place that one of these would have: receivers by destination and SPI, relays by source too.
+fn same_place(csa: &Csa, spi: u32, role: Role, (src, dst): ([u8; 4], [u8; 4])) -> bool {
+    csa.role == role && csa.spi == spi && csa.dst == dst && (role == Role::Terminus || csa.src == src)
+}

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Wrappers: devices, routes, and the functions that `shim.c`'s tables name.
+
+use core::cell::{Cell, UnsafeCell};
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::alloc::{flags::*, KBox};
+use kernel::bindings::{self, net_device, sk_buff};
+use kernel::ffi::{c_int, c_uint, c_void};
+use kernel::prelude::*;
+use kernel::sync::rcu;
+
+use crate::namespace::Namespace;
+use crate::skb::{Buffer, Skb};
+use crate::sync::{Bh, PerCpu};
+use crate::{hooks, receive, send, sys};
+
+/// A network device, alive for `'a` (under RCU or the RTNL).
+#[derive(Clone, Copy)]
+pub(crate) struct Device<'a>(NonNull<net_device>, PhantomData<&'a net_device>);
+
+impl<'a> Device<'a> {
+    /// # Safety
+    ///
+    /// `device`, if not null, lives for `'a`.
+    pub(crate) unsafe fn from_raw(device: *mut net_device) -> Option<Self> {
+        NonNull::new(device).map(|device| Device(device, PhantomData))
+    }
+
+    /// The pointer itself.
+    pub(crate) fn as_ptr(self) -> *mut net_device {
+        self.0.as_ptr()
+    }
+
+    /// Whether it is the loopback device: what goes there leaves on no link.
+    pub(crate) fn is_loopback(self) -> bool {
+        // SAFETY: It lives.
+        unsafe { sys::mml_dev_is_loopback(self.as_ptr()) }
+    }
+
+    /// Counts packets sent.
+    pub(crate) fn count_sent(self, packets: usize, octets: usize) {
+        // SAFETY: It lives, and is ours, so that its per-CPU statistics exist.
+        unsafe { sys::mml_dev_tx_add(self.as_ptr(), packets as u32, octets as u32) };
+    }
+
+    /// Counts a packet dropped on its way out.
+    pub(crate) fn count_dropped(self) {
+        // SAFETY: It lives.
+        unsafe { sys::mml_dev_tx_dropped(self.as_ptr()) };
+    }
+}
+
+/// A place for the one device of a namespace.
+pub(crate) struct DevicePlace(AtomicPtr<net_device>);
+
+impl DevicePlace {
+    /// Nothing there.
+    pub(crate) const fn new() -> Self {
+        DevicePlace(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// The device, for as long as the guard is held: it is taken out before it is unregistered, and that waits for readers.
+    #[inline]
+    pub(crate) fn get<'g>(&self, _guard: &'g rcu::Guard) -> Option<Device<'g>> {
+        // SAFETY: See above.
+        unsafe { Device::from_raw(self.0.load(Ordering::Acquire)) }
+    }
+
+    /// Whether `device` is the one here.
+    #[inline]
+    pub(crate) fn is(&self, device: Option<Device<'_>>) -> bool {
+        device.is_some_and(|d| d.as_ptr() == self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A route's reference.
+pub(crate) struct Route(NonNull<sys::Rtable>);
+
+impl Route {
+    /// Gives the reference up.
+    pub(crate) fn into_raw(self) -> *mut sys::Rtable {
+        core::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// Whether it leads out through `device`.
+    #[inline]
+    pub(crate) fn is_through(&self, device: Device<'_>) -> bool {
+        // SAFETY: The route is live.
+        unsafe { sys::mml_dst_dev(self.0.as_ptr()) == device.as_ptr() }
+    }
+
+    /// Octets that the path carries.
+    #[inline]
+    pub(crate) fn mtu(&self) -> usize {
+        // SAFETY: The route is live.
+        unsafe { sys::mml_dst_mtu(self.0.as_ptr()) as usize }
+    }
+
+    /// Octets that its device wants in front of the IP header.
+    #[inline]
+    pub(crate) fn headroom(&self) -> usize {
+        // SAFETY: The route is live.
+        unsafe { sys::mml_dst_headroom(self.0.as_ptr()) as usize }
+    }
+
+    /// The hop limit to start with.
+    #[inline]
+    pub(crate) fn ttl(&self) -> u8 {
+        // SAFETY: The route is live.
+        unsafe { sys::mml_dst_ttl(self.0.as_ptr()) as u8 }
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours.
+        unsafe { sys::mml_dst_release(self.0.as_ptr()) };
+    }
+}
+
+/// A CSA's route, remembered per CPU until it changes (`struct dst_cache`).
+pub(crate) struct DstCache(UnsafeCell<sys::RawDstCache>);
+
+// SAFETY: A dst_cache is per CPU inside and used with bottom halves off.
+unsafe impl Sync for DstCache {}
+// SAFETY: As above.
+unsafe impl Send for DstCache {}
+
+impl DstCache {
+    /// An empty one. Sleeps.
+    pub(crate) fn new() -> Result<Self> {
+        let mut cache = sys::RawDstCache { cache: ptr::null_mut(), reset_ts: 0 };
+        // SAFETY: The structure is valid and moves freely: it holds a per-CPU pointer and a time.
+        kernel::error::to_result(unsafe { sys::dst_cache_init(&mut cache, bindings::GFP_KERNEL) })?;
+        Ok(DstCache(UnsafeCell::new(cache)))
+    }
+
+    /// The route from `src` to `dst`, from the cache or the routing table.
+    #[inline]
+    pub(crate) fn route(&self, ns: &Namespace, src: [u8; 4], dst: [u8; 4], mark: u32, _bh: &Bh) -> Option<Route> {
+        let mut source = 0u32;
+        // SAFETY: The cache is initialised and bottom halves are off; the reference becomes ours.
+        let cached = unsafe { sys::dst_cache_get_ip4(self.0.get(), &mut source) };
+        if let Some(route) = NonNull::new(cached) {
+            return Some(Route(route));
+        }
+        let (src, dst) = (u32::from_ne_bytes(src), u32::from_ne_bytes(dst));
+        // SAFETY: The namespace lives while `ns` does; both calls as above.
+        unsafe {
+            let route = sys::mml_route(ns.net(), src, dst, 0, mark);
+            if route.is_null() || sys::mml_is_err(route.cast()) {
+                return None;
+            }
+            sys::dst_cache_set_ip4(self.0.get(), route, src);
+            NonNull::new(route).map(Route)
+        }
+    }
+
+    /// Forgets the route on every CPU.
+    pub(crate) fn reset(&self) {
+        // SAFETY: The cache is initialised; this only stores a time.
+        unsafe { sys::mml_dst_cache_reset(self.0.get()) };
+    }
+}
+
+impl Drop for DstCache {
+    fn drop(&mut self) {
+        // SAFETY: The cache is ours, and nobody uses it any more.
+        unsafe { sys::dst_cache_destroy(self.0.get()) };
+    }
+}
+
+/// The packet that this CPU is just handing to the stack, sealed: what the guard lets pass.
+static SEALED: AtomicPtr<PerCpu<Cell<usize>>> = AtomicPtr::new(ptr::null_mut());
+
+fn sealed(bh: &Bh) -> Option<&Cell<usize>> {
+    let places = NonNull::new(SEALED.load(Ordering::Acquire))?;
+    // SAFETY: The places live while the module's hooks do; a `Cell` is only read and written, on its own CPU, so that
+    // shared references to it are sound though calls nest.
+    unsafe { places.as_ref().place(bh).map(|cell| &*cell) }
+}
+
+/// Sends a sealed packet on its own route.
+#[inline]
+pub(crate) fn local_out(ns: &Namespace, skb: Skb, bh: &Bh) {
+    let raw = skb.into_raw();
+    let outer = sealed(bh).map(|cell| cell.replace(raw as usize));
+    // SAFETY: The packet has its route and headers; its ownership passes to the stack.
+    unsafe { sys::ip_local_out(ns.net(), ptr::null_mut(), raw) };
+    if let (Some(cell), Some(outer)) = (sealed(bh), outer) {
+        cell.set(outer);
+    }
+}
+
+/// Whether the guard has before it what [`local_out`] is sending. Says so once: the address may be another packet's next.
+fn is_sealed(skb: *mut sk_buff) -> bool {
+    let bh = Bh::off();
+    sealed(&bh).is_some_and(|cell| cell.get() == skb as usize && cell.replace(0) != 0)
+}
+
+/// Where a packet is when a hook sees it (`enum nf_inet_hooks`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    PreRouting,
+    LocalIn,
+    Forward,
+    LocalOut,
+}
+
+/// What a hook knows of a packet's way.
+pub(crate) struct Way<'a> {
+    pub place: Place,
+    pub from: Option<Device<'a>>,
+    pub to: Option<Device<'a>>,
+    /// This module sealed it, just now.
+    pub sealed: bool,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    Drop,
+    Accept,
+}
+
+const NF_DROP: c_uint = 0;
+const NF_ACCEPT: c_uint = 1;
+
+impl Disposition {
+    fn verdict(self) -> c_uint {
+        match self {
+            Disposition::Drop => NF_DROP,
+            Disposition::Accept => NF_ACCEPT,
+        }
+    }
+}
+
+/// # Safety
+///
+/// `state` is a hook's, as netfilter gives it.
+unsafe fn way<'a>(state: *const sys::HookState, skb: *mut sk_buff) -> Way<'a> {
+    // SAFETY: By the promise; the devices live while the hook runs.
+    unsafe {
+        let place = match sys::mml_state_hook(state) {
+            0 => Place::PreRouting,
+            1 => Place::LocalIn,
+            2 => Place::Forward,
+            _ => Place::LocalOut,
+        };
+        let sealed = place == Place::LocalOut && is_sealed(skb);
+        Way { place, from: Device::from_raw(sys::mml_state_in(state)), to: Device::from_raw(sys::mml_state_out(state)), sealed }
+    }
+}
+
+/// # Safety
+///
+/// `ns` is a namespace's slot, as `mml_net_ns` gives it, and the namespace lives for `'a`.
+unsafe fn namespace<'a>(ns: *mut c_void) -> Option<&'a Namespace> {
+    // SAFETY: By the promise; the slot holds what `mml_rs_net_init` put there, or null.
+    NonNull::new(ns.cast::<Namespace>()).map(|ns| unsafe { &*ns.as_ptr() })
+}
+
+/// The namespace of a `struct net`.
+///
+/// # Safety
+///
+/// `net` lives for `'a`.
+pub(crate) unsafe fn of_net<'a>(net: *const bindings::net) -> Option<&'a Namespace> {
+    // SAFETY: By the promise.
+    unsafe { namespace(sys::mml_net_ns(net)) }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_guard(_priv: *mut c_void, skb: *mut sk_buff, state: *const sys::HookState) -> c_uint {
+    // SAFETY: Netfilter gives a live packet and state; the namespace lives while its hooks do.
+    unsafe {
+        let Some(ns) = of_net(sys::mml_state_net(state)) else { return NF_ACCEPT };
+        let way = way(state, skb);
+        hooks::guard(ns, Buffer::from_raw(skb), &way).verdict()
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_relay(_priv: *mut c_void, skb: *mut sk_buff, state: *const sys::HookState) -> c_uint {
+    // SAFETY: As in `mml_rs_guard`.
+    unsafe {
+        let Some(ns) = of_net(sys::mml_state_net(state)) else { return NF_ACCEPT };
+        crate::relay::forward(ns, Buffer::from_raw(skb)).verdict()
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_xmit(skb: *mut sk_buff, dev: *mut net_device) -> c_int {
+    // SAFETY: A device's transmit owns the packet, under RCU, with bottom halves off; the namespace outlives its devices.
+    unsafe {
+        if let (Some(skb), Some(device)) = (Skb::from_raw(skb), Device::from_raw(dev)) {
+            if let Some(ns) = of_net(sys::mml_dev_net(dev)) {
+                send::transmit(ns, device, skb);
+            }
+        }
+    }
+    0 // NETDEV_TX_OK: the packet is ours, whatever became of it.
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_esp_rcv(skb: *mut sk_buff) -> c_int {
+    // SAFETY: A protocol handler gets a live packet, whose device and so namespace live; it is ours if we take it.
+    unsafe {
+        let Some(ns) = receiving_namespace(skb) else { return EINVAL.to_errno() };
+        let buffer = Buffer::from_raw(skb);
+        let guard = rcu::read_lock();
+        let Some(csa) = receive::find(ns, buffer, &guard) else { return EINVAL.to_errno() };
+        if let Some(skb) = Skb::from_raw(skb) {
+            receive::deliver(ns, csa, skb, &guard);
+        }
+    }
+    0
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_esp_err(skb: *mut sk_buff, info: u32) -> c_int {
+    // SAFETY: As in `mml_rs_esp_rcv`; the packet stays the caller's.
+    unsafe {
+        let Some(ns) = receiving_namespace(skb) else { return ENOENT.to_errno() };
+        let guard = rcu::read_lock();
+        let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), &guard) else { return ENOENT.to_errno() };
+        // ICMP_DEST_UNREACH / ICMP_FRAG_NEEDED, ICMP_REDIRECT (RFC 792).
+        match (sys::mml_icmp_type(skb), sys::mml_icmp_code(skb)) {
+            (3, 4) => {
+                sys::mml_update_pmtu(skb, ns.net(), info);
+                csa.route.reset();
+            }
+            (5, _) => sys::mml_redirect(skb, ns.net()),
+            _ => {}
+        }
+    }
+    0
+}
+
+/// # Safety
+///
+/// `skb` is a live packet that came in on a device, which lives for `'a`.
+unsafe fn receiving_namespace<'a>(skb: *mut sk_buff) -> Option<&'a Namespace> {
+    // SAFETY: By the promise, `dev` is the union's member in use.
+    unsafe {
+        let dev = (*skb).__bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_1.dev;
+        if dev.is_null() { None } else { of_net(sys::mml_dev_net(dev)) }
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_newlink(dev: *mut net_device, ns: *mut c_void, extack: *mut sys::ExtAck) -> c_int {
+    // SAFETY: Called under the RTNL with a set-up device that is not registered yet; the namespace lives.
+    unsafe {
+        let Some(ns) = namespace(ns) else { return ENODEV.to_errno() };
+        if ns.device.0.compare_exchange(ptr::null_mut(), dev, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            if !extack.is_null() {
+                (*extack)._msg = c"this network namespace has a device of kind mml already; one is enough".as_ptr().cast();
+            }
+            return EEXIST.to_errno();
+        }
+        let error = sys::mml_dev_register(dev);
+        if error != 0 {
+            ns.device.0.store(ptr::null_mut(), Ordering::Release);
+        }
+        error
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_dellink(dev: *mut net_device, ns: *mut c_void) {
+    // SAFETY: Called under the RTNL; the namespace lives.
+    if let Some(ns) = unsafe { namespace(ns) } {
+        let _ = ns.device.0.compare_exchange(dev, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_net_init(net: *mut bindings::net, slot: *mut *mut c_void) -> c_int {
+    match KBox::pin_init(Namespace::new(net), GFP_KERNEL) {
+        // SAFETY: `slot` is the namespace's own; the value stays where it is until `mml_rs_net_exit`, so it stays pinned.
+        Ok(ns) => unsafe {
+            *slot = KBox::into_raw(Pin::into_inner_unchecked(ns)).cast();
+            0
+        },
+        Err(e) => e.to_errno(),
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_net_pre_exit(ns: *mut c_void) {
+    // SAFETY: The slot's value lives until `mml_rs_net_exit`. Readers are waited for between the two.
+    if let Some(ns) = unsafe { namespace(ns) } {
+        ns.close();
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_net_exit(ns: *mut c_void) {
+    if let Some(ns) = NonNull::new(ns.cast::<Namespace>()) {
+        // SAFETY: It came out of a pinned `KBox`; hooks and devices are gone, and the grace period after them has passed.
+        drop(unsafe { Pin::new_unchecked(KBox::from_raw(ns.as_ptr())) });
+    }
+}
+
+/// Netfilter hooks of one kind in one namespace, registered while they have work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hooks {
+    Guard,
+    Relay,
+}
+
+impl Hooks {
+    /// Registers them. Sleeps.
+    pub(crate) fn register(self, ns: &Namespace) -> Result {
+        // SAFETY: The namespace lives; the caller (namespace.rs) registers each once.
+        kernel::error::to_result(unsafe {
+            match self {
+                Hooks::Guard => sys::mml_guard_register(ns.net()),
+                Hooks::Relay => sys::mml_relay_register(ns.net()),
+            }
+        })
+    }
+
+    /// Unregisters them and waits until none runs. Sleeps.
+    pub(crate) fn unregister(self, ns: &Namespace) {
+        // SAFETY: As above; the caller unregisters what it registered.
+        unsafe {
+            match self {
+                Hooks::Guard => sys::mml_guard_unregister(ns.net()),
+                Hooks::Relay => sys::mml_relay_unregister(ns.net()),
+            }
+        }
+    }
+}
+
+/// What the module registers with the kernel; undone in reverse order when dropped.
+pub(crate) struct Registrations(usize);
+
+type Step = (unsafe extern "C" fn() -> c_int, unsafe fn());
+
+unsafe fn esp_unregister() {
+    // SAFETY: It was registered.
+    unsafe { sys::mml_esp_unregister() };
+}
+unsafe fn pernet_unregister() {
+    // SAFETY: It was registered.
+    unsafe { sys::mml_pernet_unregister() };
+}
+unsafe fn link_unregister() {
+    // SAFETY: It was registered.
+    unsafe { sys::mml_link_unregister() };
+}
+unsafe fn genl_unregister() {
+    // SAFETY: It was registered.
+    unsafe { sys::mml_genl_unregister() };
+}
+
+/// Namespaces first, for all others use them; messages last in and first out, so that nothing is added meanwhile.
+const STEPS: [Step; 4] = [
+    (sys::mml_pernet_register, pernet_unregister),
+    (sys::mml_link_register, link_unregister),
+    (sys::mml_esp_register, esp_unregister),
+    (sys::mml_genl_register, genl_unregister),
+];
+
+impl Registrations {
+    /// Registers all, or nothing.
+    pub(crate) fn new() -> Result<Self> {
+        let places = PerCpu::new(|| Ok(KBox::new(Cell::new(0), GFP_KERNEL)?))?;
+        SEALED.store(KBox::into_raw(KBox::new(places, GFP_KERNEL)?), Ordering::Release);
+        let mut done = Registrations(0);
+        for (register, _) in STEPS {
+            // SAFETY: Each is registered once.
+            kernel::error::to_result(unsafe { register() })?;
+            done.0 += 1;
+        }
+        Ok(done)
+    }
+}
+
+impl Drop for Registrations {
+    fn drop(&mut self) {
+        for (_, unregister) in STEPS.iter().take(self.0).rev() {
+            // SAFETY: The first `self.0` were registered.
+            unsafe { unregister() };
+        }
+        if let Some(places) = NonNull::new(SEALED.swap(ptr::null_mut(), Ordering::AcqRel)) {
+            // SAFETY: It came out of a `KBox` in `new`, and no hook or device is left to use it.
+            drop(unsafe { KBox::from_raw(places.as_ptr()) });
+        }
+    }
+}
+

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The guard's rules: policies, apart from CSAs (docs/wire.md §2 and §5).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use kernel::alloc::flags::*;
+use kernel::prelude::*;
+use kernel::sync::{rcu, Arc};
+use mml_core::ip::Addresses;
+use mml_core::selector::Selector;
+use pfkey::number::policy::{BYPASS, DIR_IN, PROTECT};
+
+use crate::sadb::{selector, Seed};
+use crate::sync::{self, Table};
+
+/// What a policy does with what it covers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Discard,
+    Bypass,
+    Protect,
+}
+
+/// One policy.
+pub(crate) struct Policy {
+    pub id: u32,
+    pub inbound: bool,
+    pub action: Action,
+    pub selector: Selector,
+    /// As it was given, number included.
+    pub given: pfkey::Policy,
+    /// Packets it decided.
+    pub hits: AtomicU64,
+    acquired: AtomicU64,
+}
+
+impl Policy {
+    /// Makes a policy of a checked message.
+    ///
+    /// # Errors
+    ///
+    /// `EAFNOSUPPORT` for IPv6, `ENOMEM`.
+    pub(crate) fn new(id: u32, given: &pfkey::Policy) -> Result<Arc<Policy>> {
+        if given.selector.family != pfkey::Family::V4 {
+            return Err(EAFNOSUPPORT);
+        }
+        let action = match given.ext.kind {
+            PROTECT => Action::Protect,
+            BYPASS => Action::Bypass,
+            _ => Action::Discard,
+        };
+        let mut given = *given;
+        given.ext.id = id;
+        Ok(Arc::new(
+            Policy {
+                id,
+                inbound: given.ext.direction == DIR_IN,
+                action,
+                selector: selector(&given.selector).ok_or(EINVAL)?,
+                given,
+                hits: AtomicU64::new(0),
+                acquired: AtomicU64::new(0),
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?)
+    }
+
+    /// Whether an ACQUIRE is due: at most one a second a policy.
+    pub(crate) fn acquire_due(&self) -> bool {
+        let (now, last) = (sync::jiffies(), self.acquired.load(Ordering::Relaxed));
+        (last == 0 || now.wrapping_sub(last) >= sync::hz())
+            && self.acquired.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// The policies of a namespace.
+pub(crate) struct Spd {
+    inbound: Table<Arc<Policy>>,
+    outbound: Table<Arc<Policy>>,
+}
+
+impl Spd {
+    /// An empty one.
+    pub(crate) const fn new() -> Self {
+        Spd { inbound: Table::new(), outbound: Table::new() }
+    }
+
+    fn table(&self, inbound: bool) -> &Table<Arc<Policy>> {
+        if inbound { &self.inbound } else { &self.outbound }
+    }
+
+    /// The policy that decides on a packet: the lowest priority's, and of those the oldest. `bypass`: whether bypass
+    /// policies are asked at all.
+    #[inline]
+    pub(crate) fn find<'g>(&'g self, inbound: bool, seed: Seed, of: &Addresses, bypass: bool, guard: &'g rcu::Guard) -> Option<&'g Policy> {
+        let table = self.table(inbound);
+        if table.len() == 0 {
+            return None;
+        }
+        let rank = |p: &Policy| (p.given.ext.priority, p.id);
+        let mut best: Option<&Policy> = None;
+        for hash in seed.places(of) {
+            for policy in table.get(hash, guard) {
+                if (bypass || policy.action != Action::Bypass) && policy.selector.matches(of) && best.is_none_or(|b| rank(policy) < rank(b)) {
+                    best = Some(policy);
+                }
+            }
+        }
+        if let Some(policy) = best {
+            policy.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        best
+    }
+
+    /// Adds one. The caller holds the writers' lock.
+    pub(crate) fn insert(&self, seed: Seed, policy: &Arc<Policy>) -> Result {
+        self.table(policy.inbound).insert(seed.selector(&policy.selector), policy.clone())
+    }
+
+    /// Takes one away. The caller holds the writers' lock.
+    pub(crate) fn remove(&self, seed: Seed, policy: &Policy) {
+        self.table(policy.inbound).remove(seed.selector(&policy.selector), |p| p.id == policy.id);
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Terminus: an ESP packet for one of our CSAs is checked in the order of docs/wire.md §1, opened where it lies and its
+//! datagram delivered on `mml0`.
+
+use kernel::sync::rcu;
+use mml_core::esp::{self, Header, Layout};
+use mml_core::ip;
+use mml_core::zone::{self, Mode, HEAD_MAX};
+use mml_core::{checksum, ecn};
+
+use crate::counters::Reason;
+use crate::crypto::{Linear, ICV_LEN};
+use crate::namespace::Namespace;
+use crate::sadb::Csa;
+use crate::skb::{Buffer, Skb};
+use crate::sync::{self, Bh};
+
+/// The terminus CSA of an ESP packet whose data starts at the ESP header, if it is one of ours.
+#[inline]
+pub(crate) fn find<'g>(ns: &'g Namespace, skb: &mut Buffer, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+    if ns.sadb.termini.len() == 0 || !skb.pull_head(4) {
+        return None;
+    }
+    let spi = esp::spi(skb.linear())?;
+    let [.., d0, d1, d2, d3] = *skb.network_header().first_chunk::<{ ip::V4_MIN }>()?;
+    ns.sadb.terminus([d0, d1, d2, d3], spi, guard)
+}
+
+/// The origin CSA of the packet that an ICMP error quotes; `skb`'s data starts at the quoted IP header.
+pub(crate) fn find_origin<'g>(ns: &'g Namespace, skb: &Buffer, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+    if ns.sadb.origins.len() == 0 {
+        return None;
+    }
+    let quoted = skb.linear();
+    let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *quoted.first_chunk::<{ ip::V4_MIN }>()?;
+    let spi = esp::spi(quoted.get(usize::from(quoted.first()? & 0x0F) << 2..)?)?;
+    ns.sadb.origin_by_spi([s0, s1, s2, s3], [d0, d1, d2, d3], spi, guard)
+}
+
+/// Takes a packet of `csa`; its data starts at the ESP header.
+#[inline]
+pub(crate) fn deliver(ns: &Namespace, csa: &Csa, skb: Skb, guard: &rcu::Guard) {
+    if let Err(reason) = open(ns, csa, skb, guard) {
+        csa.counters.count(reason);
+    }
+}
+
+fn open(ns: &Namespace, csa: &Csa, skb: Skb, guard: &rcu::Guard) -> Result<(), Reason> {
+    if !csa.opens() {
+        return Err(Reason::NotActive);
+    }
+    let outer_ds = skb.network_header().get(1).copied().unwrap_or(0);
+    // Refuse what costs nothing to refuse before a copy is made of it.
+    let header = Header::parse(skb.linear())?;
+    header.check_protocol(Mode::Tunnel)?;
+    let mut skb = skb.into_private().ok_or(Reason::NoMemory)?;
+    let bh = Bh::off();
+    let octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
+    let (start, len) = open_zones(csa, header, octets, outer_ds, &bh)?;
+    if !skb.cut(start, len) {
+        return Err(Reason::NoMemory);
+    }
+    let device = ns.device.get(guard).ok_or(Reason::NoDevice)?;
+    skb.deliver(device);
+    Ok(())
+}
+
+/// Opens and checks it all; says where in `octets` the datagram then lies.
+#[inline]
+fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, bh: &Bh) -> Result<(usize, usize), Reason> {
+    let truncated = Reason::Format(esp::Drop::Truncated);
+    let zone2 = csa.zone2.as_ref().ok_or(Reason::NotActive)?;
+    let at = Layout::open([csa.zone1.iv, zone2.iv], &header, octets.len())?;
+    let iv1 = sent_iv(csa.zone1.iv, &octets, at.iv1)?;
+    let iv2 = sent_iv(zone2.iv, &octets, at.iv2)?;
+    header.check_ivs(iv1, iv2, csa.may_write)?;
+
+    let seq = {
+        let book = csa.book.lock();
+        let seq = book.replay.infer(header.seq_lo);
+        if !book.replay.check(&book.bits, seq) {
+            return Err(esp::Drop::Replay.into());
+        }
+        seq
+    };
+    let iv1 = esp::nonce_iv(iv1, seq)?;
+    let iv2 = esp::nonce_iv(iv2, seq)?;
+    let front = *octets.first_chunk::<{ esp::HEADER_LEN }>().ok_or(truncated)?;
+
+    // Each zone and its AAD are brought together into one piece before the cipher sees them.
+    let l1 = at.zone1_len();
+    let aad = at.z1 - esp::HEADER_LEN;
+    octets.get_mut(aad..at.z1).ok_or(truncated)?.copy_from_slice(&front);
+    let piece = octets.range(aad, at.icv1 + ICV_LEN).ok_or(truncated)?;
+    csa.zone1.aead.open(bh, piece, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, iv1)).map_err(|_| esp::Drop::Icv1)?;
+
+    let mut zone1 = [0; HEAD_MAX];
+    let zone1 = zone1.get_mut(..l1).ok_or(esp::Drop::L1)?;
+    zone1.copy_from_slice(octets.get(at.z1..at.icv1).ok_or(truncated)?);
+    let moved = zone::moved(Mode::Tunnel, 0, zone1);
+    let aad = at.z2 - esp::HEADER_LEN - l1;
+    let bound = octets.get_mut(aad..at.z2).ok_or(truncated)?;
+    let (first, second) = bound.split_at_mut_checked(esp::HEADER_LEN).ok_or(truncated)?;
+    first.copy_from_slice(&front);
+    if let Some(flags) = first.get_mut(8) {
+        *flags &= !esp::FLAG_W;
+    }
+    second.copy_from_slice(zone1);
+    if csa.may_write {
+        esp::mask(second, Mode::Tunnel, 0);
+    }
+    let piece = octets.range(aad, at.icv2 + ICV_LEN).ok_or(truncated)?;
+    zone2.aead.open(bh, piece, esp::HEADER_LEN + l1, &esp::nonce(&zone2.salt, iv2)).map_err(|_| esp::Drop::Icv2)?;
+
+    {
+        let mut book = csa.book.lock();
+        let book = &mut *book;
+        if !book.replay.set(&mut book.bits, seq) {
+            return Err(esp::Drop::Replay.into());
+        }
+        book.packets += 1;
+        book.octets += octets.len() as u64;
+        book.last_used = sync::jiffies();
+    }
+    let (start, len) = assemble(csa, &header, &at, zone1, moved, &mut octets)?;
+    let datagram = octets.get_mut(start..start + len).ok_or(truncated)?;
+    decapsulate_ecn(datagram, outer_ds)?;
+    Ok((start, len))
+}
+
+/// Puts zone 1 in front of zone 2 again, and checks what that makes.
+#[inline]
+fn assemble(csa: &Csa, header: &Header, at: &Layout, zone1: &[u8], moved: Option<usize>, octets: &mut [u8]) -> Result<(usize, usize), Reason> {
+    let truncated = Reason::Format(esp::Drop::Truncated);
+    let body = at.z2 + if moved.is_some() { 2 } else { 0 };
+    let plain = octets.get(body..at.icv2).ok_or(truncated)?;
+    let tail = plain.get(plain.len().saturating_sub(esp::TRAILER_MAX)..).ok_or(truncated)?;
+    let trailer = esp::check_trailer(tail)?;
+    trailer.check_next(Mode::Tunnel, header)?;
+    let end = at.icv2.checked_sub(trailer.octets()).filter(|end| *end >= body).ok_or(Reason::Format(esp::Drop::Padding))?;
+    let check = octets.get(at.z2..).and_then(|o| o.first_chunk()).map_or(0, |o| u16::from_be_bytes(*o));
+    let start = body - zone1.len();
+    octets.get_mut(start..body).ok_or(truncated)?.copy_from_slice(zone1);
+    if let Some(field) = moved {
+        let field: &mut [u8; 2] = octets.get_mut(start + field..).and_then(|o| o.first_chunk_mut()).ok_or(truncated)?;
+        *field = checksum::restore(u16::from_be_bytes(*field), check).to_be_bytes();
+    }
+    let datagram = octets.get(start..end).ok_or(truncated)?;
+    let head = datagram.get(..datagram.len().min(HEAD_MAX)).ok_or(truncated)?;
+    if csa.map.split(0, head, datagram.len()).l1 != usize::from(header.l1) {
+        return Err(esp::Drop::ZoneMap.into());
+    }
+    let inner = ip::addresses(head).ok_or(esp::Drop::InnerHeader)?;
+    if trailer.next != ip::IPV4 || inner.family != 4 {
+        return Err(esp::Drop::NextHeader.into());
+    }
+    if inner.total_len > datagram.len() || inner.total_len < inner.header_len {
+        return Err(esp::Drop::InnerLength.into());
+    }
+    if !csa.selector.matches(&inner) {
+        return Err(esp::Drop::Selector.into());
+    }
+    Ok((start, inner.total_len))
+}
+
+/// RFC 6040 §4.2: congestion met on the way is passed on to the inner packet.
+#[inline]
+fn decapsulate_ecn(datagram: &mut [u8], outer_ds: u8) -> Result<(), Reason> {
+    let inner_ds = ip::ds(datagram).ok_or(esp::Drop::InnerHeader)?;
+    let ds = ecn::decap(inner_ds, outer_ds).ok_or(esp::Drop::Ecn)?;
+    if ds != inner_ds && !ip::set_ds(datagram, ds) {
+        return Err(esp::Drop::InnerHeader.into());
+    }
+    Ok(())
+}
+
+/// The IV that a packet carries, if it carries one.
+#[inline]
+pub(crate) fn sent_iv(kind: esp::IvKind, packet: &[u8], at: usize) -> Result<Option<u64>, esp::Drop> {
+    match kind {
+        esp::IvKind::Implicit => Ok(None),
+        esp::IvKind::Explicit => {
+            let iv = packet.get(at..).and_then(|tail| tail.first_chunk()).ok_or(esp::Drop::Truncated)?;
+            Ok(Some(u64::from_be_bytes(*iv)))
+        }
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Relay: at a foreign agent, a forwarded ESP packet of one of our CSAs has its zone 1 opened into scratch space and
+//! checked. The packet's own octets go on untouched; what can't be opened goes on like at any router (docs/wire.md §1).
+
+use core::sync::atomic::Ordering;
+use kernel::sync::rcu;
+use mml_core::esp::{self, Header, Layout};
+use mml_core::ip;
+use mml_core::replay::Resync;
+use mml_core::zone::Mode;
+
+use crate::counters::Reason;
+use crate::crypto::{self, Linear, ICV_LEN};
+use crate::namespace::Namespace;
+use crate::net::Disposition;
+use crate::receive::sent_iv;
+use crate::sadb::Csa;
+use crate::skb::Buffer;
+use crate::sync::{self, Bh};
+
+/// MF and the fragment offset, in the IPv4 header.
+const FRAGMENT: u16 = 0x3FFF;
+
+/// Looks at a packet on its way through; its data starts at the IP header.
+pub(crate) fn forward(ns: &Namespace, skb: &Buffer) -> Disposition {
+    let mut head = [0; ip::V4_MIN];
+    if !skb.copy_bits(0, &mut head) {
+        return Disposition::Accept;
+    }
+    let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = head;
+    if protocol != ip::ESP {
+        return Disposition::Accept;
+    }
+    let result = if u16::from_be_bytes([f0, f1]) & FRAGMENT != 0 {
+        ns.counters.count(Reason::RelayFragment);
+        false
+    } else {
+        opened(ns, skb, usize::from(version & 0x0F) << 2, [s0, s1, s2, s3], [d0, d1, d2, d3])
+    };
+    if !result && ns.settings.relay_drop.load(Ordering::Relaxed) {
+        return Disposition::Drop;
+    }
+    Disposition::Accept
+}
+
+fn opened(ns: &Namespace, skb: &Buffer, at: usize, src: [u8; 4], dst: [u8; 4]) -> bool {
+    let mut spi = [0; 4];
+    if !skb.copy_bits(at, &mut spi) {
+        ns.counters.count(Reason::RelayNoCsa);
+        return false;
+    }
+    let guard = rcu::read_lock();
+    let Some(csa) = ns.sadb.relay(src, dst, u32::from_be_bytes(spi), &guard) else {
+        ns.counters.count(Reason::RelayNoCsa);
+        return false;
+    };
+    let bh = Bh::off();
+    // The closure neither sends nor delivers.
+    match crypto::with_scratch(&bh, |scratch| open(csa, skb, at, scratch, &bh)) {
+        Some(Ok(())) => true,
+        Some(Err(reason)) => {
+            csa.counters.count(reason);
+            false
+        }
+        None => false,
+    }
+}
+
+/// Opens zone 1 into `scratch`, and keeps the books.
+#[inline]
+fn open(csa: &Csa, skb: &Buffer, at: usize, mut scratch: Linear<'_>, bh: &Bh) -> Result<(), Reason> {
+    let truncated = Reason::Format(esp::Drop::Truncated);
+    if !csa.opens() {
+        return Err(Reason::NotActive);
+    }
+    let total = skb.len().checked_sub(at).ok_or(truncated)?;
+    let mut front = [0; esp::HEADER_LEN];
+    if !skb.copy_bits(at, &mut front) {
+        return Err(truncated);
+    }
+    let header = Header::parse(&front)?;
+    header.check_protocol(Mode::Tunnel)?;
+    let layout = Layout::relay(csa.zone1.iv, &header, total)?;
+    let iv = match csa.zone1.iv {
+        esp::IvKind::Implicit => None,
+        kind => {
+            let mut iv = [0; esp::IV_LEN];
+            if !skb.copy_bits(at + layout.iv1, &mut iv) {
+                return Err(truncated);
+            }
+            sent_iv(kind, &iv, 0)?
+        }
+    };
+    header.check_ivs(iv, None, true)?;
+    if header.rewritten() {
+        return Err(esp::Drop::Rewritten.into());
+    }
+
+    let seq = {
+        let book = csa.book.lock();
+        let seq = book.replay.infer(header.seq_lo);
+        if !book.replay.check(&book.bits, seq) {
+            return Err(esp::Drop::Replay.into());
+        }
+        seq
+    };
+    let l1 = usize::from(header.l1);
+    let end = esp::HEADER_LEN + l1 + ICV_LEN;
+    let mut attempt = |seq: u64| -> Result<(), Reason> {
+        let iv = esp::nonce_iv(iv, seq)?;
+        let mut piece = scratch.range(0, end).ok_or(Reason::Format(esp::Drop::L1))?;
+        let (aad, rest) = piece.split_at_mut_checked(esp::HEADER_LEN).ok_or(truncated)?;
+        aad.copy_from_slice(&front);
+        if !skb.copy_bits(at + layout.z1, rest) {
+            return Err(truncated);
+        }
+        csa.zone1.aead.open(bh, piece, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, iv)).map_err(|_| esp::Drop::Icv1.into())
+    };
+    let seq = match attempt(seq) {
+        Ok(()) => seq,
+        Err(reason) => {
+            // One that joined past a wrap of the low half finds the high one by trying (RFC 4303, appendix A).
+            if !csa.book.lock().resync.failed() {
+                return Err(reason);
+            }
+            let next = Resync::next_half(seq);
+            attempt(next).map_err(|_| reason)?;
+            next
+        }
+    };
+    let mut book = csa.book.lock();
+    let book = &mut *book;
+    book.resync.passed();
+    if !book.replay.set(&mut book.bits, seq) {
+        return Err(esp::Drop::Replay.into());
+    }
+    let zone1 = scratch.get(esp::HEADER_LEN..esp::HEADER_LEN + l1).ok_or(truncated)?;
+    if !csa.map.admits(0, zone1, layout.len_max) {
+        return Err(esp::Drop::ZoneMap.into());
+    }
+    book.packets += 1;
+    book.octets += total as u64;
+    book.last_used = sync::jiffies();
+    Ok(())
+}

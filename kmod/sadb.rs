@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Composite SAs: what one holds, and how it is found without a shared lock.
+
+use core::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use kernel::alloc::{flags::*, KVec};
+use kernel::new_spinlock;
+use kernel::prelude::*;
+use kernel::sync::{rcu, Arc, SpinLock};
+use mml_core::esp::{self, IvKind};
+use mml_core::ip::Addresses;
+use mml_core::replay::{Replay, Resync};
+use mml_core::selector::Selector;
+use mml_core::zone::{Mode, ZoneMap};
+use pfkey::{Role, State};
+
+use crate::counters::Counters;
+use crate::crypto::{Aead, Cipher, ICV_LEN};
+use crate::net::DstCache;
+use crate::sync::{self, Table};
+
+/// Octets of the outer IPv4 header.
+pub(crate) const OUTER_LEN: usize = 20;
+
+/// A zone's SA: its keyed transform, salt and kind of IV.
+pub(crate) struct Zone {
+    pub aead: Aead,
+    pub salt: [u8; esp::SALT_LEN],
+    pub iv: IvKind,
+}
+
+/// What a zone message gave, kept so that DUMP can give it back. Zeroised when the CSA ends.
+pub(crate) struct Message(KVec<u8>);
+
+impl Message {
+    /// The ADD, whole.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl core::ops::Drop for Message {
+    fn drop(&mut self) {
+        sync::zeroise(&mut self.0);
+    }
+}
+
+/// The book-keeping of a receiver, behind the CSA's one lock.
+pub(crate) struct Book {
+    pub replay: Replay,
+    pub bits: KVec<u64>,
+    pub resync: Resync,
+    pub packets: u64,
+    pub octets: u64,
+    pub last_used: u64,
+}
+
+/// A composite SA. Nothing in it is shared with another one.
+#[pin_data]
+pub(crate) struct Csa {
+    pub id: u64,
+    pub role: Role,
+    pub map: ZoneMap,
+    pub spi: u32,
+    pub src: [u8; 4],
+    pub dst: [u8; 4],
+    pub selector: Selector,
+    pub generation: u32,
+    pub may_write: bool,
+    pub zone1: Zone,
+    /// `None` at a relay.
+    pub zone2: Option<Zone>,
+    pub created: u64,
+    state: AtomicU8,
+    /// Origin: the last number sealed under it.
+    sequence: AtomicU64,
+    /// Origin: octets of the datagrams sealed.
+    octets: AtomicU64,
+    pub route: DstCache,
+    #[pin]
+    pub book: SpinLock<Book>,
+    pub counters: Counters,
+    message: Message,
+}
+
+impl Csa {
+    /// Makes a CSA of a checked message. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `EAFNOSUPPORT` for IPv6, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
+    pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, message: &[u8]) -> Result<Arc<Csa>> {
+        let (Some(src), Some(dst)) = (v4(&csa.src), v4(&csa.dst)) else {
+            return Err(EAFNOSUPPORT);
+        };
+        if csa.selector.family != pfkey::Family::V4 {
+            return Err(EAFNOSUPPORT);
+        }
+        if csa.ext.mode != pfkey::Mode::Tunnel {
+            return Err(EOPNOTSUPP);
+        }
+        let map = ZoneMap::new(Mode::Tunnel, csa.map.stops()).map_err(|_| EINVAL)?;
+        let selector = selector(&csa.selector).ok_or(EINVAL)?;
+        let [first, second] = &csa.zones;
+        let zone1 = zone(first)?.ok_or(EINVAL)?;
+        let zone2 = zone(second)?;
+        let replay = Replay::starting_at(csa.ext.window, csa.ext.sequence).ok_or(EINVAL)?;
+        let mut bits = KVec::new();
+        if csa.ext.role != Role::Origin {
+            bits.resize(Replay::words(csa.ext.window), 0u64, GFP_KERNEL_ACCOUNT)?;
+        }
+        let mut copy = KVec::new();
+        copy.extend_from_slice(message, GFP_KERNEL_ACCOUNT)?;
+        let message = Message(copy);
+        let book = Book { replay, bits, resync: Resync::default(), packets: 0, octets: 0, last_used: 0 };
+        let (spi, role, state, sequence) = (csa.spi, csa.ext.role, csa.ext.state.number(), csa.ext.sequence);
+        let (generation, may_write) = (csa.ext.generation, csa.relay.may_write);
+        let route = DstCache::new()?;
+        Arc::pin_init(
+            pin_init!(Csa {
+                id, role, map, spi, src, dst, selector, generation, may_write, zone1, zone2, route, message,
+                created: sync::now(),
+                state: AtomicU8::new(state),
+                sequence: AtomicU64::new(sequence),
+                octets: AtomicU64::new(0),
+                book <- new_spinlock!(book, "mml_csa"),
+                counters: Counters::new(),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// Its state.
+    pub(crate) fn state(&self) -> State {
+        State::from_number(self.state.load(Ordering::Relaxed)).unwrap_or(State::Dying)
+    }
+
+    /// Changes its state.
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state.number(), Ordering::Relaxed);
+    }
+
+    /// Whether it seals.
+    #[inline]
+    pub(crate) fn seals(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == State::Active.number()
+    }
+
+    /// Whether it opens: dying ones still do, so that what is under way arrives.
+    #[inline]
+    pub(crate) fn opens(&self) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        state == State::Active.number() || state == State::Dying.number()
+    }
+
+    /// The next `count` sequence numbers: the first of them, or `None` once they are used up. The origin's one atomic.
+    #[inline]
+    pub(crate) fn take_numbers(&self, count: u64, octets: u64) -> Option<u64> {
+        let last = self.sequence.fetch_add(count, Ordering::Relaxed);
+        self.octets.fetch_add(octets, Ordering::Relaxed);
+        // Far past the end it stays refused: 2^63 more would be needed to wrap.
+        esp::seq_valid(last.checked_add(count)?).then(|| last + 1)
+    }
+
+    /// Packets and octets sealed or opened, and the last number (origin) or the window's top.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        if self.role == Role::Origin {
+            let last = self.sequence.load(Ordering::Relaxed);
+            return (last, self.octets.load(Ordering::Relaxed), last);
+        }
+        let _bh = sync::Bh::off();
+        let book = self.book.lock();
+        (book.packets, book.octets, book.replay.top())
+    }
+
+    /// Raises the top of the window, never lowers it.
+    pub(crate) fn raise(&self, top: u64) {
+        let _bh = sync::Bh::off();
+        let mut book = self.book.lock();
+        if top > book.replay.top() {
+            if let Some(replay) = Replay::starting_at(book.replay.width(), top) {
+                book.replay = replay;
+                book.bits.iter_mut().for_each(|word| *word = 0);
+            }
+        }
+    }
+
+    /// The ADD that made it.
+    pub(crate) fn message(&self) -> &[u8] {
+        self.message.octets()
+    }
+
+    /// The largest inner datagram, in octets, that an outer path of `mtu` octets carries whole.
+    #[inline]
+    pub(crate) fn inner_mtu(&self, mtu: usize) -> usize {
+        let ivs = self.zone1.iv.octets() + self.zone2.as_ref().map_or(0, |zone| zone.iv.octets());
+        let room = mtu.saturating_sub(OUTER_LEN + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
+        // A multiple of 4, of which the trailer takes 2 and the moved checksum 2.
+        (room & !3).saturating_sub(esp::TRAILER_LEN + 2)
+    }
+}
+
+fn v4(address: &pfkey::Address) -> Option<[u8; 4]> {
+    (address.family == pfkey::Family::V4).then(|| address.octets.first_chunk().copied()).flatten()
+}
+
+/// The selector as the core has it.
+pub(crate) fn selector(s: &pfkey::Selector) -> Option<Selector> {
+    Selector::new(s.family.version(), s.protocol, s.src, s.src_len, s.dst, s.dst_len).ok()
+}
+
+fn zone(sa: &pfkey::ZoneSa<'_>) -> Result<Option<Zone>> {
+    let Some(keys) = &sa.keys else { return Ok(None) };
+    let cipher = if keys.algorithm.is_aes() { Cipher::AesGcm } else { Cipher::ChaCha20Poly1305 };
+    let iv = if keys.algorithm.is_explicit() { IvKind::Explicit } else { IvKind::Implicit };
+    let salt = *keys.salt.expose().first_chunk().ok_or(EINVAL)?;
+    let aead = Aead::new(cipher, keys.key.expose()).map_err(|e| if e == ENOENT { ENOSYS } else { e })?;
+    Ok(Some(Zone { aead, salt, iv }))
+}
+
+/// The seed of the tables' hashes, drawn when the module starts.
+#[derive(Clone, Copy)]
+pub(crate) struct Seed(u32);
+
+impl Seed {
+    /// A fresh one.
+    pub(crate) fn draw() -> Self {
+        Seed(sync::random())
+    }
+
+    #[inline]
+    fn mix(self, words: &[u32]) -> u32 {
+        let mut hash = self.0;
+        for word in words {
+            hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B1);
+        }
+        hash ^ (hash >> 15)
+    }
+
+    /// A terminus or origin, by outer destination and SPI.
+    #[inline]
+    pub(crate) fn terminus(self, dst: [u8; 4], spi: u32) -> u32 {
+        self.mix(&[u32::from_ne_bytes(dst), spi])
+    }
+
+    /// A relay, by outer source too.
+    #[inline]
+    pub(crate) fn relay(self, src: [u8; 4], dst: [u8; 4], spi: u32) -> u32 {
+        self.mix(&[u32::from_ne_bytes(src), u32::from_ne_bytes(dst), spi])
+    }
+
+    #[inline]
+    fn host(self, class: u32, address: &[u8; 16]) -> u32 {
+        let [a, b, c, d, e, f, g, h, ..] = *address;
+        let [.., i, j, k, l, m, n, o, p] = *address;
+        self.mix(&[
+            class,
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+            u32::from_ne_bytes([m, n, o, p]),
+        ])
+    }
+
+    /// Where something with this selector is kept: by its destination if that is one host, else by its source if that
+    /// is, else with all others.
+    pub(crate) fn selector(self, selector: &Selector) -> u32 {
+        let bits = if selector.family == 4 { 32 } else { 128 };
+        if selector.dst_len == bits {
+            self.host(1, &selector.dst)
+        } else if selector.src_len == bits {
+            self.host(2, &selector.src)
+        } else {
+            self.mix(&[3])
+        }
+    }
+
+    /// The three places where a selector that covers the packet can be.
+    #[inline]
+    pub(crate) fn places(self, of: &Addresses) -> [u32; 3] {
+        [self.host(1, &of.dst), self.host(2, &of.src), self.mix(&[3])]
+    }
+}
+
+/// The CSAs of a namespace that the packet path looks up.
+pub(crate) struct Sadb {
+    pub seed: Seed,
+    pub termini: Table<Arc<Csa>>,
+    pub relays: Table<Arc<Csa>>,
+    pub origins: Table<Arc<Csa>>,
+    pub origins_by_spi: Table<Arc<Csa>>,
+}
+
+impl Sadb {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Sadb { seed: Seed::draw(), termini: Table::new(), relays: Table::new(), origins: Table::new(), origins_by_spi: Table::new() }
+    }
+
+    /// The terminus CSA of a packet.
+    #[inline]
+    pub(crate) fn terminus<'g>(&'g self, dst: [u8; 4], spi: u32, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+        self.termini.get(self.seed.terminus(dst, spi), guard).map(|csa| &**csa).find(|csa| csa.spi == spi && csa.dst == dst)
+    }
+
+    /// The relay CSA of a packet.
+    #[inline]
+    pub(crate) fn relay<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+        self.relays
+            .get(self.seed.relay(src, dst, spi), guard)
+            .map(|csa| &**csa)
+            .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
+    }
+
+    /// The origin CSA whose packet an ICMP error tells of.
+    pub(crate) fn origin_by_spi<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+        self.origins_by_spi
+            .get(self.seed.terminus(dst, spi), guard)
+            .map(|csa| &**csa)
+            .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
+    }
+
+    /// The CSA that seals a packet: the closest selector's, and of those the newest.
+    #[inline]
+    pub(crate) fn origin<'g>(&'g self, of: &Addresses, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+        let rank = |csa: &Csa| (u16::from(csa.selector.src_len) + u16::from(csa.selector.dst_len), csa.generation, csa.id);
+        let mut best: Option<&Csa> = None;
+        for hash in self.seed.places(of) {
+            for csa in self.origins.get(hash, guard) {
+                if csa.seals() && csa.selector.matches(of) && best.is_none_or(|b| rank(csa) > rank(b)) {
+                    best = Some(csa);
+                }
+            }
+        }
+        best
+    }
+
+    fn places(&self, csa: &Csa) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
+        match csa.role {
+            Role::Terminus => [Some((&self.termini, self.seed.terminus(csa.dst, csa.spi))), None],
+            Role::Relay => [Some((&self.relays, self.seed.relay(csa.src, csa.dst, csa.spi))), None],
+            Role::Origin => [
+                Some((&self.origins_by_spi, self.seed.terminus(csa.dst, csa.spi))),
+                Some((&self.origins, self.seed.selector(&csa.selector))),
+            ],
+        }
+    }
+
+    /// Makes a CSA findable. The caller holds the writers' lock and has seen that its place is free.
+    pub(crate) fn insert(&self, csa: &Arc<Csa>) -> Result {
+        for (table, hash) in self.places(csa).into_iter().flatten() {
+            if let Err(e) = table.insert(hash, csa.clone()) {
+                self.remove(csa);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a CSA away. The caller holds the writers' lock.
+    pub(crate) fn remove(&self, csa: &Csa) {
+        for (table, hash) in self.places(csa).into_iter().flatten() {
+            table.remove(hash, |c| c.id == csa.id);
+        }
+    }
+}

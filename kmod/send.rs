@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Origin: a packet that was routed to `mml0` is matched to a CSA, segmented, sealed zone by zone and sent on its own
+//! route (docs/wire.md §1).
+//!
+//! The origin never writes into the packet it got, whose octets may be shared with TCP's retransmit queue: each sealed
+//! packet is a new one. Its payload is copied once, with its checksum computed on the way, and encrypted where it lies.
+
+use core::sync::atomic::Ordering;
+use kernel::sync::rcu;
+use mml_core::esp::{self, Header, IvKind, Layout};
+use mml_core::ip::{self, Addresses};
+use mml_core::zone::Mode;
+use mml_core::{checksum, ecn, tcp};
+
+use crate::counters::Reason;
+use crate::crypto::{Linear, ICV_LEN};
+use crate::namespace::Namespace;
+use crate::net::{self, Device, Route};
+use crate::sadb::{Csa, OUTER_LEN};
+use crate::skb::{Buffer, Skb, ETH_P_IP};
+use crate::sync::Bh;
+use crate::zone_message;
+
+/// Octets of an IPv4 and a TCP header with all their options.
+const HEAD_MAX: usize = 120;
+const TCP_MIN: usize = 20;
+const UDP_LEN: usize = 8;
+/// TCP flags (RFC 9293 §3.1, RFC 3168 §6.1).
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
+/// Offsets in the IPv4 and the TCP header.
+const IP_LEN: usize = 2;
+const IP_ID: usize = 4;
+const IP_FRAGMENT: usize = 6;
+const IP_CHECKSUM: usize = 10;
+const TCP_SEQ: usize = 4;
+const TCP_FLAGS: usize = 13;
+const TCP_CHECKSUM: usize = 16;
+const MORE_FRAGMENTS: u16 = 0x2000;
+
+/// The headers of the packet in hand, apart from its payload.
+struct Head {
+    octets: [u8; HEAD_MAX],
+    /// The IP header's octets.
+    ip: usize,
+    /// All of the headers': the transport header's too, where it is whole.
+    len: usize,
+    of: Addresses,
+    /// Octets of the datagram.
+    total: usize,
+}
+
+impl Head {
+    fn get(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or(&[])
+    }
+
+    fn transport(&self) -> &[u8] {
+        self.octets.get(self.ip..self.len).unwrap_or(&[])
+    }
+
+    /// Reads the headers, making them linear as needed.
+    fn read(skb: &mut Skb) -> Option<Head> {
+        let len = skb.len();
+        if skb.protocol() != ETH_P_IP || !skb.pull_head(ip::V4_MIN) {
+            return None;
+        }
+        let ip = usize::from(skb.linear().first()? & 0x0F) << 2;
+        if !skb.pull_head(ip) {
+            return None;
+        }
+        let of = ip::addresses(skb.linear())?;
+        if of.family != 4 {
+            return None;
+        }
+        // A super-packet's own length field may not hold its length.
+        let total = if skb.is_gso() { len } else { of.total_len };
+        if total > len || total < ip {
+            return None;
+        }
+        let mut end = ip;
+        if of.transport {
+            match of.protocol {
+                ip::TCP if total >= ip + TCP_MIN && skb.pull_head(ip + TCP_MIN) => {
+                    let header = usize::from(skb.linear().get(ip + 12)? >> 4) << 2;
+                    if header >= TCP_MIN && total >= ip + header && skb.pull_head(ip + header) {
+                        end = ip + header;
+                    }
+                }
+                ip::UDP if total >= ip + UDP_LEN && skb.pull_head(ip + UDP_LEN) => end = ip + UDP_LEN,
+                _ => {}
+            }
+        }
+        let mut octets = [0; HEAD_MAX];
+        octets.get_mut(..end)?.copy_from_slice(skb.linear().get(..end)?);
+        Some(Head { octets, ip, len: end, of, total })
+    }
+
+    fn put16(&mut self, at: usize, value: u16) {
+        if let Some(field) = self.octets.get_mut(at..at + 2) {
+            field.copy_from_slice(&value.to_be_bytes());
+        }
+    }
+
+    fn get16(&self, at: usize) -> u16 {
+        self.octets.get(at..).and_then(|o| o.first_chunk()).map_or(0, |o| u16::from_be_bytes(*o))
+    }
+
+    /// Sets the datagram's length and makes the IP header's checksum good.
+    fn set_total(&mut self, total: usize) {
+        self.total = total;
+        self.put16(IP_LEN, total as u16);
+        self.put16(IP_CHECKSUM, 0);
+        let sum = checksum::sum(self.octets.get(..self.ip).unwrap_or(&[]));
+        self.put16(IP_CHECKSUM, !sum);
+    }
+}
+
+/// Which payload follows a head, and what is to be done about its checksum.
+struct Body<'a> {
+    from: &'a Buffer,
+    at: usize,
+    len: usize,
+    /// Where a checksum over head and payload starts and goes, both offsets in the head.
+    sum: Option<(usize, usize)>,
+}
+
+/// A packet's way out: everything but the packet.
+struct Origin<'a> {
+    ns: &'a Namespace,
+    csa: &'a Csa,
+    bh: &'a Bh,
+    device: Device<'a>,
+}
+
+/// Takes a packet that was routed to `device`.
+pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb) {
+    let bh = Bh::off();
+    let guard = rcu::read_lock();
+    if let Err((reason, csa)) = send(ns, device, skb, &bh, &guard) {
+        csa.map_or(&ns.counters, |csa| &csa.counters).count(reason);
+        device.count_dropped();
+    }
+}
+
+type Refusal<'g> = (Reason, Option<&'g Csa>);
+
+fn send<'g>(ns: &'g Namespace, device: Device<'_>, mut skb: Skb, bh: &Bh, guard: &'g rcu::Guard) -> Result<(), Refusal<'g>> {
+    let mut head = Head::read(&mut skb).ok_or((Reason::BadInner, None))?;
+    let Some(csa) = ns.sadb.origin(&head.of, guard) else {
+        if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, guard) {
+            zone_message::acquire(ns, policy, &head.of);
+        }
+        return Err((Reason::NoCsa, None));
+    };
+    let origin = Origin { ns, csa, bh, device };
+    let refuse = |reason| (reason, Some(csa));
+    let route = origin.route().map_err(refuse)?;
+    let room = csa.inner_mtu(route.mtu());
+    if ns.settings.mss_clamp.load(Ordering::Relaxed) && head.of.protocol == ip::TCP {
+        let syn = head.transport().get(TCP_FLAGS).is_some_and(|flags| flags & SYN != 0);
+        if syn && skb.partial_checksum().is_some() && !skb.checksum_help() {
+            return Err(refuse(Reason::NoMemory));
+        }
+        if syn {
+            head = Head::read(&mut skb).ok_or(refuse(Reason::BadInner))?;
+            let clamp = u16::try_from(room.saturating_sub(ip::V4_MIN + TCP_MIN)).unwrap_or(u16::MAX);
+            let len = head.len;
+            tcp::clamp_mss(head.octets.get_mut(..len).unwrap_or(&mut []), clamp);
+        }
+    }
+    if skb.is_gso() {
+        return origin.super_packet(skb, head, room, route).map_err(refuse);
+    }
+    if head.total > room {
+        return origin.too_big(skb, head, room).map_err(refuse);
+    }
+    origin.whole(skb, head, route).map_err(refuse)
+}
+
+impl<'a> Origin<'a> {
+    fn route(&self) -> Result<Route, Reason> {
+        let mark = self.ns.settings.mark.load(Ordering::Relaxed);
+        let route = self.csa.route.route(self.ns, self.csa.src, self.csa.dst, mark, self.bh).ok_or(Reason::NoRoute)?;
+        if route.is_through(self.device) { Err(Reason::RouteLoop) } else { Ok(route) }
+    }
+
+    /// One datagram, which fits.
+    #[inline]
+    fn whole(&self, mut skb: Skb, mut head: Head, route: Route) -> Result<(), Reason> {
+        let mut sum = skb.partial_checksum();
+        if let Some((start, field)) = sum {
+            // Only what lies in the head, at an even distance, is summed on the way.
+            if field + 2 > head.len || start > field || (head.len - start) & 1 != 0 {
+                if !skb.checksum_help() {
+                    return Err(Reason::NoMemory);
+                }
+                head = Head::read(&mut skb).ok_or(Reason::BadInner)?;
+                sum = None;
+            }
+        }
+        let seq = self.csa.take_numbers(1, head.total as u64).ok_or(Reason::Exhausted)?;
+        let body = Body { from: &skb, at: head.len, len: head.total - head.len, sum };
+        let mut sealed = self.seal(&mut head, &body, seq, &route)?;
+        sealed.set_outgoing(&skb, OUTER_LEN, route);
+        if skb.has_owner() {
+            sealed.take_owner(&mut skb);
+        }
+        self.device.count_sent(1, head.total);
+        skb.consume();
+        net::local_out(self.ns, sealed, self.bh);
+        Ok(())
+    }
+
+    /// A TCP super-packet is cut here, straight into the sealed packets; others by the kernel's own code.
+    fn super_packet(&self, mut skb: Skb, mut head: Head, room: usize, route: Route) -> Result<(), Reason> {
+        let size = skb.gso_size();
+        if !skb.is_plain_tcp4_gso() || head.len < head.ip + TCP_MIN || size == 0 {
+            drop(route);
+            let mut result = Ok(());
+            let whole = skb.segment(|mut segment| {
+                let one = Head::read(&mut segment).ok_or(Reason::BadInner).and_then(|head| {
+                    if head.total > room { self.too_big(segment, head, room) } else { self.whole(segment, head, self.route()?) }
+                });
+                if one.is_err() {
+                    result = one;
+                }
+            });
+            return if whole { result } else { Err(Reason::NoMemory) };
+        }
+        let payload = head.total - head.len;
+        if head.len + size > room {
+            skb.too_big(room);
+            return Err(Reason::TooBig);
+        }
+        let count = payload.div_ceil(size);
+        let octets = payload + count * head.len;
+        let mut seq = self.csa.take_numbers(count as u64, octets as u64).ok_or(Reason::Exhausted)?;
+        let flags = head.octets.get(head.ip + TCP_FLAGS).copied().unwrap_or(0);
+        let first = head.octets.get(head.ip + TCP_SEQ..).and_then(|o| o.first_chunk()).map_or(0, |o| u32::from_be_bytes(*o));
+        let id = head.get16(IP_ID);
+        let mut route = Some(route);
+        for (n, at) in (0..payload).step_by(size).enumerate() {
+            let len = size.min(payload - at);
+            let last = at + len == payload;
+            let mut keep = !(FIN | PSH | CWR);
+            keep |= if last { FIN | PSH } else { 0 };
+            keep |= if n == 0 { CWR } else { 0 };
+            let (ip, headers) = (head.ip, head.len);
+            if let Some(field) = head.octets.get_mut(ip + TCP_FLAGS) {
+                *field = flags & keep;
+            }
+            if let Some(field) = head.octets.get_mut(ip + TCP_SEQ..ip + TCP_SEQ + 4) {
+                field.copy_from_slice(&first.wrapping_add(at as u32).to_be_bytes());
+            }
+            head.put16(IP_ID, id.wrapping_add(n as u16));
+            head.set_total(headers + len);
+            head.put16(ip + TCP_CHECKSUM, pseudo(&head.of, headers - ip + len));
+            let body = Body { from: &skb, at: headers + at, len, sum: Some((ip, ip + TCP_CHECKSUM)) };
+            let out = match route.take() {
+                Some(route) => route,
+                None => self.route()?,
+            };
+            let mut sealed = self.seal(&mut head, &body, seq, &out)?;
+            seq += 1;
+            sealed.set_outgoing(&skb, OUTER_LEN, out);
+            if last && skb.has_owner() {
+                sealed.take_owner(&mut skb);
+            }
+            net::local_out(self.ns, sealed, self.bh);
+        }
+        self.device.count_sent(count, octets);
+        skb.consume();
+        Ok(())
+    }
+
+    /// A datagram that doesn't fit: its sender is told, or it is cut into fragments (RFC 791 §3.2) before it is sealed.
+    fn too_big(&self, mut skb: Skb, mut head: Head, room: usize) -> Result<(), Reason> {
+        if head.of.df {
+            skb.too_big(room);
+            return Err(Reason::TooBig);
+        }
+        let step = room.saturating_sub(head.ip) & !7;
+        if step == 0 {
+            return Err(Reason::TooBig);
+        }
+        if skb.partial_checksum().is_some() {
+            if !skb.checksum_help() {
+                return Err(Reason::NoMemory);
+            }
+            head = Head::read(&mut skb).ok_or(Reason::BadInner)?;
+        }
+        let payload = head.total - head.ip;
+        let given = head.get16(IP_FRAGMENT);
+        for at in (0..payload).step_by(step) {
+            let len = step.min(payload - at);
+            let more = at + len < payload || given & MORE_FRAGMENTS != 0;
+            let offset = usize::from(given & 0x1FFF) + at / 8;
+            let mut piece = Head { octets: head.octets, ip: head.ip, len: head.len, of: head.of, total: head.total };
+            // The transport header goes with the first fragment, as far as it fits.
+            piece.len = if at == 0 { head.len.min(head.ip + len) } else { head.ip };
+            if at > 0 {
+                drop_uncopied_options(piece.octets.get_mut(ip::V4_MIN..head.ip).unwrap_or(&mut []));
+            }
+            piece.put16(IP_FRAGMENT, offset as u16 | if more { MORE_FRAGMENTS } else { 0 });
+            piece.set_total(head.ip + len);
+            let seq = self.csa.take_numbers(1, piece.total as u64).ok_or(Reason::Exhausted)?;
+            let rest = piece.total - piece.len;
+            let start = head.ip + at + (piece.len - piece.ip);
+            let body = Body { from: &skb, at: start, len: rest, sum: None };
+            let route = self.route()?;
+            let mut sealed = self.seal(&mut piece, &body, seq, &route)?;
+            sealed.set_outgoing(&skb, OUTER_LEN, route);
+            self.device.count_sent(1, piece.total);
+            net::local_out(self.ns, sealed, self.bh);
+        }
+        skb.consume();
+        Ok(())
+    }
+
+    /// Makes the sealed packet, outer header and all.
+    #[inline]
+    fn seal(&self, head: &mut Head, body: &Body<'_>, seq: u64, route: &Route) -> Result<Skb, Reason> {
+        let csa = self.csa;
+        let zone2 = csa.zone2.as_ref().ok_or(Reason::NoMemory)?;
+        let split = csa.map.split(0, head.get(), head.total);
+        let (at, pad) = Layout::seal([csa.zone1.iv, zone2.iv], &split, head.total);
+        let mut skb = Skb::alloc(route.headroom(), OUTER_LEN + at.end).ok_or(Reason::NoMemory)?;
+        let mut octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
+        write_outer(&mut octets, csa, ecn::encap(head.of.ds), route.ttl(), seq).ok_or(Reason::NoMemory)?;
+        let mut esp = octets.range(OUTER_LEN, OUTER_LEN + at.end).ok_or(Reason::NoMemory)?;
+        self.seal_zones(&mut esp, head, body, seq, split, at, pad).ok_or(Reason::NoMemory)?;
+        Ok(skb)
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn seal_zones(&self, esp: &mut Linear<'_>, head: &mut Head, body: &Body<'_>, seq: u64, split: mml_core::zone::Split, at: Layout, pad: u8) -> Option<()> {
+        let csa = self.csa;
+        let zone2 = csa.zone2.as_ref()?;
+        let l1 = split.l1;
+        // Zone 2: the rest of the headers, the payload, the trailer.
+        let mut next = at.z2 + if split.moved.is_some() { 2 } else { 0 };
+        let rest = next;
+        let headers = head.len;
+        next += headers.checked_sub(l1)?;
+        let payload = body.from.copy_and_sum(body.at, esp.get_mut(next..next + body.len)?)?;
+        if let Some((start, field)) = body.sum {
+            let sum = checksum::add(checksum::sum(head.octets.get(start..headers)?), fold(payload));
+            head.put16(field, if sum == 0xFFFF { 0xFFFF } else { !sum });
+        }
+        esp.get_mut(rest..next)?.copy_from_slice(head.octets.get(l1..headers)?);
+        esp::write_trailer(esp.get_mut(next + body.len..at.icv2)?, pad, ip::IPV4);
+        let mut zone1 = [0; HEAD_MAX];
+        let zone1 = zone1.get_mut(..l1)?;
+        zone1.copy_from_slice(head.octets.get(..l1)?);
+        if let Some(field) = split.moved {
+            let field = zone1.get_mut(field..field + 2)?;
+            esp.get_mut(at.z2..at.z2 + 2)?.copy_from_slice(field);
+            field.fill(0);
+        }
+        let mut header = [0; esp::HEADER_LEN];
+        Header { spi: csa.spi, seq_lo: seq as u32, flags: 0, protocol: 0, l1: l1 as u16 }.write(&mut header);
+
+        // AAD 2 is laid right in front of zone 2, so that both are one piece to the cipher; what belongs there comes after.
+        let aad = at.z2.checked_sub(esp::HEADER_LEN + l1)?;
+        esp.get_mut(aad..aad + esp::HEADER_LEN)?.copy_from_slice(&header);
+        let bound = esp.get_mut(aad + esp::HEADER_LEN..at.z2)?;
+        bound.copy_from_slice(zone1);
+        if csa.may_write {
+            esp::mask(bound, Mode::Tunnel, 0);
+        }
+        zone2.aead.seal(self.bh, esp.range(aad, at.icv2 + ICV_LEN)?, esp::HEADER_LEN + l1, &esp::nonce(&zone2.salt, seq)).ok()?;
+        if zone2.iv == IvKind::Explicit {
+            esp.get_mut(at.iv2..at.iv2 + esp::IV_LEN)?.copy_from_slice(&seq.to_be_bytes());
+        }
+
+        // Zone 1 likewise: its header right in front of it, and moved to its own place if an IV stands between.
+        let aad = at.z1.checked_sub(esp::HEADER_LEN)?;
+        esp.get_mut(aad..at.z1)?.copy_from_slice(&header);
+        esp.get_mut(at.z1..at.icv1)?.copy_from_slice(zone1);
+        csa.zone1.aead.seal(self.bh, esp.range(aad, at.icv1 + ICV_LEN)?, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, seq)).ok()?;
+        if csa.zone1.iv == IvKind::Explicit {
+            *esp.first_chunk_mut()? = header;
+            esp.get_mut(at.iv1..at.iv1 + esp::IV_LEN)?.copy_from_slice(&seq.to_be_bytes());
+        }
+        Some(())
+    }
+}
+
+/// The outer IPv4 header (RFC 4301 §5.1.2): DF set; length and checksum are the stack's to fill in.
+#[inline]
+fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Option<()> {
+    let [_, _, _, _, _, _, i0, i1] = seq.to_be_bytes();
+    let [s0, s1, s2, s3] = csa.src;
+    let [d0, d1, d2, d3] = csa.dst;
+    *octets.first_chunk_mut()? = [0x45, ds, 0, 0, i0, i1, 0x40, 0, ttl, ip::ESP, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3];
+    Some(())
+}
+
+/// A 32-bit sum in wire order, folded to 16 bits in host order.
+#[inline]
+fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xFFFF) + (sum >> 16);
+    u16::from_be((sum & 0xFFFF) as u16 + (sum >> 16) as u16)
+}
+
+/// The sum of TCP's pseudo-header (RFC 9293 §3.1) for a segment of `len` octets.
+#[inline]
+fn pseudo(of: &Addresses, len: usize) -> u16 {
+    let [s0, s1, s2, s3, ..] = of.src;
+    let [d0, d1, d2, d3, ..] = of.dst;
+    let [l0, l1] = (len as u16).to_be_bytes();
+    checksum::sum(&[s0, s1, s2, s3, d0, d1, d2, d3, 0, ip::TCP, l0, l1])
+}
+
+/// Later fragments carry only the options whose copied bit is set (RFC 791 §3.1); the others become no-operations.
+fn drop_uncopied_options(options: &mut [u8]) {
+    let mut at = 0;
+    while let Some(&kind) = options.get(at) {
+        let len = match kind {
+            0 => break,
+            1 => 1,
+            _ => options.get(at + 1).map_or(1, |len| usize::from(*len).max(2)),
+        };
+        if kind & 0x80 == 0 {
+            if let Some(option) = options.get_mut(at..(at + len).min(options.len())) {
+                option.fill(1);
+            }
+        }
+        at += len;
+    }
+}

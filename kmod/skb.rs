@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Wrapper: socket buffers.
+
+use core::cell::UnsafeCell;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+use kernel::bindings::{self, sk_buff};
+
+use crate::crypto::Linear;
+use crate::net::{Device, Route};
+use crate::sys;
+
+/// `ETH_P_IP`, as [`Buffer::protocol`] gives it.
+pub(crate) const ETH_P_IP: u16 = 0x0800;
+/// GSO types that send.rs segments itself: `SKB_GSO_TCPV4`, and the marks that may stand beside it (`DODGY`, `TCP_ECN`,
+/// `TCP_FIXEDID` of the outer header, `TCP_ACCECN`).
+const GSO_TCPV4: u32 = 1 << 0;
+const GSO_DODGY: u32 = 1 << 1;
+const GSO_TCP_ECN: u32 = 1 << 2;
+
+/// A borrowed socket buffer.
+#[repr(transparent)]
+pub(crate) struct Buffer(UnsafeCell<sk_buff>);
+
+impl Buffer {
+    /// # Safety
+    ///
+    /// `skb` is a live socket buffer that nobody else changes for `'a`.
+    #[inline]
+    pub(crate) unsafe fn from_raw<'a>(skb: *mut sk_buff) -> &'a mut Buffer {
+        // SAFETY: `Buffer` is transparent, and by the promise.
+        unsafe { &mut *skb.cast::<Buffer>() }
+    }
+
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut sk_buff {
+        self.0.get()
+    }
+
+    #[inline]
+    fn raw(&self) -> &sk_buff {
+        // SAFETY: Nobody changes it while `self` is borrowed.
+        unsafe { &*self.0.get() }
+    }
+
+    /// Octets from the data pointer to the end, linear or not.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.raw().len as usize
+    }
+
+    /// The linear octets from the data pointer.
+    #[inline]
+    pub(crate) fn linear(&self) -> &[u8] {
+        let raw = self.raw();
+        let len = raw.len.saturating_sub(raw.data_len) as usize;
+        // SAFETY: An skb has `len - data_len` octets at `data`.
+        unsafe { core::slice::from_raw_parts(raw.data, len) }
+    }
+
+    /// Whether all octets are linear.
+    #[inline]
+    pub(crate) fn is_linear(&self) -> bool {
+        self.raw().data_len == 0
+    }
+
+    /// Makes the first `len` octets linear (a private head is made for a clone). False if there are not as many, or no memory.
+    #[inline]
+    pub(crate) fn pull_head(&mut self, len: usize) -> bool {
+        let raw = self.raw();
+        if len <= raw.len.saturating_sub(raw.data_len) as usize {
+            return true;
+        }
+        // SAFETY: `skb` is live and ours to change.
+        unsafe { sys::mml_skb_may_pull(self.as_ptr(), len as u32) }
+    }
+
+    /// Copies octets from `offset` on, linear or not.
+    #[inline]
+    pub(crate) fn copy_bits(&self, offset: usize, to: &mut [u8]) -> bool {
+        let end = offset.saturating_add(to.len());
+        if let Some(from) = self.linear().get(offset..end) {
+            to.copy_from_slice(from);
+            return true;
+        }
+        end <= self.len()
+            // SAFETY: The range lies within the skb, and `to` has room for it.
+            && unsafe { sys::skb_copy_bits(self.as_ptr(), offset as i32, to.as_mut_ptr().cast(), to.len() as i32) } == 0
+    }
+
+    /// As [`Self::copy_bits`], and returns their one's-complement sum, unfolded and in wire order.
+    #[inline]
+    pub(crate) fn copy_and_sum(&self, offset: usize, to: &mut [u8]) -> Option<u32> {
+        if to.is_empty() {
+            return Some(0);
+        }
+        if offset.saturating_add(to.len()) > self.len() {
+            return None;
+        }
+        // SAFETY: The range lies within the skb (the C function BUGs otherwise), and `to` has room for it.
+        Some(unsafe { sys::skb_copy_and_csum_bits(self.as_ptr(), offset as i32, to.as_mut_ptr(), to.len() as i32) })
+    }
+
+    /// `skb->protocol`, host order.
+    #[inline]
+    pub(crate) fn protocol(&self) -> u16 {
+        // SAFETY: `skb` is live.
+        unsafe { sys::mml_skb_protocol(self.as_ptr()) as u16 }
+    }
+
+    #[inline]
+    pub(crate) fn is_gso(&self) -> bool {
+        // SAFETY: `skb` is live.
+        unsafe { sys::mml_skb_is_gso(self.as_ptr()) }
+    }
+
+    /// Octets of payload a segment of a super-packet.
+    #[inline]
+    pub(crate) fn gso_size(&self) -> usize {
+        // SAFETY: `skb` is live.
+        unsafe { sys::mml_skb_gso_size(self.as_ptr()) as usize }
+    }
+
+    /// Whether this is a plain TCP-over-IPv4 super-packet, which we segment ourselves.
+    #[inline]
+    pub(crate) fn is_plain_tcp4_gso(&self) -> bool {
+        // SAFETY: `skb` is live.
+        let kind = unsafe { sys::mml_skb_gso_type(self.as_ptr()) };
+        kind & GSO_TCPV4 != 0 && kind & !(GSO_TCPV4 | GSO_DODGY | GSO_TCP_ECN) == 0
+    }
+
+    /// Where a checksum that is still to be computed starts and where it goes (both from the data pointer), if there is one.
+    #[inline]
+    pub(crate) fn partial_checksum(&self) -> Option<(usize, usize)> {
+        // SAFETY: `skb` is live.
+        unsafe {
+            if !sys::mml_skb_csum_partial(self.as_ptr()) {
+                return None;
+            }
+            let start = usize::try_from(sys::mml_skb_csum_start(self.as_ptr())).unwrap_or(usize::MAX / 2);
+            Some((start, start + sys::mml_skb_csum_offset(self.as_ptr()) as usize))
+        }
+    }
+
+    /// Computes a partial checksum in software.
+    pub(crate) fn checksum_help(&mut self) -> bool {
+        // SAFETY: `skb` is live and ours to change.
+        unsafe { sys::skb_checksum_help(self.as_ptr()) == 0 }
+    }
+
+    /// Whether its octets are shared with another skb.
+    #[inline]
+    pub(crate) fn is_cloned(&self) -> bool {
+        // SAFETY: `skb` is live.
+        unsafe { sys::mml_skb_cloned(self.as_ptr()) }
+    }
+
+    /// Octets from the data pointer back to the network header, as the octets themselves.
+    #[inline]
+    pub(crate) fn network_header(&self) -> &[u8] {
+        let raw = self.raw();
+        // SAFETY: `skb` is live; the network header lies in the head, at or before `data` for a packet that the stack
+        // hands to a protocol handler, else the range is empty.
+        unsafe {
+            let offset = sys::mml_skb_network_offset(self.as_ptr());
+            if offset > 0 {
+                return &[];
+            }
+            core::slice::from_raw_parts(raw.data.offset(offset as isize), offset.unsigned_abs() as usize)
+        }
+    }
+
+    /// Whether its route carries a transform of XFRM.
+    #[inline]
+    pub(crate) fn goes_through_xfrm(&self) -> bool {
+        // SAFETY: `skb` is live; a route that is set is valid under RCU.
+        unsafe { sys::mml_skb_dst_xfrm(self.as_ptr()) }
+    }
+
+    /// Whether XFRM has transformed it just now (it is on its way out).
+    #[inline]
+    pub(crate) fn left_xfrm(&self) -> bool {
+        // SAFETY: `skb` is at an IPv4 hook, so its control block is an `inet_skb_parm`.
+        unsafe { sys::mml_skb_xfrm_done(self.as_ptr()) }
+    }
+
+    /// Whether it came in through XFRM.
+    #[inline]
+    pub(crate) fn came_through_xfrm(&self) -> bool {
+        // SAFETY: `skb` is live.
+        unsafe { sys::mml_skb_sec_path(self.as_ptr()) }
+    }
+
+    /// Answers its sender with ICMP "fragmentation needed" for `mtu` octets, and tells its route.
+    pub(crate) fn too_big(&mut self, mtu: usize) {
+        // SAFETY: `skb` is live with its route and network header set, as a device's transmit gets it.
+        unsafe {
+            sys::mml_skb_update_pmtu(self.as_ptr(), mtu as u32);
+            sys::mml_icmp_frag_needed(self.as_ptr(), mtu as u32);
+        }
+    }
+}
+
+/// An owned socket buffer; dropping it counts as a drop in the kernel's eyes.
+///
+/// # Invariants
+///
+/// The pointer is a live skb that is ours alone (its data may be shared).
+pub(crate) struct Skb(NonNull<Buffer>);
+
+// SAFETY: An owned skb may be freed anywhere.
+unsafe impl Send for Skb {}
+
+impl Skb {
+    /// # Safety
+    ///
+    /// `skb` is live and its ownership passes here.
+    #[inline]
+    pub(crate) unsafe fn from_raw(skb: *mut sk_buff) -> Option<Skb> {
+        NonNull::new(skb.cast()).map(Skb)
+    }
+
+    /// Gives the ownership up.
+    #[inline]
+    pub(crate) fn into_raw(self) -> *mut sk_buff {
+        ManuallyDrop::new(self).as_ptr()
+    }
+
+    /// A new linear skb of `len` octets, not yet written, after `headroom` more.
+    #[inline]
+    pub(crate) fn alloc(headroom: usize, len: usize) -> Option<Skb> {
+        // SAFETY: No requirements; the octets are then within the tail room.
+        unsafe {
+            let skb = Self::from_raw(sys::mml_skb_alloc(headroom as u32, len as u32))?;
+            sys::mml_skb_put(skb.as_ptr(), len as u32);
+            Some(skb)
+        }
+    }
+
+    /// The octets for writing, if they are linear and not shared.
+    #[inline]
+    pub(crate) fn linear_mut(&mut self) -> Option<Linear<'_>> {
+        if !self.is_linear() || self.is_cloned() {
+            return None;
+        }
+        let (data, len) = (self.raw().data, self.len());
+        // SAFETY: The skb is ours, linear and not cloned, so nobody else sees these octets; an skb's head is linear memory.
+        Some(unsafe { Linear::new(core::slice::from_raw_parts_mut(data, len)) })
+    }
+
+    /// A private, linear form of it: itself if it is so already.
+    #[inline]
+    pub(crate) fn into_private(self) -> Option<Skb> {
+        if self.is_linear() && !self.is_cloned() {
+            return Some(self);
+        }
+        // SAFETY: `skb` is live; the copy is ours, and `self` is consumed below.
+        let copy = unsafe { Self::from_raw(sys::skb_copy(self.as_ptr(), bindings::GFP_ATOMIC)) };
+        if copy.is_some() {
+            self.consume();
+        }
+        copy
+    }
+
+    /// Cuts `front` octets off the front and keeps `len` of the rest. False, and nothing changed, if there are not as many.
+    #[inline]
+    pub(crate) fn cut(&mut self, front: usize, len: usize) -> bool {
+        if !self.is_linear() || front.saturating_add(len) > self.len() {
+            return false;
+        }
+        // SAFETY: The skb is ours and linear, and the range lies within its octets, so data and tail stay in the head.
+        unsafe {
+            let raw = &mut *self.as_ptr();
+            raw.data = raw.data.add(front);
+            raw.len = len as u32;
+            raw.tail = (raw.data.offset_from(raw.head) as u32) + len as u32;
+        }
+        true
+    }
+
+    /// Frees it as used, not dropped.
+    #[inline]
+    pub(crate) fn consume(self) {
+        // SAFETY: Ownership ends here.
+        unsafe { sys::mml_skb_consume(self.into_raw()) };
+    }
+
+    /// Makes it an IPv4 packet on its way out along `route`, with the priority and mark of `from`.
+    #[inline]
+    pub(crate) fn set_outgoing(&mut self, from: &Buffer, transport: usize, route: Route) {
+        // SAFETY: Both are live; the route's reference passes to the skb.
+        unsafe {
+            sys::mml_skb_outgoing(self.as_ptr(), from.as_ptr(), transport as u32);
+            sys::mml_skb_dst_set(self.as_ptr(), route.into_raw());
+        }
+    }
+
+    /// Moves the sender's accounting from `from` to the last packet made of it, so that a socket's send queue stays
+    /// what is really under way (as `skb_segment` does).
+    #[inline]
+    pub(crate) fn take_owner(&mut self, from: &mut Skb) {
+        // SAFETY: Both are ours. The destructor, socket and true size are exchanged together, so that what was charged
+        // to the socket is what will be given back.
+        unsafe {
+            let (to, from) = (&mut *self.as_ptr(), &mut *from.as_ptr());
+            core::mem::swap(&mut to.sk, &mut from.sk);
+            core::mem::swap(&mut to.truesize, &mut from.truesize);
+            let a = &mut to.__bindgen_anon_3.__bindgen_anon_1.destructor;
+            let b = &mut from.__bindgen_anon_3.__bindgen_anon_1.destructor;
+            core::mem::swap(a, b);
+        }
+    }
+
+    /// Whether a socket's write accounting hangs on it.
+    #[inline]
+    pub(crate) fn has_owner(&self) -> bool {
+        // SAFETY: The skb is live; the union holds a destructor for any packet on a transmit path.
+        unsafe { !self.raw().sk.is_null() && self.raw().__bindgen_anon_3.__bindgen_anon_1.destructor.is_some() }
+    }
+
+    /// Hands it to `device` as an IPv4 packet that came in there, through GRO.
+    #[inline]
+    pub(crate) fn deliver(self, device: Device<'_>) {
+        let len = self.len();
+        let skb = self.into_raw();
+        // SAFETY: The skb's ownership passes to the stack; the device lives under RCU.
+        unsafe {
+            sys::mml_skb_incoming(skb, device.as_ptr());
+            sys::mml_dev_rx_add(device.as_ptr(), len as u32);
+            sys::mml_dev_gro_receive(device.as_ptr(), skb);
+        }
+    }
+
+    /// Segments a super-packet by the kernel's own code; calls `f` for each packet of the list.
+    pub(crate) fn segment(self, mut f: impl FnMut(Skb)) -> bool {
+        // SAFETY: `skb` is ours. On success the list is ours, and so is the original still.
+        unsafe {
+            let list = sys::mml_skb_gso_segment(self.as_ptr());
+            if list.is_null() || sys::mml_is_err(list.cast()) {
+                return false;
+            }
+            self.consume();
+            let mut at = list;
+            while !at.is_null() {
+                let next = (*at).__bindgen_anon_1.__bindgen_anon_1.next;
+                (*at).__bindgen_anon_1.__bindgen_anon_1.next = core::ptr::null_mut();
+                if let Some(skb) = Skb::from_raw(at) {
+                    f(skb);
+                }
+                at = next;
+            }
+        }
+        true
+    }
+}
+
+impl Deref for Skb {
+    type Target = Buffer;
+
+    #[inline]
+    fn deref(&self) -> &Buffer {
+        // SAFETY: By the type's invariant.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for Skb {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Buffer {
+        // SAFETY: By the type's invariant.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl Drop for Skb {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariant; ownership ends here.
+        unsafe { sys::mml_skb_drop(self.as_ptr()) };
+    }
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The zone message: PF_KEYv2, extended, over generic netlink (docs/wire.md §2). Requests change CSAs and policies,
+//! dumps list them, events tell of them.
+
+use kernel::alloc::{flags::*, KVec};
+use kernel::prelude::*;
+use mml_core::ip::Addresses;
+use pfkey::number::{message as kind, policy, satype};
+use pfkey::{genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Policy as PolicyMessage, PolicyExt, PolicyId, Role, Writer};
+
+use crate::namespace::Namespace;
+use crate::netlink::{self, Dump, Request};
+use crate::policy::Policy;
+use crate::sadb::Csa;
+use crate::sync;
+
+/// A buffer for one message, zeroised when dropped: it may hold keys.
+struct Octets(KVec<u8>);
+
+impl Octets {
+    fn new() -> Result<Self> {
+        Ok(Octets(KVec::from_elem(0, pfkey::MAX_LEN, GFP_KERNEL)?))
+    }
+}
+
+impl Drop for Octets {
+    fn drop(&mut self) {
+        sync::zeroise(&mut self.0);
+    }
+}
+
+fn refuse(request: &mut Request<'_>, error: pfkey::Error) -> Error {
+    request.say(error.text);
+    Error::from_errno(-error.errno)
+}
+
+/// Handles a request whole, or refuses it whole with RFC 2367's errno and a text that names the extension.
+pub(crate) fn request(request: &mut Request<'_>) -> Result {
+    let Some(octets) = request.attribute(genl::A_PFKEY) else {
+        request.say(c"attribute PFKEY: missing");
+        return Err(EINVAL);
+    };
+    let message = Message::parse(octets).map_err(|e| refuse(request, e))?;
+    match message.header().kind {
+        kind::ADD => add(request, &message, octets),
+        kind::UPDATE => update(request, &message),
+        kind::DELETE => delete(request, &message),
+        kind::GET => get(request, &message),
+        kind::FLUSH => flush(request, &message),
+        kind::X_SPDADD => policy_add(request, &message),
+        kind::X_SPDDELETE => policy_delete(request, &message),
+        kind::X_SPDGET => policy_get(request, &message),
+        kind::X_SPDFLUSH => {
+            request.ns.remove_policies(|_| true);
+            answer(request, &message, |w| Ok(w))
+        }
+        kind::DUMP | kind::X_SPDDUMP => {
+            request.say(c"message: DUMP is asked for as a netlink dump");
+            Err(EINVAL)
+        }
+        _ => {
+            request.say(c"message: the kernel does not take this type");
+            Err(EOPNOTSUPP)
+        }
+    }
+}
+
+/// Answers with the request's header and what `f` writes.
+fn answer(request: &mut Request<'_>, message: &Message<'_>, f: impl for<'b> FnOnce(Writer<'b>) -> Result<Writer<'b>, pfkey::Error>) -> Result {
+    let mut buffer = Octets::new()?;
+    let written = Writer::with_header(&mut buffer.0, message.header()).and_then(f).and_then(Writer::finish);
+    let octets = written.map_err(|e| refuse(request, e))?;
+    request.reply(octets)
+}
+
+fn ends(src: &pfkey::Address, dst: &pfkey::Address) -> Result<([u8; 4], [u8; 4])> {
+    if src.family != pfkey::Family::V4 || dst.family != pfkey::Family::V4 {
+        return Err(EAFNOSUPPORT);
+    }
+    Ok((*src.octets.first_chunk().ok_or(EINVAL)?, *dst.octets.first_chunk().ok_or(EINVAL)?))
+}
+
+fn named(csa: &Csa, id: &CsaId) -> bool {
+    csa.spi == id.spi && csa.role == id.role && ends(&id.src, &id.dst).is_ok_and(|(src, dst)| csa.src == src && csa.dst == dst)
+}
+
+fn find(ns: &Namespace, id: &CsaId) -> Option<kernel::sync::Arc<Csa>> {
+    ns.config.lock().csas.iter().find(|csa| named(csa, id)).cloned()
+}
+
+fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Result {
+    let csa = CsaMessage::from_message(message).map_err(|e| refuse(request, e))?;
+    if csa.hard.is_some() || csa.soft.is_some() {
+        request.say(c"LIFETIME: this module has no life-times yet; leave it away");
+        return Err(EOPNOTSUPP);
+    }
+    if csa.snoop.is_some() {
+        request.say(c"SNOOP: this module has no SNOOP yet; leave it away");
+        return Err(EOPNOTSUPP);
+    }
+    let places = match ends(&csa.src, &csa.dst) {
+        Ok(places) => places,
+        Err(e) => {
+            request.say(c"ADDRESS_SRC: this module has IPv4 outside only");
+            return Err(e);
+        }
+    };
+    let added = request.ns.add_csa(csa.spi, csa.ext.role, places, |id| Csa::new(id, &csa, octets));
+    let added = added.inspect_err(|e| {
+        let text = match *e {
+            e if e == EEXIST => c"SA: this SPI is taken for this destination and role",
+            e if e == ENOSPC => c"CSA: this network namespace has as many as it may",
+            e if e == ENOSYS => c"ZONE_SA: the kernel has no such cipher",
+            e if e == EAFNOSUPPORT => c"SELECTOR: this module has IPv4 inside only",
+            e if e == EOPNOTSUPP => c"CSA: this module has tunnel mode only",
+            _ => return,
+        };
+        request.say(text);
+    })?;
+    let id = CsaId { spi: csa.spi, src: csa.src, dst: csa.dst, role: csa.ext.role };
+    state_event(request.ns, &added);
+    answer(request, message, |w| id.write(w, &csa.ext))
+}
+
+/// How a CSA stands now.
+fn standing(csa: &Csa, given: &CsaExt) -> CsaExt {
+    let (_, _, sequence) = csa.totals();
+    CsaExt { state: csa.state(), sequence, ..*given }
+}
+
+fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let update = CsaUpdate::from_message(message).map_err(|e| refuse(request, e))?;
+    if update.hard.is_some() || update.soft.is_some() || update.snoop.is_some() {
+        request.say(c"LIFETIME, SNOOP: this module has neither yet; leave them away");
+        return Err(EOPNOTSUPP);
+    }
+    let Some(csa) = find(request.ns, &update.id) else { return missing(request) };
+    csa.set_state(update.state);
+    if update.sequence != 0 && csa.role != Role::Origin {
+        csa.raise(update.sequence);
+    }
+    state_event(request.ns, &csa);
+    answer(request, message, |w| Ok(w))
+}
+
+fn missing(request: &mut Request<'_>) -> Result {
+    request.say(c"SA: there is no such CSA");
+    Err(ESRCH)
+}
+
+fn delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
+    let gone = request.ns.remove_csas(|csa| named(csa, &id))?;
+    if gone.is_empty() {
+        return missing(request);
+    }
+    answer(request, message, |w| Ok(w))
+}
+
+fn get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
+    let Some(csa) = find(request.ns, &id) else { return missing(request) };
+    answer(request, message, |w| write(w, &csa))
+}
+
+fn flush(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    if !matches!(message.header().satype, satype::MLESP | satype::UNSPEC) {
+        request.say(c"message: SA type is not SADB_X_SATYPE_MLESP (249)");
+        return Err(EPROTONOSUPPORT);
+    }
+    request.ns.remove_csas(|_| true)?;
+    answer(request, message, |w| Ok(w))
+}
+
+/// A CSA as GET and DUMP show it: as it was given, its standing, and what it has carried.
+fn write<'b>(w: Writer<'b>, csa: &Csa) -> Result<Writer<'b>, pfkey::Error> {
+    let given = CsaMessage::from_message(&Message::parse(csa.message())?)?;
+    let (_, bytes, _) = csa.totals();
+    let current = Lifetime { allocations: 0, bytes, addtime: csa.created, usetime: 0 };
+    CsaMessage { ext: standing(csa, &given.ext), ..given }.write(w)?.lifetime_current(&current)
+}
+
+/// Tells of a CSA's state.
+fn state_event(ns: &Namespace, csa: &Csa) {
+    let Ok(mut buffer) = Octets::new() else { return };
+    let written = Message::parse(csa.message()).and_then(|m| CsaMessage::from_message(&m)).and_then(|given| {
+        let id = CsaId { spi: csa.spi, src: given.src, dst: given.dst, role: csa.role };
+        let w = Writer::new(&mut buffer.0, kind::X_CSA_STATE, satype::MLESP, 0, 0)?;
+        id.write(w, &standing(csa, &given.ext))?.finish()
+    });
+    if let Ok(octets) = written {
+        netlink::event(ns, octets);
+    }
+}
+
+fn policy_add(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let given = PolicyMessage::from_message(message).map_err(|e| refuse(request, e))?;
+    let added = request.ns.add_policy(&given).inspect_err(|e| {
+        let text = match *e {
+            e if e == EEXIST => c"SELECTOR: it has a policy in this direction already",
+            e if e == ENOSPC => c"X_POLICY: this network namespace has as many as it may",
+            e if e == EAFNOSUPPORT => c"SELECTOR: this module has IPv4 policies only",
+            e if e == ENODEV => c"X_POLICY: the module is being unloaded",
+            _ => return,
+        };
+        request.say(text);
+    })?;
+    let written = added.given;
+    answer(request, message, |w| written.write(w))
+}
+
+fn is(policy: &Policy, id: &PolicyId) -> bool {
+    match id {
+        PolicyId::Number(number) => policy.id == *number,
+        PolicyId::Selector(direction, selector) => policy.given.ext.direction == *direction && policy.given.selector == *selector,
+    }
+}
+
+fn policy_delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let id = PolicyId::from_message(message).map_err(|e| refuse(request, e))?;
+    if request.ns.remove_policies(|policy| is(policy, &id)) == 0 {
+        request.say(c"X_POLICY: there is no such policy");
+        return Err(ESRCH);
+    }
+    answer(request, message, |w| Ok(w))
+}
+
+fn policy_get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let id = PolicyId::from_message(message).map_err(|e| refuse(request, e))?;
+    let found = request.ns.config.lock().policies.iter().find(|l| is(&l.policy, &id)).map(|l| l.policy.given);
+    let Some(given) = found else {
+        request.say(c"X_POLICY: there is no such policy");
+        return Err(ESRCH);
+    };
+    answer(request, message, |w| given.write(w))
+}
+
+/// Lists CSAs (DUMP) or policies (X_SPDDUMP), keys and all: the capability was asked for. The cursor is the number of
+/// the last one listed, so that what is added or taken away meanwhile upsets nothing.
+pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
+    let message = match dump.attribute(genl::A_PFKEY) {
+        Some(octets) => Message::parse(octets).map_err(|e| Error::from_errno(-e.errno))?,
+        None => return Err(EINVAL),
+    };
+    let mut buffer = Octets::new()?;
+    let ns = dump.ns;
+    let config = ns.config.lock();
+    match message.header().kind {
+        kind::DUMP => {
+            let from = dump.cursor();
+            let start = config.csas.partition_point(|csa| csa.id <= from);
+            for csa in config.csas.get(start..).unwrap_or(&[]) {
+                let w = Writer::with_header(&mut buffer.0, message.header());
+                let octets = w.and_then(|w| write(w, csa)).and_then(Writer::finish).map_err(|_| EINVAL)?;
+                dump.message(genl::CMD_PFKEY, |fields| fields.put(genl::A_PFKEY, octets))?;
+                dump.set_cursor(csa.id);
+            }
+            Ok(())
+        }
+        kind::X_SPDDUMP => {
+            let from = dump.cursor();
+            let start = config.policies.partition_point(|l| u64::from(l.policy.id) <= from);
+            for listed in config.policies.get(start..).unwrap_or(&[]) {
+                let w = Writer::with_header(&mut buffer.0, message.header());
+                let octets = w.and_then(|w| listed.policy.given.write(w)).and_then(Writer::finish).map_err(|_| EINVAL)?;
+                dump.message(genl::CMD_PFKEY, |fields| fields.put(genl::A_PFKEY, octets))?;
+                dump.set_cursor(u64::from(listed.policy.id));
+            }
+            Ok(())
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+/// Asks for a CSA: the policy, its template, and the packet's own ends. From any context, at most once a second a policy.
+pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
+    if asking.given.ext.kind != policy::PROTECT || !asking.acquire_due() {
+        return;
+    }
+    let mut buffer = [0; 512];
+    let selector = pfkey::Selector { family: pfkey::Family::V4, protocol: of.protocol, src_len: 32, dst_len: 32, src: of.src, dst: of.dst };
+    let given = &asking.given;
+    let message = PolicyMessage { ext: PolicyExt { ..given.ext }, selector, template: given.template };
+    let written = Writer::new(&mut buffer, kind::ACQUIRE, satype::MLESP, asking.id, 0).and_then(|w| message.write(w)).and_then(Writer::finish);
+    if let Ok(octets) = written {
+        netlink::event(ns, octets);
+    }
+}
+
