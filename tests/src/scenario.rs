@@ -9,10 +9,10 @@ use anyhow::{bail, Context, Result};
 use serde_json::json;
 
 use crate::config::RunConfig;
-use crate::csa_file::Keys;
 use crate::kernel_log::{self, KernelLog};
 use crate::module::{self, Modules};
 use crate::topology::{Shape, Topology};
+use crate::zone_tunnel::Keys;
 use crate::{init, report, scenarios, zone_tunnel};
 
 /// The module under test.

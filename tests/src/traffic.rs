@@ -31,15 +31,21 @@ pub fn marked(marker: &[u8], length: usize) -> Vec<u8> {
     marker.iter().copied().cycle().take(length).collect()
 }
 
-/// A UDP socket in `namespace` with room for bursts.
+/// A UDP socket in `namespace` with room for bursts, whose datagrams may be fragmented on their way.
 pub fn udp(namespace: &Netns, address: Ipv4Addr, port: u16) -> Result<UdpSocket> {
     let socket = namespace.enter(|| {
         UdpSocket::bind(SocketAddrV4::new(address, port))
             .with_context(|| format!("UDP {address}:{port} in {}", namespace.name()))
     })?;
     sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20)?;
+    sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
     socket.set_read_timeout(Some(ARRIVES))?;
     Ok(socket)
+}
+
+/// Sets DF on what the socket sends, and makes it fail where the path is known to be too narrow.
+pub fn dont_fragment(socket: &UdpSocket) -> Result<()> {
+    Ok(sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?)
 }
 
 /// The next datagram, or None after `patience`.

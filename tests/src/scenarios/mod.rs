@@ -2,8 +2,10 @@
 //! The scenarios, one room a file.
 
 mod ground;
+mod path;
+mod tunnel;
 
 use crate::scenario::Scenario;
 
 /// The tables, in the order they run.
-pub const TABLES: &[&[Scenario]] = &[ground::TABLE];
+pub const TABLES: &[&[Scenario]] = &[ground::TABLE, tunnel::TABLE, path::TABLE];

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Zone messages written octet by octet from `docs/wire.md` §2 and RFC 2367 §2.3, apart from crate `pfkey`: so that
+//! malformed ones can be written too. Integers are host-endian, addresses and SPIs big-endian.
+
+use std::net::Ipv4Addr;
+
+use crate::aead::ZoneKey;
+use crate::topology::HOME;
+use crate::zone_esp::Sa;
+
+pub const UPDATE: u8 = 2;
+pub const ADD: u8 = 3;
+pub const DELETE: u8 = 4;
+pub const GET: u8 = 5;
+pub const ACQUIRE: u8 = 6;
+pub const FLUSH: u8 = 9;
+pub const DUMP: u8 = 10;
+pub const SPDADD: u8 = 14;
+pub const SPDDELETE: u8 = 15;
+pub const SPDDUMP: u8 = 18;
+pub const SPDFLUSH: u8 = 19;
+
+pub const MLESP: u8 = 249;
+
+pub const SA: u16 = 1;
+pub const ADDRESS_SRC: u16 = 5;
+pub const ADDRESS_DST: u16 = 6;
+pub const X_POLICY: u16 = 18;
+pub const ZONE_MAP: u16 = 128;
+pub const ZONE_SA: u16 = 129;
+pub const CSA: u16 = 130;
+pub const SELECTOR: u16 = 131;
+pub const RELAY: u16 = 133;
+
+/// What a node does with a CSA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Origin = 1,
+    Terminus = 2,
+    Relay = 3,
+}
+
+/// What a policy does (Linux's `ipsec.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Discard = 0,
+    Bypass = 1,
+    Protect = 2,
+}
+
+/// Which way a policy looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    In = 1,
+    Out = 2,
+}
+
+/// A prefix.
+pub type Prefix = (Ipv4Addr, u8);
+
+pub const ANY: Prefix = (Ipv4Addr::UNSPECIFIED, 0);
+/// The home address alone.
+pub const HOME_ONLY: Prefix = (HOME, 32);
+
+/// An extension before it is laid out: its octets without header and padding.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    pub kind: u16,
+    pub octets: Vec<u8>,
+}
+
+/// A message before it is laid out.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub version: u8,
+    pub kind: u8,
+    pub errno: u8,
+    pub satype: u8,
+    pub reserved: u16,
+    pub extensions: Vec<Extension>,
+}
+
+impl Message {
+    pub fn new(kind: u8, extensions: Vec<Extension>) -> Self {
+        Self { version: 2, kind, errno: 0, satype: MLESP, reserved: 0, extensions }
+    }
+
+    /// The octets of it.
+    pub fn octets(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for extension in &self.extensions {
+            let length = (4 + extension.octets.len()).next_multiple_of(8);
+            let end = body.len() + length;
+            body.extend(((length / 8) as u16).to_ne_bytes());
+            body.extend(extension.kind.to_ne_bytes());
+            body.extend(&extension.octets);
+            body.resize(end, 0);
+        }
+        let mut message = vec![self.version, self.kind, self.errno, self.satype];
+        message.extend(((16 + body.len()) as u16 / 8).to_ne_bytes());
+        message.extend(self.reserved.to_ne_bytes());
+        message.extend(1u32.to_ne_bytes());
+        message.extend(std::process::id().to_ne_bytes());
+        message.extend(body);
+        message
+    }
+
+    /// The same without extensions of this type.
+    pub fn without(&self, kind: u16) -> Self {
+        let mut message = self.clone();
+        message.extensions.retain(|extension| extension.kind != kind);
+        message
+    }
+
+    /// The same with the first extension of this type changed.
+    pub fn with(&self, kind: u16, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut message = self.clone();
+        if let Some(extension) = message.extensions.iter_mut().find(|extension| extension.kind == kind) {
+            change(&mut extension.octets);
+        }
+        message
+    }
+}
+
+fn extension(kind: u16, parts: &[&[u8]]) -> Extension {
+    Extension { kind, octets: parts.concat() }
+}
+
+/// sadb_sa: SPI, replay 0, state mature, no algorithms of its own, no flags.
+pub fn sa(spi: u32) -> Extension {
+    extension(SA, &[&spi.to_be_bytes(), &[0, 1, 0, 0], &[0; 4]])
+}
+
+/// sadb_address with a sockaddr_in behind it.
+pub fn address(kind: u16, address: Ipv4Addr) -> Extension {
+    extension(kind, &[&[0, 32, 0, 0], &(libc::AF_INET as u16).to_ne_bytes(), &[0; 2], &address.octets(), &[0; 8]])
+}
+
+pub fn selector(source: Prefix, destination: Prefix, protocol: u8) -> Extension {
+    let wide = |address: Ipv4Addr| {
+        let mut octets = [0; 16];
+        octets[..4].copy_from_slice(&address.octets());
+        octets
+    };
+    extension(SELECTOR, &[&[libc::AF_INET as u8, protocol, source.1, destination.1], &[0; 4], &wide(source.0), &wide(destination.0)])
+}
+
+pub fn zone_map(stop: Option<usize>) -> Extension {
+    let stop = stop.map_or(0xFFFE, |stop| stop as u16);
+    extension(ZONE_MAP, &[&[2, 2, 0, 0], &[1, 0], &stop.to_ne_bytes(), &[2, 0], &0xFFFFu16.to_ne_bytes()])
+}
+
+pub fn zone_sa(zone: u8, key: Option<&ZoneKey>) -> Extension {
+    match key {
+        None => extension(ZONE_SA, &[&[zone, 1], &[0; 6]]),
+        Some(key) => extension(
+            ZONE_SA,
+            &[&[zone, 0], &key.encr.to_ne_bytes(), &((key.key.len() * 8) as u16).to_ne_bytes(), &[4, 16], &key.key, &key.salt],
+        ),
+    }
+}
+
+/// `sequence`: the last number sealed or seen.
+pub fn csa(role: Role, window: u32, sequence: u64) -> Extension {
+    extension(CSA, &[&[role as u8, 2, 1, 0], &window.to_ne_bytes(), &1u32.to_ne_bytes(), &[0; 4], &sequence.to_ne_bytes()])
+}
+
+pub fn relay(may_write: bool, number: u16) -> Extension {
+    extension(RELAY, &[&u16::from(may_write).to_ne_bytes(), &number.to_ne_bytes(), &[0; 4]])
+}
+
+/// Everything an ADD of one direction needs at a node of this role.
+pub fn add(sa_: &Sa, role: Role, selected: (Prefix, Prefix), window: u32, sequence: u64) -> Message {
+    let mut extensions = vec![
+        sa(sa_.spi),
+        address(ADDRESS_SRC, sa_.source),
+        address(ADDRESS_DST, sa_.destination),
+        csa(role, window, sequence),
+        selector(selected.0, selected.1, 0),
+        zone_map(sa_.stop),
+        zone_sa(1, Some(&sa_.zones[0])),
+        zone_sa(2, if role == Role::Relay { None } else { Some(&sa_.zones[1]) }),
+    ];
+    if sa_.may_write {
+        extensions.push(relay(true, if role == Role::Relay { 1 } else { 0 }));
+    }
+    Message::new(ADD, extensions)
+}
+
+/// Names one CSA, for GET and DELETE.
+pub fn name(kind: u8, sa_: &Sa, role: Role) -> Message {
+    Message::new(kind, vec![sa(sa_.spi), address(ADDRESS_SRC, sa_.source), address(ADDRESS_DST, sa_.destination), csa(role, 0, 0)])
+}
+
+/// An SPDADD; `template` is the outer source and destination of the CSA a protect policy asks for.
+pub fn policy(action: Action, direction: Direction, selected: (Prefix, Prefix), protocol: u8, priority: u32, template: Option<(Ipv4Addr, Ipv4Addr)>) -> Message {
+    let ext = extension(X_POLICY, &[&(action as u16).to_ne_bytes(), &[direction as u8, 0], &0u32.to_ne_bytes(), &priority.to_ne_bytes()]);
+    let mut extensions = vec![ext, selector(selected.0, selected.1, protocol)];
+    if let Some((source, destination)) = template {
+        extensions.push(address(ADDRESS_SRC, source));
+        extensions.push(address(ADDRESS_DST, destination));
+    }
+    Message::new(SPDADD, extensions)
+}
