@@ -15,8 +15,9 @@ import pathlib
 import struct
 import sys
 
-import zone_esp
-from zone_esp import END, TCP, TRANSPORT, TRANSPORT_END, TUNNEL, UDP, W, Csa, Drop, Window, Zone
+sys.dont_write_bytecode = True
+import zone_esp  # noqa: E402
+from zone_esp import END, TCP, TRANSPORT, TRANSPORT_END, TUNNEL, UDP, W, Csa, Drop, Window, Zone  # noqa: E402
 
 FILE = pathlib.Path(__file__).with_name("zone-esp.json")
 SOURCE, DESTINATION = bytes([192, 0, 2, 10]), bytes([203, 0, 113, 7])

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! No path of the crate ends in a panic: not one call to `core::panicking` is left in what the compiler makes of it.
+//!
+//! In the kernel a panic is a BUG. Lints forbid the obvious ones; this looks at the machine code, with overflow checks on
+//! so that a sum the optimiser can't bound shows up too.
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+#[test]
+fn the_machine_code_has_no_call_to_a_panic() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no_panic");
+    fs::create_dir_all(&copy).expect("directory");
+    for entry in fs::read_dir(source).expect("src") {
+        let path = entry.expect("entry").path();
+        // Inline functions are compiled where they are used, which is not here: make them ordinary ones. (Leaves the
+        // compiler would inline by itself stay out: a function with a check in it is no leaf.)
+        let text = fs::read_to_string(&path)
+            .expect("source")
+            .replace("#[inline]", "");
+        fs::write(copy.join(path.file_name().expect("name")), text).expect("copy");
+    }
+    let assembly = copy.join("mml_core.s");
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let flags =
+        "--edition 2021 --crate-name mml_core --crate-type rlib --emit asm -O -C panic=abort \
+                 -C overflow-checks=on -C codegen-units=1";
+    let mut command = Command::new(rustc);
+    command
+        .args(flags.split_whitespace())
+        .arg("-o")
+        .arg(&assembly)
+        .arg(copy.join("lib.rs"));
+    assert!(command.status().expect("rustc").success());
+
+    let text = fs::read_to_string(assembly).expect("assembly");
+    let functions = text.lines().filter(|line| line.contains(".globl")).count();
+    assert!(functions > 20, "only {functions} functions were compiled");
+    let panics: Vec<_> = text.lines().filter(|line| line.contains("panic")).collect();
+    assert!(panics.is_empty(), "{panics:#?}");
+}
