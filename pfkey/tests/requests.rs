@@ -1,0 +1,521 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What a request must hold: ADD, UPDATE, DELETE and GET, and the policies' messages.
+
+mod common;
+
+use common::{add, csa, csa_ext, keys, selector, write, KEY1, LIFETIME, SNOOP};
+use pfkey::number::{ext, message, policy, satype};
+use pfkey::*;
+
+const ROLES: [Role; 3] = [Role::Origin, Role::Terminus, Role::Relay];
+
+fn octets(csa: &Csa<'_>) -> Vec<u8> {
+    let mut buffer = [0; MAX_LEN];
+    let writer = Writer::new(&mut buffer, message::ADD, satype::MLESP, 1, 2).unwrap();
+    csa.write(writer).unwrap().finish().unwrap().to_vec()
+}
+
+fn refused(csa: &Csa<'_>) -> &'static str {
+    let octets = octets(csa);
+    let error = Csa::from_message(&Message::parse(&octets).unwrap()).expect_err("taken");
+    assert_eq!(error.errno, errno::EINVAL);
+    assert_eq!(
+        csa.check().err().map_or(error.as_str(), |e| e.as_str()),
+        error.as_str()
+    );
+    error.as_str()
+}
+
+fn change(role: Role, change: impl FnOnce(&mut Csa<'static>)) -> &'static str {
+    let mut csa = csa(role);
+    change(&mut csa);
+    refused(&csa)
+}
+
+#[test]
+fn a_sound_csa_of_each_role_is_taken_as_written() {
+    for role in ROLES {
+        let mut csa = csa(role);
+        csa.hard = Some(LIFETIME);
+        csa.soft = Some(Lifetime {
+            addtime: 10,
+            ..LIFETIME
+        });
+        csa.binding = Some(Binding {
+            kind: 2,
+            data: b"mh",
+        });
+        csa.relay = Relay {
+            may_write: true,
+            number: if role == Role::Relay { 9 } else { 0 },
+        };
+        csa.snoop = (role == Role::Relay).then_some(SNOOP);
+        let octets = octets(&csa);
+        assert_eq!(
+            Csa::from_message(&Message::parse(&octets).unwrap()),
+            Ok(csa)
+        );
+    }
+}
+
+#[test]
+fn each_extension_that_add_needs_is_missed_by_name() {
+    let needed = [
+        (ext::SA, "SA: missing"),
+        (ext::CSA, "CSA: missing"),
+        (ext::ADDRESS_SRC, "ADDRESS_SRC: missing"),
+        (ext::ADDRESS_DST, "ADDRESS_DST: missing"),
+        (ext::SELECTOR, "SELECTOR: missing"),
+        (ext::ZONE_MAP, "ZONE_MAP: missing"),
+        (ext::ZONE_SA, "ZONE_SA: zone 1's is missing"),
+    ];
+    for role in ROLES {
+        let whole = octets(&csa(role));
+        let whole = Message::parse(&whole).unwrap();
+        for (number, text) in needed {
+            let rest: Vec<_> = whole
+                .extensions()
+                .into_iter()
+                .filter(|e| e.number() != number)
+                .collect();
+            let octets = add(&rest);
+            let error = Csa::from_message(&Message::parse(&octets).unwrap()).unwrap_err();
+            assert_eq!((error.errno, error.as_str()), (errno::EINVAL, text));
+        }
+        let rest: Vec<_> = whole
+            .extensions()
+            .into_iter()
+            .filter(|e| !matches!(e, Extension::ZoneSa(sa) if sa.zone == 2))
+            .collect();
+        let octets = add(&rest);
+        let error = Csa::from_message(&Message::parse(&octets).unwrap()).unwrap_err();
+        assert_eq!(error.as_str(), "ZONE_SA: zone 2's is missing");
+    }
+}
+
+#[test]
+fn another_sa_type_is_refused_with_eprotonosupport() {
+    let mut octets = octets(&csa(Role::Origin));
+    octets[3] = satype::ESP;
+    let error = Csa::from_message(&Message::parse(&octets).unwrap()).unwrap_err();
+    assert_eq!(error.errno, errno::EPROTONOSUPPORT);
+}
+
+#[test]
+fn reserved_spis_are_refused() {
+    for spi in [0, 1, 255] {
+        assert_eq!(
+            change(Role::Origin, |c| c.spi = spi),
+            "SA: SPIs below 256 are reserved"
+        );
+    }
+    let mut least = csa(Role::Origin);
+    least.spi = 256;
+    assert!(least.check().is_ok());
+}
+
+#[test]
+fn windows_outside_64_to_65536_are_refused() {
+    for role in ROLES {
+        for window in [0, 63, 65_537, u32::MAX] {
+            let text = change(role, |c| c.ext.window = window);
+            assert_eq!(text, "CSA: replay window is not within 64 to 65536");
+        }
+        for window in [64, 65_536] {
+            let mut csa = csa(role);
+            csa.ext.window = window;
+            assert!(csa.check().is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_new_csa_is_active_or_standby() {
+    for state in [State::Larval, State::Dying] {
+        assert_eq!(
+            change(Role::Relay, |c| c.ext.state = state),
+            "CSA: a new one is active or standby"
+        );
+    }
+}
+
+#[test]
+fn sequence_numbers_of_64_bits_are_refused() {
+    let text = "CSA: sequence number is not below 2^63";
+    assert_eq!(change(Role::Origin, |c| c.ext.sequence = 1 << 63), text);
+}
+
+#[test]
+fn only_a_relay_has_a_null_zone_2_and_it_must() {
+    for role in [Role::Origin, Role::Terminus] {
+        let text = change(role, |c| c.zones[1] = ZoneSa::null(2));
+        assert_eq!(text, "ZONE_SA: zone 2's is null, but only a relay's may be");
+    }
+    let with_key = csa(Role::Origin).zones[1];
+    let text = change(Role::Relay, |c| c.zones[1] = with_key);
+    assert_eq!(text, "ZONE_SA: a relay's SA of zone 2 must be null");
+    for role in ROLES {
+        let text = change(role, |c| c.zones[0] = ZoneSa::null(1));
+        assert_eq!(
+            text,
+            "ZONE_SA: zone 1's is null, and every role needs its key"
+        );
+    }
+}
+
+#[test]
+fn one_key_for_both_zones_is_refused() {
+    let text = change(Role::Origin, |c| {
+        c.zones[1].keys = Some(keys(Algorithm::AesGcm16Iiv, &KEY1));
+    });
+    assert_eq!(text, "ZONE_SA: both zones have the same key");
+}
+
+#[test]
+fn keys_and_salts_of_wrong_length_are_refused_before_they_are_written() {
+    for (algorithm, len) in [
+        (Algorithm::AesGcm16, 24),
+        (Algorithm::AesGcm16, 0),
+        (Algorithm::AesGcm16Iiv, 31),
+        (Algorithm::ChaCha20Poly1305, 16),
+        (Algorithm::ChaCha20Poly1305Iiv, 16),
+    ] {
+        let mut csa = csa(Role::Origin);
+        csa.zones[0].keys = Some(keys(algorithm, &KEY1[..len]));
+        let error = csa.check().unwrap_err();
+        assert_eq!(
+            error.as_str(),
+            "ZONE_SA: the transform has no keys of this length"
+        );
+    }
+    let mut csa = csa(Role::Origin);
+    let salt = Secret::new(&[1, 2, 3]);
+    csa.zones[0].keys = Some(ZoneKeys {
+        salt,
+        ..keys(Algorithm::AesGcm16, &KEY1)
+    });
+    assert_eq!(
+        csa.check().unwrap_err().as_str(),
+        "ZONE_SA: a salt has 4 octets"
+    );
+}
+
+#[test]
+fn maps_the_data_path_cant_follow_are_refused() {
+    let map = |stops: &[u16]| ZoneMap::new(Mode::Tunnel, stops).unwrap();
+    let text = change(Role::Relay, |c| c.map = map(&[END]));
+    assert_eq!(text, "ZONE_MAP: the data path takes two zones");
+    let text = change(Role::Relay, |c| c.map = map(&[20, 40, END]));
+    assert_eq!(text, "ZONE_MAP: the data path takes two zones");
+    let text = change(Role::Relay, |c| c.map = map(&[257, END]));
+    assert_eq!(text, "ZONE_MAP: zone 1 stops behind octet 256");
+    let text = change(Role::Relay, |c| c.map = map(&[0, END]));
+    assert_eq!(text, "ZONE_MAP: zone 1 is empty in tunnel mode");
+    let text = change(Role::Relay, |c| {
+        c.map = ZoneMap::default_for(Mode::Transport)
+    });
+    assert_eq!(text, "ZONE_MAP: its mode is not the CSA's");
+    for stops in [[40, END], [256, END], [TRANSPORT_END, END]] {
+        let mut csa = csa(Role::Relay);
+        csa.map = map(&stops);
+        assert!(csa.check().is_ok());
+    }
+}
+
+#[test]
+fn maps_that_dont_cover_a_datagram_once_cant_be_made() {
+    let bad: [&[u16]; 7] = [
+        &[],
+        &[40],
+        &[TRANSPORT_END],
+        &[40, 40, END],
+        &[40, 20, END],
+        &[END, END],
+        &[1; MAX_ZONES + 1],
+    ];
+    for stops in bad {
+        assert_eq!(ZoneMap::new(Mode::Tunnel, stops), None, "{stops:?}");
+    }
+}
+
+#[test]
+fn selectors_with_host_bits_are_refused() {
+    let mut csa = csa(Role::Origin);
+    csa.selector.src_len = 8;
+    csa.selector.src[..4].copy_from_slice(&[10, 0, 0, 1]);
+    assert_eq!(
+        csa.check().unwrap_err().as_str(),
+        "SELECTOR: prefix too long, or host bits set behind it"
+    );
+    csa.selector.src[3] = 0;
+    assert!(csa.check().is_ok());
+    csa.selector.src_len = 33;
+    assert!(csa.check().is_err());
+}
+
+#[test]
+fn writing_relays_need_an_explicit_iv_and_a_number() {
+    let write = Relay {
+        may_write: true,
+        number: 1,
+    };
+    let text = change(Role::Relay, |c| {
+        c.relay = write;
+        c.zones[0].keys = Some(keys(Algorithm::AesGcm16Iiv, &KEY1));
+    });
+    assert_eq!(text, "RELAY: writing needs an explicit IV in zone 1");
+    let text = change(Role::Relay, |c| c.relay = Relay { number: 0, ..write });
+    assert_eq!(text, "RELAY: a relay that may write needs a relay number");
+    let text = change(Role::Terminus, |c| c.relay = write);
+    assert_eq!(text, "RELAY: only a relay has a relay number");
+    let text = change(Role::Origin, |c| c.snoop = Some(SNOOP));
+    assert_eq!(text, "SNOOP: only a relay has it");
+}
+
+#[test]
+fn a_soft_lifetime_behind_the_hard_one_is_refused() {
+    let text = change(Role::Origin, |c| {
+        c.hard = Some(LIFETIME);
+        c.soft = Some(Lifetime {
+            addtime: LIFETIME.addtime + 1,
+            ..LIFETIME
+        });
+    });
+    assert_eq!(text, "LIFETIME_SOFT: a limit behind LIFETIME_HARD's");
+}
+
+#[test]
+fn outer_addresses_are_two_hosts_of_one_family() {
+    let src = "ADDRESS_SRC: not the address of one host";
+    let dst = "ADDRESS_DST: not the address of one host";
+    for bad in [
+        [0, 0, 0, 0],
+        [224, 0, 0, 1],
+        [239, 1, 2, 3],
+        [255, 255, 255, 255],
+    ] {
+        assert_eq!(change(Role::Origin, |c| c.src = Address::v4(bad)), src);
+        assert_eq!(change(Role::Origin, |c| c.dst = Address::v4(bad)), dst);
+    }
+    assert_eq!(change(Role::Origin, |c| c.src.prefix_len = 24), src);
+    assert_eq!(change(Role::Origin, |c| c.dst.port = 4500), dst);
+    assert_eq!(change(Role::Origin, |c| c.dst.protocol = 6), dst);
+    let text = change(Role::Origin, |c| c.dst = Address::v6([0xFD; 16]));
+    assert_eq!(text, "ADDRESS_DST: its family is not ADDRESS_SRC's");
+    assert_eq!(
+        change(Role::Origin, |c| c.dst = c.src),
+        "ADDRESS_DST: it is ADDRESS_SRC"
+    );
+}
+
+#[test]
+fn the_sa_extension_holds_nothing_but_the_spi() {
+    let whole = octets(&csa(Role::Origin));
+    let rest = |sa: Sa| {
+        let message = Message::parse(&whole).unwrap();
+        let extensions: Vec<_> = message
+            .extensions()
+            .into_iter()
+            .map(|e| {
+                if matches!(e, Extension::Sa(_)) {
+                    Extension::Sa(sa)
+                } else {
+                    e
+                }
+            })
+            .collect();
+        let octets = add(&extensions);
+        Csa::from_message(&Message::parse(&octets).unwrap())
+            .map(|_| ())
+            .map_err(|e| e.as_str())
+    };
+    let sa = Sa::mature(300);
+    assert_eq!(rest(sa), Ok(()));
+    let text = "SA: replay, algorithms and flags must be 0";
+    assert_eq!(rest(Sa { encrypt: 20, ..sa }), Err(text));
+    assert_eq!(rest(Sa { auth: 2, ..sa }), Err(text));
+    assert_eq!(rest(Sa { replay: 32, ..sa }), Err(text));
+    assert_eq!(rest(Sa { flags: 1, ..sa }), Err(text));
+    assert!(rest(Sa { state: 0, ..sa }).is_err());
+}
+
+fn id(kind: u8, ext: CsaExt, more: &[Extension<'_>]) -> Vec<u8> {
+    let id = CsaId {
+        spi: 300,
+        src: csa(Role::Relay).src,
+        dst: csa(Role::Relay).dst,
+        role: ext.role,
+    };
+    let mut buffer = [0; MAX_LEN];
+    let mut writer = Writer::new(&mut buffer, kind, satype::MLESP, 1, 2).unwrap();
+    writer = id.write(writer, &ext).unwrap();
+    for extension in more {
+        writer = writer.extension(extension).unwrap();
+    }
+    writer.finish().unwrap().to_vec()
+}
+
+#[test]
+fn a_csa_is_named_by_spi_addresses_and_role() {
+    let octets = id(message::DELETE, csa_ext(Role::Relay), &[]);
+    let message = Message::parse(&octets).unwrap();
+    let id = CsaId::from_message(&message).unwrap();
+    assert_eq!((id.spi, id.role), (300, Role::Relay));
+    for number in [ext::SA, ext::CSA, ext::ADDRESS_SRC, ext::ADDRESS_DST] {
+        let rest: Vec<_> = message
+            .extensions()
+            .into_iter()
+            .filter(|e| e.number() != number)
+            .collect();
+        let octets = write(message::DELETE, &rest);
+        let error = CsaId::from_message(&Message::parse(&octets).unwrap()).unwrap_err();
+        assert!(error.as_str().ends_with(": missing"), "{error}");
+    }
+}
+
+#[test]
+fn an_update_changes_state_and_lifetimes_but_never_keys() {
+    let ext = CsaExt {
+        state: State::Dying,
+        sequence: 77,
+        ..csa_ext(Role::Relay)
+    };
+    let more = [Extension::LifetimeHard(LIFETIME), Extension::Snoop(SNOOP)];
+    let octets = id(message::UPDATE, ext, &more);
+    let update = CsaUpdate::from_message(&Message::parse(&octets).unwrap()).unwrap();
+    assert_eq!((update.state, update.sequence), (State::Dying, 77));
+    assert_eq!(
+        (update.hard, update.soft, update.snoop),
+        (Some(LIFETIME), None, Some(SNOOP))
+    );
+    for number in [
+        ext::ZONE_SA,
+        ext::ZONE_MAP,
+        ext::SELECTOR,
+        ext::RELAY,
+        ext::BINDING,
+    ] {
+        let octets = id(message::UPDATE, ext, &[common::sample(number)]);
+        let error = CsaUpdate::from_message(&Message::parse(&octets).unwrap()).unwrap_err();
+        assert!(error.as_str().contains("an update can't change"), "{error}");
+    }
+    let larval = CsaExt {
+        state: State::Larval,
+        ..ext
+    };
+    let octets = id(message::UPDATE, larval, &[]);
+    assert!(CsaUpdate::from_message(&Message::parse(&octets).unwrap()).is_err());
+    let octets = id(
+        message::UPDATE,
+        csa_ext(Role::Origin),
+        &[Extension::Snoop(SNOOP)],
+    );
+    assert!(CsaUpdate::from_message(&Message::parse(&octets).unwrap()).is_err());
+}
+
+fn policy_octets(policy: &Policy) -> Vec<u8> {
+    let mut buffer = [0; MAX_LEN];
+    let writer = Writer::new(&mut buffer, message::X_SPDADD, satype::UNSPEC, 1, 2).unwrap();
+    policy.write(writer).unwrap().finish().unwrap().to_vec()
+}
+
+#[test]
+fn a_policy_is_taken_as_written() {
+    let outer = (Address::v4([198, 51, 100, 1]), Address::v4([10, 1, 1, 7]));
+    for kind in [policy::DISCARD, policy::BYPASS, policy::PROTECT] {
+        for direction in [policy::DIR_IN, policy::DIR_OUT] {
+            let ext = PolicyExt {
+                kind,
+                direction,
+                id: 5,
+                priority: 9,
+            };
+            let template = (kind == policy::PROTECT).then_some(outer);
+            let policy = Policy {
+                ext,
+                selector: selector(),
+                template,
+            };
+            let octets = policy_octets(&policy);
+            assert_eq!(
+                Policy::from_message(&Message::parse(&octets).unwrap()),
+                Ok(policy)
+            );
+        }
+    }
+}
+
+#[test]
+fn malformed_policies_are_refused_by_name() {
+    let ext = PolicyExt {
+        kind: policy::BYPASS,
+        direction: policy::DIR_IN,
+        id: 0,
+        priority: 0,
+    };
+    let outer = (Address::v4([198, 51, 100, 1]), Address::v4([10, 1, 1, 7]));
+    let try_one = |policy: Policy| {
+        let octets = policy_octets(&policy);
+        Policy::from_message(&Message::parse(&octets).unwrap()).map_err(|e| e.as_str())
+    };
+    let plain = Policy {
+        ext,
+        selector: selector(),
+        template: None,
+    };
+    assert!(try_one(plain).is_ok());
+    let text = "X_POLICY: only one that protects has outer addresses";
+    assert_eq!(
+        try_one(Policy {
+            template: Some(outer),
+            ..plain
+        }),
+        Err(text)
+    );
+    let text = "X_POLICY: type is not discard, bypass or protect";
+    assert_eq!(
+        try_one(Policy {
+            ext: PolicyExt { kind: 3, ..ext },
+            ..plain
+        }),
+        Err(text)
+    );
+    for direction in [0, 3] {
+        let text = "X_POLICY: direction is not in or out";
+        assert_eq!(
+            try_one(Policy {
+                ext: PolicyExt { direction, ..ext },
+                ..plain
+            }),
+            Err(text)
+        );
+    }
+    for number in [ext::X_POLICY, ext::SELECTOR] {
+        let octets = policy_octets(&plain);
+        let message = Message::parse(&octets).unwrap();
+        let rest: Vec<_> = message
+            .extensions()
+            .into_iter()
+            .filter(|e| e.number() != number)
+            .collect();
+        let octets = write(message::X_SPDADD, &rest);
+        let error = Policy::from_message(&Message::parse(&octets).unwrap()).unwrap_err();
+        assert!(error.as_str().ends_with(": missing"), "{error}");
+    }
+}
+
+#[test]
+fn a_policy_is_named_by_number_or_by_direction_and_selector() {
+    for name in [
+        PolicyId::Number(7),
+        PolicyId::Selector(policy::DIR_IN, selector()),
+    ] {
+        let mut buffer = [0; MAX_LEN];
+        let writer = Writer::new(&mut buffer, message::X_SPDDELETE, satype::UNSPEC, 1, 2).unwrap();
+        let octets = name.write(writer).unwrap().finish().unwrap();
+        assert_eq!(
+            PolicyId::from_message(&Message::parse(octets).unwrap()),
+            Ok(name)
+        );
+    }
+}
