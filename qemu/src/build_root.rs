@@ -21,6 +21,12 @@ pub const INSIDE: &str = "/lab";
 /// Lines mmdebstrap prints for this package list.
 const BOOTSTRAP_LINES: u64 = 20;
 
+/// The packages that decide what comes out of a build of kernel or module.
+const TOOLCHAIN: &str = "rustc rust-src bindgen libclang-19-dev clang-19 lld-19 llvm-19 gcc-14 binutils make pahole";
+
+/// Their versions, in the product beside the root.
+const VERSIONS: &str = "toolchain";
+
 /// How the lab gets the rights to enter a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -57,8 +63,11 @@ impl Mode {
 pub struct BuildRoot {
     /// Its directory on the host.
     pub path: PathBuf,
-    /// The key it was made under: an ingredient of all that is made inside.
+    /// The key it was made under.
     pub key: String,
+    /// The compilers' packages and versions: an ingredient of all that is compiled inside. A package that only
+    /// guests use may come and go without a kernel being built again.
+    pub toolchain: String,
     mode: Mode,
     enter: PathBuf,
     cache: PathBuf,
@@ -88,12 +97,14 @@ impl BuildRoot {
     /// The root of this package list, made when it does not stand.
     pub fn ensure(workspace: &Workspace, cache: &Cache, mode: Mode) -> Result<Self> {
         let packages = list(workspace, "packages")?;
-        let key = Key::new("root").text("suite", SUITE).text("packages", &packages.join(" ")).text("recipe", "1");
+        let key = Key::new("root").text("suite", SUITE).text("packages", &packages.join(" ")).text("recipe", "2");
         let key = key.finish();
         let product = cache.product("root", &key, |at| bootstrap(cache, mode, &packages, at))?;
+        let versions = product.join(VERSIONS);
         let root = BuildRoot {
             path: product.join("root"),
             key,
+            toolchain: fs::read_to_string(&versions).context(|| format!("reading {}", versions.display()))?,
             mode,
             enter: workspace.kbuild().join("enter"),
             cache: cache.dir.clone(),
@@ -193,7 +204,16 @@ fn bootstrap(cache: &Cache, mode: Mode, packages: &[String], at: &Path) -> Resul
         fs::remove_file(&tar).context(|| format!("removing {}", tar.display()))?;
     }
     add_backports(mode, &root, &log)?;
+    let mut query = mode.command("dpkg-query");
+    query.arg("--root").arg(&root).args(["-W", "-f", "${Package} ${Version}\n"]).args(TOOLCHAIN.split(' '));
+    let output = query.output().context(|| "dpkg-query".to_owned())?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Error::logged(format!("the build root lacks compilers: {}", error.trim()), log));
+    }
+    fs::write(at.join(VERSIONS), output.stdout).context(|| "writing the compilers' versions".to_owned())?;
     Ok(Contents::files(&[
+        VERSIONS,
         "root/usr/bin/qemu-system-x86_64",
         "root/usr/bin/make",
         "root/usr/bin/bindgen",

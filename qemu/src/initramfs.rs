@@ -237,7 +237,9 @@ pub fn for_run(base: &Path, guest: &Guest, modules: &[PathBuf], order: &serde_js
     let mut archive = Archive::new(BufWriter::new(file));
     let read = |path: &Path| fs::read(path).context(|| format!("reading {}", path.display()));
     archive.file("init", 0o755, &read(&guest.init)?).context(name)?;
-    archive.file("usr/bin/mmlctl", 0o755, &read(&guest.mmlctl)?).context(name)?;
+    if guest.mmlctl.exists() {
+        archive.file("usr/bin/mmlctl", 0o755, &read(&guest.mmlctl)?).context(name)?;
+    }
     for module in modules {
         let leaf = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         archive.file(&format!("usr/lib/modules/{leaf}"), 0o644, &read(module)?).context(name)?;

@@ -89,7 +89,7 @@ pub fn stock(cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Kernel> {
     let release = &packages.release;
     let key = Key::new("kernel").text("packages", &packages.key).text("recipe", "1").finish();
     let product = cache.product("kernel", &key, |at| unpack_image(cache, root, &packages, at))?;
-    let tree_key = Key::new("tree").text("kernel", &key).text("root", &root.key).text("recipe", "1").finish();
+    let tree_key = Key::new("tree").text("kernel", &key).text("toolchain", &root.toolchain).text("recipe", "1").finish();
     let tree = cache.product("tree", &tree_key, |at| prepare(cache, root, &packages, &product, at))?;
     Ok(Kernel {
         release: release.name.clone(),
@@ -166,7 +166,7 @@ pub fn debug(workspace: &Workspace, cache: &Cache, root: &BuildRoot, refresh: bo
     let fragment = workspace.kbuild().join("debug.config");
     let key = Key::new("debug")
         .text("source", &packages.release.version)
-        .text("root", &root.key)
+        .text("toolchain", &root.toolchain)
         .file("config", &fragment)?
         .text("recipe", "1")
         .finish();

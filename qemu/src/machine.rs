@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::build_root::BuildRoot;
 use crate::channel::{self, Event};
 use crate::console;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 
 /// How often channel and console are looked at.
 const TICK: Duration = Duration::from_millis(50);

@@ -25,7 +25,7 @@ fn skipped(leaf: &str) -> bool {
 
 /// The modules built from the checkout for this kernel, by path.
 pub fn ensure(workspace: &Workspace, cache: &Cache, root: &BuildRoot, kernel: &Kernel) -> Result<Vec<PathBuf>> {
-    let mut key = Key::new("module").text("kernel", &kernel.key).text("root", &root.key).text("recipe", "1");
+    let mut key = Key::new("module").text("kernel", &kernel.key).text("toolchain", &root.toolchain).text("recipe", "1");
     for source in SOURCES {
         key = key.tree(source, &workspace.root().join(source), &skipped)?;
     }
