@@ -81,6 +81,9 @@ pub enum Command {
         /// Size of the file, in octets
         #[arg(long, value_name = "OCTETS")]
         bytes: Option<u64>,
+        /// With the host's clock and two processors instead of repeatable virtual time
+        #[arg(long)]
+        real: bool,
         #[command(flatten)]
         shared: Shared,
     },

@@ -230,7 +230,9 @@ fn stage_modules(cache: &Cache, root: &BuildRoot, kernel: &Kernel, wanted: &[Str
 }
 
 /// What one run adds: our programs and modules and the order.
-pub fn for_run(base: &Path, guest: &Guest, modules: &[PathBuf], order: &serde_json::Value, to: &Path) -> Result<()> {
+///
+/// The modules stand among the kernel's own, where tools look, and by a short path for `insmod` by hand.
+pub fn for_run(base: &Path, guest: &Guest, kernel: &Kernel, modules: &[PathBuf], order: &serde_json::Value, to: &Path) -> Result<()> {
     let name = || format!("writing {}", to.display());
     fs::copy(base, to).context(name)?;
     let file = fs::File::options().append(true).open(to).context(name)?;
@@ -242,7 +244,9 @@ pub fn for_run(base: &Path, guest: &Guest, modules: &[PathBuf], order: &serde_js
     }
     for module in modules {
         let leaf = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        archive.file(&format!("usr/lib/modules/{leaf}"), 0o644, &read(module)?).context(name)?;
+        let path = format!("{}/updates/{leaf}", kernel.release);
+        archive.file(&format!("usr/lib/modules/{path}"), 0o644, &read(module)?).context(name)?;
+        archive.symlink(&format!("usr/lib/modules/{leaf}"), &path).context(name)?;
     }
     archive.file("run.json", 0o644, order.to_string().as_bytes()).context(name)?;
     archive.finish().context(name)?;

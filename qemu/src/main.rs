@@ -2,12 +2,16 @@
 //! `cargo lab`: kernels, guests, topologies, with one command.
 
 mod archive;
+mod bench;
+mod build;
 mod build_root;
 mod cache;
 mod channel;
 mod cli;
+mod collect;
 mod console;
 mod cpio;
+mod demo;
 mod doctor;
 mod error;
 mod guest;
@@ -18,10 +22,16 @@ mod machine;
 mod manifest;
 mod module;
 mod module_list;
+mod plot;
 mod progress;
 mod release;
+mod report;
 mod setup;
+mod shell;
 mod sources;
+mod suite;
+mod table;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,7 +39,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use error::{Error, Result};
+use error::Result;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -43,18 +53,15 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Build { refresh, shared } => {
-            let lab = setup::Lab::prepare(&shared, refresh)?;
-            for m in &lab.modules { println!("{}", m.display()); }
-            Ok(())
+        Command::Doctor { install, look, json } => doctor::command(install, look, json.as_deref()),
+        Command::Build { refresh, shared } => build::command(refresh, &shared),
+        Command::Demo { out, bytes, real, shared } => demo::command(&out, bytes, real, &shared),
+        Command::Test { names, list, vcpus, fail_fast, only_guests, only_pure, shared } => {
+            let options = test::Options { names, list, vcpus, fail_fast, only_guests, only_pure };
+            test::command(&options, &shared)
         }
-        Command::Test { names, shared, .. } => {
-            let lab = setup::Lab::prepare(&shared, false)?;
-            let order = serde_json::json!({"mode": "test", "names": names, "options": {}});
-            let boot = lab.boot("test", machine::Clock::Real { vcpus: 2 }, &order, std::time::Duration::from_secs(600), &mut |e| println!("{e:?}"))?;
-            println!("{:?} {}", boot.outcome, boot.console.display());
-            Ok(())
-        }
-        _ => Err(Error::Usage("not there yet".into())),
+        Command::Bench { names, seconds, shared } => bench::command(&names, seconds, &shared),
+        Command::Shell { shared } => shell::command(&shared),
+        Command::Clean { kind, json } => build::clean(kind.as_deref(), json.as_deref()),
     }
 }

@@ -24,8 +24,6 @@ const DEBUG_PATIENCE: u32 = 8;
 
 /// The lab, ready to boot guests.
 pub struct Lab {
-    /// The checkout.
-    pub workspace: Workspace,
     /// The cache.
     pub cache: Cache,
     root: BuildRoot,
@@ -66,7 +64,7 @@ impl Lab {
         let guest = guest?;
         let base = initramfs::base(&workspace, &cache, &root, &kernel, &guest.needs()?)?;
         let mut lab =
-            Lab { workspace, cache, root, kernel, modules, guest, base, kvm: false, timeout: shared.timeout };
+            Lab { cache, root, kernel, modules, guest, base, kvm: false, timeout: shared.timeout };
         lab.kvm = lab.choose_accelerator(shared.accel)?;
         Ok(lab)
     }
@@ -121,7 +119,7 @@ impl Lab {
             limit,
             silence: Duration::from_secs(240) * slow,
         };
-        initramfs::for_run(&self.base, &self.guest, &self.modules, order, &machine.initramfs())?;
+        initramfs::for_run(&self.base, &self.guest, &self.kernel, &self.modules, order, &machine.initramfs())?;
         Ok(machine)
     }
 
@@ -141,7 +139,7 @@ impl Lab {
         })?;
         // The archive is the largest file of a run and is made again from the cache at will.
         let _ = std::fs::remove_file(machine.initramfs());
-        Ok(Boot { outcome, console: machine.console(), directory: machine.directory })
+        Ok(Boot { outcome, console: machine.console() })
     }
 
     /// Boots a guest with its console on this terminal.
@@ -159,6 +157,4 @@ pub struct Boot {
     pub outcome: Outcome,
     /// Its kernel log.
     pub console: PathBuf,
-    /// Where everything of it is.
-    pub directory: PathBuf,
 }

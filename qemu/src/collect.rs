@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What a guest reports, taken in: results, artefacts, commands it ran.
+
+use std::path::{Path, PathBuf};
+
+use crate::channel::{self, Event};
+use crate::progress::{self, Step};
+use crate::report::Report;
+
+/// Takes a guest's events in.
+pub struct Collect {
+    step: Option<Step>,
+    /// Results by kind.
+    pub report: Report,
+    /// Every step, in order: the commands that can be typed by hand.
+    pub steps: Vec<String>,
+    /// Where artefacts go; nowhere, when nobody asked for them.
+    out: Option<PathBuf>,
+    /// Artefacts written.
+    pub files: Vec<PathBuf>,
+    verbose: bool,
+    /// What went wrong on the way.
+    pub complaints: Vec<String>,
+}
+
+impl Collect {
+    /// Begins to take in; `title` is what the bar says.
+    pub fn begin(title: &str, out: Option<&Path>, verbose: bool) -> Self {
+        Collect {
+            step: Some(Step::begin(title, None)),
+            report: Report::default(),
+            steps: Vec::new(),
+            out: out.map(Path::to_owned),
+            files: Vec::new(),
+            verbose,
+            complaints: Vec::new(),
+        }
+    }
+
+    /// Takes one event in.
+    pub fn event(&mut self, event: Event) {
+        match event {
+            Event::Hello { kernel, vcpus } => {
+                let plural = if vcpus == 1 { "" } else { "s" };
+                progress::line(&format!("  guest up: {kernel}, {vcpus} processor{plural}"));
+            }
+            Event::Step { text } => {
+                if self.verbose {
+                    for line in text.lines() {
+                        progress::line(&format!("    $ {line}"));
+                    }
+                }
+                if let Some(step) = &mut self.step {
+                    step.at(None, text.lines().next().unwrap_or_default());
+                }
+                self.steps.push(text);
+            }
+            Event::Result { kind, fields } => self.report.add(&kind, fields),
+            Event::File { name, data } => self.file(&name, &data),
+            Event::Scenario { .. } | Event::Done { .. } => {}
+        }
+    }
+
+    fn file(&mut self, name: &str, data: &str) {
+        let Some(out) = &self.out else { return };
+        match channel::save(out, name, data) {
+            Ok(()) => self.files.push(out.join(name)),
+            Err(error) => self.complaints.push(error.to_string()),
+        }
+    }
+
+    /// Ends the bar.
+    pub fn end(&mut self, ok: bool) {
+        if let Some(step) = self.step.take() {
+            if ok {
+                step.done();
+            } else {
+                step.failed();
+            }
+        }
+    }
+}

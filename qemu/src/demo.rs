@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `cargo lab demo`: a file from the correspondent to the mobile host, three ways, and who could read what.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{json, Map, Value};
+
+use crate::bench::failed_checks;
+use crate::cli::Shared;
+use crate::collect::Collect;
+use crate::error::{Context, Error, Result};
+use crate::machine::Clock;
+use crate::plot;
+use crate::setup::Lab;
+use crate::table;
+
+/// The longest the guest may run, by the wall clock.
+const LIMIT: Duration = Duration::from_secs(900);
+
+const STORY: &str = "\
+One guest, six nodes in network namespaces, real programs, kernel-made packets:
+
+      192.0.2.0/24      198.51.100.0/30      198.51.100.4/30      10.1.1.0/24
+  cn ------------- ha ------------------ core ---------------- fa1 ~ ~ wl1 ~ ~ .
+                                         |                                     mh  203.0.113.7
+                                         |    198.51.100.8/30     10.1.2.0/24  :   (home address)
+                                         +-------------------- fa2 ~ ~ wl2 ~ ~ '
+
+  cn    correspondent: serves a file over HTTP (nginx)
+  ha    home agent: seals what goes to the mobile host, two zones with two keys
+  core  the network between; sees what anyone sees
+  fa1   foreign agent: holds the key of zone 1 (headers), and not that of zone 2 (payload)
+  mh    mobile host: fetches the file (curl); nobody but it and the home agent can read it
+
+The file goes three times: plain, through the kernel's own ESP, through two-zone ESP. Every link is captured.
+";
+
+/// Fields of a transfer and their headings.
+const COLUMNS: [(&str, &str); 6] = [
+    ("config", "transfer"),
+    ("bytes", "octets"),
+    ("sha256_ok", "arrived whole"),
+    ("goodput_kbps", "goodput kb/s"),
+    ("overhead_octets", "overhead octets"),
+    ("mss", "MSS"),
+];
+
+/// Runs the command.
+pub fn command(out: &Path, bytes: Option<u64>, real: bool, shared: &Shared) -> Result<()> {
+    println!("{STORY}");
+    let lab = Lab::prepare(shared, false)?;
+    std::fs::create_dir_all(out).context(|| format!("making {}", out.display()))?;
+    let mut options = Map::new();
+    if let Some(bytes) = bytes {
+        options.insert("bytes".into(), json!(bytes));
+    }
+    let order = json!({"mode": "demo", "names": [], "options": options});
+    let clock = if real { Clock::Real { vcpus: 2 } } else { Clock::Virtual };
+    let mut collect = Collect::begin("the demo", Some(out), true);
+    let boot = lab.boot("demo", clock, &order, LIMIT, &mut |event| collect.event(event))?;
+    let failure = boot.outcome.failure();
+    collect.end(failure.is_none());
+    collect.report.expect("transfer");
+    collect.report.expect("check");
+    collect.report.set("kernel", lab.kernel.release.as_str());
+    collect.report.set("clock", if real { "real, 2 vCPUs" } else { "virtual: 1 instruction = 1 ns" });
+    let _ = std::fs::copy(&boot.console, out.join("console.log"));
+    let commands = collect.steps.join("\n") + "\n";
+    std::fs::write(out.join("commands.txt"), commands).context(|| format!("writing to {}", out.display()))?;
+    show(&collect);
+    let transfers = collect.report.all("transfer");
+    let svg = out.join("goodput.svg");
+    if !transfers.is_empty() {
+        plot::transfers(transfers, &svg)?;
+    }
+    collect.report.write(Some(&out.join("demo.json")))?;
+    collect.report.write(shared.json.as_deref())?;
+    if let Some(why) = failure {
+        let said = collect.steps.last().map(|text| format!(" (last: {text})")).unwrap_or_default();
+        return Err(Error::logged(format!("the demo failed: {why}{said}"), boot.console));
+    }
+    judge(&collect)?;
+    closing(out);
+    Ok(())
+}
+
+fn show(collect: &Collect) {
+    let headings: Vec<&str> = COLUMNS.iter().map(|(_, heading)| *heading).collect();
+    let rows: Vec<Vec<String>> = collect
+        .report
+        .all("transfer")
+        .iter()
+        .map(|row| COLUMNS.iter().map(|(field, _)| table::cell(row.get(*field))).collect())
+        .collect();
+    println!("\n{}", table::render(&headings, &rows));
+    println!("Who could read what, each line checked against the captures and the foreign agent's counters:\n");
+    for check in collect.report.all("check") {
+        let ok = check["ok"].as_bool() == Some(true);
+        println!("  {} {}", if ok { "ok" } else { "NO" }, table::cell(check.get("name")));
+        if let Some(detail) = check["detail"].as_str().filter(|detail| !ok && !detail.is_empty()) {
+            println!("     {detail}");
+        }
+    }
+}
+
+fn judge(collect: &Collect) -> Result<()> {
+    if let Some(first) = collect.complaints.first() {
+        return Err(Error::check(first.clone()));
+    }
+    let transfers = collect.report.all("transfer");
+    let checks = collect.report.all("check");
+    if transfers.is_empty() || checks.is_empty() {
+        return Err(Error::check("the guest reported no transfers or no checks"));
+    }
+    let broken: Vec<&Value> = transfers.iter().filter(|t| t["sha256_ok"].as_bool() != Some(true)).collect();
+    if !broken.is_empty() {
+        let names: Vec<String> = broken.iter().map(|t| table::cell(t.get("config"))).collect();
+        return Err(Error::check(format!("the file did not arrive whole: {}", names.join(", "))));
+    }
+    failed_checks(checks)
+}
+
+fn closing(out: &Path) {
+    let out = out.display();
+    println!(
+        "
+All of it holds. In {out}/:
+  goodput.svg     the table, drawn
+  demo.json       the table and the checks, for programs
+  captures/       what each link carried: tcpdump -nr {out}/captures/FILE
+  commands.txt    every command the guest ran
+  console.log     the guest's kernel log
+
+What to type next:
+  cargo lab shell          the same network, at a prompt: ping, tcpdump, mmlctl csa list
+  cargo lab test --list    what is proven, line by line; cargo lab test proves it
+  cargo lab bench          how fast, beside kernel ESP and WireGuard"
+    );
+}

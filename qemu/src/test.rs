@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `cargo lab test`: the crates' own tests, then the scenarios in guests.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cache::Cache;
+use crate::build_root::Mode;
+use crate::channel::Event;
+use crate::cli::Shared;
+use crate::error::{Error, Result};
+use crate::guest::{self, Scenario};
+use crate::machine::Clock;
+use crate::progress::{self, Step};
+use crate::report::Report;
+use crate::setup::{Boot, Lab};
+use crate::suite;
+use crate::workspace::Workspace;
+
+/// What start and end of a guest, and each scenario, may take at most by the wall clock.
+const BOOT: Duration = Duration::from_secs(120);
+const SCENARIO: Duration = Duration::from_secs(60);
+
+/// Boots without a single finished scenario before the lab gives up: the fault is then not a scenario's.
+const FRUITLESS: u32 = 2;
+
+/// What the user asked for.
+pub struct Options {
+    /// Scenarios; none: all.
+    pub names: Vec<String>,
+    /// Only show them.
+    pub list: bool,
+    /// Processors of the guests, one pass each.
+    pub vcpus: Vec<u32>,
+    /// Stop at the first failure.
+    pub fail_fast: bool,
+    /// Leave the crates' own tests out.
+    pub only_guests: bool,
+    /// Leave the guests out.
+    pub only_pure: bool,
+}
+
+/// The scenarios named: each name whole, or a part that several may share.
+fn choose<'a>(all: &'a [Scenario], names: &[String]) -> Result<Vec<&'a Scenario>> {
+    if names.is_empty() {
+        return Ok(all.iter().collect());
+    }
+    let mut chosen: Vec<&Scenario> = Vec::new();
+    for name in names {
+        let exact: Vec<&Scenario> = all.iter().filter(|s| s.name == *name).collect();
+        let found =
+            if exact.is_empty() { all.iter().filter(|s| s.name.contains(name.as_str())).collect() } else { exact };
+        if found.is_empty() {
+            return Err(Error::Usage(format!("no scenario is called {name}; see `cargo lab test --list`")));
+        }
+        for scenario in found {
+            if !chosen.iter().any(|other| other.name == scenario.name) {
+                chosen.push(scenario);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// Counts and the report, over everything that ran.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: Vec<String>,
+    report: Report,
+    logs: Vec<PathBuf>,
+}
+
+impl Tally {
+    fn scenario(&mut self, name: &str, vcpus: u32, ok: bool, seconds: f64, proves: &str, detail: &str) {
+        if ok {
+            self.passed += 1;
+        } else {
+            self.failed.push(format!("{name} ({vcpus} vCPU): {detail}"));
+        }
+        let fields = json!({
+            "name": name, "vcpus": vcpus, "ok": ok, "seconds": seconds, "proves": proves, "detail": detail,
+        });
+        if let serde_json::Value::Object(fields) = fields {
+            self.report.add("scenario", fields);
+        }
+    }
+}
+
+/// Runs the command.
+pub fn command(options: &Options, shared: &Shared) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let cache = Cache::open(Mode::of_caller())?;
+    if options.list {
+        return list(&workspace, &cache, shared);
+    }
+    let mut tally = Tally::default();
+    tally.report.expect("scenario");
+    if options.names.is_empty() && !options.only_guests {
+        let log = cache.log("cargo-test")?;
+        let counts = suite::run(&workspace, &log)?;
+        println!("  {} passed, {} failed without a guest", counts.passed, counts.failed.len());
+        tally.report.set("pure", json!({"passed": counts.passed, "failed": counts.failed}));
+        tally.passed += counts.passed;
+        if !counts.failed.is_empty() {
+            tally.logs.push(log);
+            tally.failed.extend(counts.failed);
+        }
+    }
+    drop(cache);
+    let stop = options.fail_fast && !tally.failed.is_empty();
+    if !options.only_pure && !stop {
+        guests(options, shared, &mut tally)?;
+    }
+    conclude(tally, shared)
+}
+
+fn list(workspace: &Workspace, cache: &Cache, shared: &Shared) -> Result<()> {
+    let guest = guest::build(workspace, &cache.log("guest-programs")?)?;
+    let scenarios = guest.scenarios()?;
+    let width = scenarios.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    for scenario in &scenarios {
+        println!("{:width$}  {}", scenario.name, scenario.proves);
+    }
+    let mut report = Report::default();
+    report.set("scenarios", json!(scenarios));
+    report.write(shared.json.as_deref())
+}
+
+fn conclude(mut tally: Tally, shared: &Shared) -> Result<()> {
+    tally.report.set("passed", tally.passed);
+    tally.report.set("failed", tally.failed.len());
+    tally.report.write(shared.json.as_deref())?;
+    if !tally.failed.is_empty() {
+        println!("\nfailed:");
+        for name in &tally.failed {
+            println!("  {name}");
+        }
+        for log in &tally.logs {
+            println!("  log: {}", log.display());
+        }
+    }
+    println!("\n{} passed, {} failed", tally.passed, tally.failed.len());
+    match (tally.passed, tally.failed.len()) {
+        (0, 0) => Err(Error::check("nothing was tested")),
+        (_, 0) => Ok(()),
+        (_, n) => Err(Error::check(format!("{n} failed"))),
+    }
+}
+
+fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
+    let lab = Lab::prepare(shared, false)?;
+    tally.report.set("kernel", lab.kernel.release.as_str());
+    let all = lab.guest.scenarios()?;
+    let chosen = choose(&all, &options.names)?;
+    for vcpus in &options.vcpus {
+        println!("\n{} scenarios on {}, {vcpus} vCPU", chosen.len(), lab.kernel.origin);
+        pass(&lab, &chosen, *vcpus, options.fail_fast, tally)?;
+        if options.fail_fast && !tally.failed.is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// All chosen scenarios with this many processors: one boot, and another after each scenario that takes its guest down.
+fn pass(lab: &Lab, chosen: &[&Scenario], vcpus: u32, fail_fast: bool, tally: &mut Tally) -> Result<()> {
+    let mut left: VecDeque<&Scenario> = chosen.iter().copied().collect();
+    let mut fruitless = 0;
+    while !left.is_empty() {
+        let before = left.len();
+        let (boot, stopped) = one_boot(lab, &mut left, vcpus, fail_fast, tally)?;
+        let died = boot.outcome.done.is_none();
+        if died {
+            // Whatever was running took the guest down with it.
+            if let Some(culprit) = left.pop_front() {
+                let why = boot.outcome.failure().unwrap_or_default();
+                progress::line(&format!("  FAIL {}: {why}", culprit.name));
+                tally.scenario(&culprit.name, vcpus, false, 0.0, &culprit.proves, &why);
+            }
+            tally.logs.push(boot.console.clone());
+            fruitless = if left.len() + 1 == before { fruitless + 1 } else { 0 };
+            if fruitless >= FRUITLESS {
+                let what = format!("guests end before their scenarios do; {} were not run", left.len());
+                return Err(Error::logged(what, boot.console));
+            }
+        } else {
+            judge_rest(&boot, &mut left, vcpus, stopped, tally);
+            return Ok(());
+        }
+        if fail_fast {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// A guest that ended by itself has run everything it was asked for, with a clean log, or the run has failed.
+fn judge_rest(boot: &Boot, left: &mut VecDeque<&Scenario>, vcpus: u32, stopped: bool, tally: &mut Tally) {
+    let failed_scenarios = !tally.failed.is_empty();
+    if !boot.outcome.complaints.is_empty() {
+        let why = boot.outcome.failure().unwrap_or_default();
+        progress::line(&format!("  FAIL kernel log: {why}"));
+        tally.failed.push(format!("kernel log ({vcpus} vCPU): {why}"));
+        tally.logs.push(boot.console.clone());
+    } else if boot.outcome.done == Some(false) && !failed_scenarios {
+        tally.failed.push(format!("guest ({vcpus} vCPU): {}", boot.outcome.failure().unwrap_or_default()));
+        tally.logs.push(boot.console.clone());
+    } else if failed_scenarios {
+        tally.logs.push(boot.console.clone());
+    }
+    if !stopped {
+        for scenario in left.drain(..) {
+            tally.scenario(&scenario.name, vcpus, false, 0.0, &scenario.proves, "the guest did not report it");
+        }
+    }
+}
+
+fn one_boot(
+    lab: &Lab,
+    left: &mut VecDeque<&Scenario>,
+    vcpus: u32,
+    fail_fast: bool,
+    tally: &mut Tally,
+) -> Result<(Boot, bool)> {
+    let names: Vec<&str> = left.iter().map(|scenario| scenario.name.as_str()).collect();
+    let order = json!({"mode": "test", "names": names, "options": {"fail_fast": fail_fast}});
+    let limit = BOOT + SCENARIO * u32::try_from(left.len()).unwrap_or(u32::MAX);
+    let total = left.len() as u64;
+    let mut step = Step::begin("scenarios", Some(total));
+    let mut current = String::from("booting");
+    let mut stopped = false;
+    let mut last_words = String::new();
+    let boot = lab.boot("test", Clock::Real { vcpus }, &order, limit, &mut |event| match event {
+        Event::Step { text } => {
+            let line = text.lines().next().unwrap_or_default();
+            if let Some(rest) = line.strip_prefix("scenario ") {
+                current = rest.split(':').next().unwrap_or(rest).to_owned();
+            }
+            last_words = line.to_owned();
+            step.at(Some(total - left.len() as u64), &format!("{current}: {line}"));
+        }
+        Event::Scenario { name, ok, seconds, proves, detail } => {
+            left.retain(|scenario| scenario.name != name);
+            let detail = detail.unwrap_or_default();
+            progress::line(&format!("  {} {name} ({seconds:.1} s)", if ok { "ok  " } else { "FAIL" }));
+            progress::line(&format!("         {}", if ok || detail.is_empty() { &proves } else { &detail }));
+            stopped |= fail_fast && !ok;
+            tally.scenario(&name, vcpus, ok, seconds, &proves, &detail);
+            step.at(Some(total - left.len() as u64), &name);
+        }
+        Event::Result { kind, fields } => tally.report.add(&kind, fields),
+        _ => {}
+    })?;
+    if boot.outcome.done == Some(true) {
+        step.done();
+    } else {
+        step.failed();
+        if left.len() as u64 == total && !last_words.is_empty() {
+            progress::line(&format!("  the guest's last words: {last_words}"));
+        }
+    }
+    Ok((boot, stopped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(name: &str) -> Scenario {
+        Scenario { name: name.to_owned(), proves: String::new() }
+    }
+
+    #[test]
+    fn a_whole_name_wins_over_a_part_and_an_unknown_one_is_wrong_usage() {
+        let all = [scenario("guard"), scenario("guard-fails-closed"), scenario("relay")];
+        let names = |list: &[&str]| -> Vec<String> { list.iter().map(|n| (*n).to_owned()).collect() };
+        assert_eq!(choose(&all, &[]).unwrap().len(), 3);
+        assert_eq!(choose(&all, &names(&["guard"])).unwrap().len(), 1);
+        assert_eq!(choose(&all, &names(&["guar"])).unwrap().len(), 2);
+        assert_eq!(choose(&all, &names(&["relay", "rel"])).unwrap().len(), 1);
+        assert_eq!(choose(&all, &names(&["nothing"])).unwrap_err().exit_code(), 2);
+    }
+}
