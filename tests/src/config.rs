@@ -62,6 +62,7 @@ pub const MODULES: &[&str] = &[
     "ghash_clmulni_intel",
     "gcm",
     "ctr",
+    "chacha",
     "chacha20poly1305",
     "seqiv",
     "echainiv",

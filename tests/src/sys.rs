@@ -93,3 +93,14 @@ pub fn option(socket: &impl AsRawFd, level: i32, option: i32) -> io::Result<i32>
         Err(io::Error::last_os_error())
     }
 }
+
+/// Makes the calling thread, and no other, an ordinary user without capabilities (setresuid(2), on the bare call: the C
+/// library's would change every thread of the process).
+pub fn become_user_on_this_thread(user: u32) -> io::Result<()> {
+    // SAFETY: setresuid takes three integers and touches no memory of ours.
+    if unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -155,6 +155,8 @@ pub fn raw(namespace: &Netns, protocol: u8) -> Result<Socket> {
         )
         .context("raw socket")?;
         socket.set_header_included_v4(true)?;
+        // What this host has learnt of the path must not keep a packet of any size back.
+        sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
         sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20)?;
         sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 16 << 20)?;
         Ok(socket)

@@ -128,18 +128,21 @@ pub fn load(net: &Topology, options: &Options) -> Result<Keys> {
     Ok(keys)
 }
 
+/// The protect policies' priority; lower ones come first, so that scenarios can put others in front.
+pub const PRIORITY: u32 = 100;
+
 /// Policies that protect the home address at both ends.
 pub fn protect(net: &Topology) -> Result<()> {
-    let outwards = |ends| zone_message::policy(Action::Protect, Direction::Out, (ANY, HOME_ONLY), 0, 0, ends);
+    let outwards = |ends| zone_message::policy(Action::Protect, Direction::Out, (ANY, HOME_ONLY), 0, PRIORITY, ends);
     send(
         &net.ha,
-        &[outwards(Some((HA, MH))), zone_message::policy(Action::Protect, Direction::In, (HOME_ONLY, ANY), 0, 0, None)],
+        &[outwards(Some((HA, MH))), zone_message::policy(Action::Protect, Direction::In, (HOME_ONLY, ANY), 0, PRIORITY, None)],
     )?;
     send(
         &net.mh,
         &[
-            zone_message::policy(Action::Protect, Direction::Out, (HOME_ONLY, ANY), 0, 0, Some((MH, HA))),
-            zone_message::policy(Action::Protect, Direction::In, (ANY, HOME_ONLY), 0, 0, None),
+            zone_message::policy(Action::Protect, Direction::Out, (HOME_ONLY, ANY), 0, PRIORITY, Some((MH, HA))),
+            zone_message::policy(Action::Protect, Direction::In, (ANY, HOME_ONLY), 0, PRIORITY, None),
         ],
     )
 }

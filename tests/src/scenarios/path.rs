@@ -84,25 +84,35 @@ fn df_too_big(ctx: &mut Ctx) -> Result<()> {
             crate::zone_tunnel::flush_csas(&ctx.net)?;
             crate::zone_tunnel::load(&ctx.net, &options)?;
         }
-        let watch = Watch::start(&ctx.net.ha)?;
         let expected = inner_mtu(1500, ivs);
-        let told = told_mtu(&ctx.net.cn, &datagram(1500, true))?.context("no ICMP came")?;
+        // The first answer may be the device's MTU, which no single CSA decides; who heeds it is told the CSA's.
+        let mut told = told_mtu(&ctx.net.cn, &datagram(1500, true))?.context("no ICMP came")?;
+        if told > expected {
+            told = told_mtu(&ctx.net.cn, &datagram(told, true))?.context("no second ICMP came")?;
+        }
         ensure!(told == expected, "told {told}, but {expected} octets fit");
-        watch.expect(&[("too-big", 1)])?;
         let mh = traffic::udp(&ctx.net.mh, HOME, 5000)?;
         let sender = traffic::raw(&ctx.net.cn, 255)?;
         traffic::send_raw(&sender, &datagram(told, true))?;
         ensure!(traffic::receive(&mh, traffic::ARRIVES)?.is_some_and(|data| data.len() == told - 28), "a packet of the told size does not pass");
-        ensure!(told_mtu(&ctx.net.cn, &datagram(told + 1, true))? == Some(told), "one octet more is not answered");
+        ensure!(told_mtu(&ctx.net.cn, &datagram(told + 1, true))?.is_some(), "one octet more is not answered");
         traffic::silent(&mh)?;
         // The mobile host's own sockets are told by their send call.
         let own = traffic::udp(&ctx.net.mh, HOME, 6000)?;
         traffic::dont_fragment(&own)?;
         own.connect((CN, 4000))?;
-        let error = own.send(&vec![0; 1472]).err().context("a socket of the mobile host may send 1500 octets with DF")?;
-        ensure!(error.raw_os_error() == Some(libc::EMSGSIZE), "sending 1500 octets with DF: {error}");
-        let known = sys::option(&own, libc::IPPROTO_IP, libc::IP_MTU)?;
-        ensure!(known as usize <= expected, "the socket believes in {known} octets, {expected} fit");
+        let mut size = 1500;
+        for _ in 0..3 {
+            let sent = own.send(&vec![0; size - 28]);
+            let known = sys::option(&own, libc::IPPROTO_IP, libc::IP_MTU)? as usize;
+            match sent {
+                Err(error) => ensure!(error.raw_os_error() == Some(libc::EMSGSIZE), "sending {size} octets with DF: {error}"),
+                // The one that teaches the socket is lost to the lesson.
+                Ok(_) => ensure!(known < size || size <= expected, "a socket of the mobile host may send {size} octets with DF"),
+            }
+            size = known;
+        }
+        ensure!(size == expected, "the socket believes in {size} octets, {expected} fit");
     }
     Ok(())
 }
@@ -237,8 +247,9 @@ fn dscp_ecn(ctx: &mut Ctx) -> Result<()> {
     const TABLE: [[u8; 4]; 4] = [[0, 0, 0, DROP], [2, 2, 1, 3], [1, 1, 1, 3], [3, 3, 3, 3]];
     let core = traffic::raw(ctx.net.core()?, 255)?;
     let mut sequence = 1000;
-    let mut dropped = 0;
+    let mut wanted = Vec::new();
     let watch = Watch::start(&ctx.net.mh)?;
+    let capture = Capture::start(&ctx.net.mh, "mml0", "mml0")?;
     for (row, inner_ecn) in TABLE.iter().zip(ORDER) {
         for (expected, outer_ecn) in row.iter().zip(ORDER) {
             sequence += 1;
@@ -246,15 +257,15 @@ fn dscp_ecn(ctx: &mut Ctx) -> Result<()> {
             let mut packet = outer(&keys.to_mh, &Draft::new(&keys.to_mh, sequence, &datagram).seal(&keys.to_mh)?);
             // Another DSCP outside must not come in.
             packet[1] = 0x28 | outer_ecn;
-            let capture = Capture::start(&ctx.net.mh, "mml0", "mml0")?;
             traffic::send_raw(&core, &packet)?;
-            std::thread::sleep(ctx.seconds(0.1));
-            let captured = capture.stop()?;
-            let arrived = captured.headers().find(|ip| ip.source == CN).map(|ip| ip.ds);
-            let wanted = if *expected == DROP { None } else { Some(0xb8 | expected) };
-            ensure!(arrived == wanted, "ECN {inner_ecn} inside and {outer_ecn} outside gave {arrived:02x?}, not {wanted:02x?}");
-            dropped += u64::from(wanted.is_none());
+            wanted.push((sequence as u16, inner_ecn, outer_ecn, if *expected == DROP { None } else { Some(0xb8 | expected) }));
         }
     }
-    watch.expect(&[("ecn", dropped)])
+    std::thread::sleep(ctx.seconds(0.3));
+    let captured = capture.stop()?;
+    for (id, inner_ecn, outer_ecn, wanted) in &wanted {
+        let arrived = captured.packets.iter().filter_map(|packet| packet.ip()).find(|ip| ip.get(4..6) == Some(&id.to_be_bytes()[..])).and_then(|ip| ip.get(1).copied());
+        ensure!(arrived == *wanted, "ECN {inner_ecn} inside and {outer_ecn} outside gave {arrived:02x?}, not {wanted:02x?}");
+    }
+    watch.expect(&[("ecn", wanted.iter().filter(|(.., wanted)| wanted.is_none()).count() as u64)])
 }
