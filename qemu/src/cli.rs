@@ -9,21 +9,26 @@ use crate::kernel::Flavour;
 use crate::machine::Accel;
 
 const AFTER: &str = "\
-Start with `cargo lab demo`. The first time it makes what it needs (about ten minutes: a Debian build root, the kernel's
-Rust metadata, the module) in $XDG_CACHE_HOME/mml-ipsec, later it starts at once. Nothing outside the cache, the checkout's
-target directory and the output you name is written, and nothing runs on the host's own network.
+Start with `cargo lab demo`. The first time it makes what it needs, in about ten minutes: a
+Debian build root, the kernel's Rust metadata, the module. All of it is kept in
+$XDG_CACHE_HOME/mml-ipsec, and later it starts at once. Nothing is written outside the cache,
+the checkout's target directory and the output you name, and nothing runs on the host's network.
 
   cargo lab doctor          is everything here? what brings the rest?
   cargo lab test --list     the scenarios and what each proves
   cargo lab test NAME       one of them
   cargo lab shell           a prompt in the guest, topology up: tcpdump, ping, mmlctl
 
-Environment: XDG_CACHE_HOME, MML_DEBIAN_MIRROR (a Debian mirror; default: the host's own), KDIR (as --kdir).
+Environment:
+  XDG_CACHE_HOME            where the cache is
+  MML_DEBIAN_MIRROR         a Debian mirror; default: the one the host's apt uses
+  KDIR                      as --kdir
+
 Exit codes: 0 all well, 1 a check failed, 2 wrong usage, 3 the machine lacks something.";
 
 /// The lab of MML-IPsec: two-zone ESP on a stock kernel, in virtual machines, with one command.
 #[derive(Debug, Parser)]
-#[command(name = "cargo lab", bin_name = "cargo lab", version, after_help = AFTER, max_term_width = 120)]
+#[command(name = "cargo lab", bin_name = "cargo lab", version, after_help = AFTER)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

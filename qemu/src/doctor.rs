@@ -69,6 +69,10 @@ impl Finding {
 
 /// Where a program is, also in the directories an ordinary user's PATH leaves out.
 fn find(program: &str) -> Option<PathBuf> {
+    // Under `cargo lab` this is the cargo that runs us, wherever it lies.
+    if let Some(cargo) = std::env::var_os("CARGO").map(PathBuf::from).filter(|path| program == "cargo" && path.is_file()) {
+        return Some(cargo);
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))

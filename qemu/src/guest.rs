@@ -40,11 +40,20 @@ pub struct Scenario {
 
 /// Builds both programs; cargo decides what there is to do.
 pub fn build(workspace: &Workspace, log: &Path) -> Result<Guest> {
+    let directory = compile(workspace, log, &["-p", "mml-tests", "-p", "keyd", "--bin", "mml-guest", "--bin", "mmlctl"])?;
+    Ok(Guest { init: directory.join("mml-guest"), mmlctl: directory.join("mmlctl") })
+}
+
+/// The scenarios the guest program knows, asked on the host.
+pub fn scenarios(workspace: &Workspace, log: &Path) -> Result<Vec<Scenario>> {
+    let directory = compile(workspace, log, &["-p", "mml-tests", "--bin", "mml-guest"])?;
+    Guest { init: directory.join("mml-guest"), mmlctl: PathBuf::new() }.scenarios()
+}
+
+/// Runs cargo and says where its products are.
+fn compile(workspace: &Workspace, log: &Path, what: &[&str]) -> Result<PathBuf> {
     let mut command = workspace.cargo();
-    command.args(["build", "--release", "--target", TARGET, "-p", "mml-tests", "--bin", "mml-guest"]);
-    if std::fs::read_to_string(workspace.root().join("keyd/Cargo.toml")).unwrap_or_default().contains("mmlctl") {
-        command.args(["-p", "keyd", "--bin", "mmlctl"]);
-    }
+    command.args(["build", "--release", "--target", TARGET]).args(what);
     command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     progress::run("guest programs", &mut command, log, None)?;
     let mut metadata = workspace.cargo();
@@ -53,8 +62,7 @@ pub fn build(workspace: &Workspace, log: &Path) -> Result<Guest> {
     let value: serde_json::Value =
         serde_json::from_slice(&output.stdout).map_err(|e| Error::check(format!("cargo metadata: {e}")))?;
     let directory = value["target_directory"].as_str().ok_or_else(|| Error::check("cargo metadata: no target"))?;
-    let release = Path::new(directory).join(TARGET).join("release");
-    Ok(Guest { init: release.join("mml-guest"), mmlctl: release.join("mmlctl") })
+    Ok(Path::new(directory).join(TARGET).join("release"))
 }
 
 impl Guest {

@@ -239,9 +239,7 @@ pub fn for_run(base: &Path, guest: &Guest, kernel: &Kernel, modules: &[PathBuf],
     let mut archive = Archive::new(BufWriter::new(file));
     let read = |path: &Path| fs::read(path).context(|| format!("reading {}", path.display()));
     archive.file("init", 0o755, &read(&guest.init)?).context(name)?;
-    if guest.mmlctl.exists() {
-        archive.file("usr/bin/mmlctl", 0o755, &read(&guest.mmlctl)?).context(name)?;
-    }
+    archive.file("usr/bin/mmlctl", 0o755, &read(&guest.mmlctl)?).context(name)?;
     for module in modules {
         let leaf = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let path = format!("{}/updates/{leaf}", kernel.release);

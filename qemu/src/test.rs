@@ -119,8 +119,7 @@ pub fn command(options: &Options, shared: &Shared) -> Result<()> {
 }
 
 fn list(workspace: &Workspace, cache: &Cache, shared: &Shared) -> Result<()> {
-    let guest = guest::build(workspace, &cache.log("guest-programs")?)?;
-    let scenarios = guest.scenarios()?;
+    let scenarios = guest::scenarios(workspace, &cache.log("guest-programs")?)?;
     let width = scenarios.iter().map(|s| s.name.len()).max().unwrap_or(0);
     for scenario in &scenarios {
         println!("{:width$}  {}", scenario.name, scenario.proves);
