@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The command line.
+
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use keyd::address::Prefix;
+use keyd::csa_file::{Stop, ALGORITHMS};
+use pfkey::{Algorithm, Role, State};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the kernel refused it; its own words are on standard error
+  2  the command line or a file is wrong, or a question was answered with no
+  3  the kernel module isn't loaded, or the permission is missing (CAP_NET_ADMIN)
+
+Keys come from files or standard input, never from arguments. docs/mmlctl.md has the file format.";
+
+/// CSAs, policies and counters of the MML-IPsec kernel module, in this network namespace
+#[derive(Parser)]
+#[command(name = "mmlctl", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// Answer in JSON; errors too, on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The whole command line, for the shell's completion.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Composite SAs: make, load, list, delete
+    #[command(subcommand)]
+    Csa(Csa),
+    /// Policies: which packets go sealed, in clear, or not at all
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Counters: of the namespace and of each CSA
+    Stats(Stats),
+    /// Change a setting, or list all of them
+    Set {
+        /// The setting, as in the list
+        #[arg(requires = "value")]
+        name: Option<String>,
+        /// A number, or on or off
+        value: Option<String>,
+    },
+    /// Print what the module says on its own account: CSAs wanted, expired, changed
+    Monitor,
+    /// Print the shell's completion script
+    #[command(hide = true)]
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Csa {
+    /// Make a fresh matching set of files: ha.toml, fa.toml and mh.toml
+    New(New),
+    /// Load CSAs from a file; one that seals is renamed to FILE.loaded, since its keys may be used once
+    Add {
+        /// The file, or - for standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        /// From standard input: I vouch that these keys never sealed anything
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// List all CSAs, without their keys
+    List,
+    /// Show all of one CSA, but its keys
+    Show(Which),
+    /// Change a CSA's state
+    Update {
+        #[command(flatten)]
+        which: Which,
+        /// active, standby or dying
+        #[arg(long, value_parser = state)]
+        state: State,
+        /// Move the top of a terminus' or relay's replay window up to this number
+        #[arg(long, default_value_t = 0)]
+        sequence: u64,
+    },
+    /// Delete a CSA
+    Delete(Which),
+    /// Delete all CSAs; what policies protect is dropped from then on
+    Flush,
+}
+
+/// Which CSA is meant: by its SPI, and by more where that is not enough
+#[derive(Args)]
+pub struct Which {
+    /// The SPI, decimal or as 0x…
+    #[arg(value_parser = spi)]
+    pub spi: u32,
+    /// Its outer source
+    #[arg(long, value_name = "ADDRESS")]
+    pub src: Option<IpAddr>,
+    /// Its outer destination
+    #[arg(long, value_name = "ADDRESS")]
+    pub dst: Option<IpAddr>,
+    /// What this node does with it: origin, terminus or relay
+    #[arg(long, value_parser = role)]
+    pub role: Option<Role>,
+}
+
+#[derive(Args)]
+pub struct New {
+    /// The folder to put the files in; it is made if it isn't there
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// The home agent's outer address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ha: IpAddr,
+    /// The mobile host's outer address
+    #[arg(long, value_name = "ADDRESS")]
+    pub mh: IpAddr,
+    /// Inner addresses of the mobile host
+    #[arg(long, value_name = "PREFIX")]
+    pub selector_mh: Prefix,
+    /// Inner addresses of its correspondents
+    #[arg(long, value_name = "PREFIX", default_value = "any")]
+    pub selector_cn: Prefix,
+    #[arg(long, value_name = "TRANSFORM", value_parser = algorithm, help = format!("Zone 1's transform: {ALGORITHMS} [default: aes256-gcm16-iiv, with --may-write aes256-gcm16]"))]
+    pub zone1: Option<(Algorithm, u16)>,
+    /// Zone 2's transform, likewise
+    #[arg(long, value_name = "TRANSFORM", value_parser = algorithm, default_value = "aes256-gcm16-iiv")]
+    pub zone2: (Algorithm, u16),
+    /// Where zone 1 stops: transport-end, or octets from the inner IP header
+    #[arg(long, value_name = "STOP", default_value = "transport-end")]
+    pub map: Stop,
+    /// The replay window, in packets, 64 to 65536
+    #[arg(long, value_name = "PACKETS", default_value_t = pfkey::WINDOW_DEFAULT, value_parser = clap::value_parser!(u32).range(i64::from(pfkey::WINDOW_MIN)..=i64::from(pfkey::WINDOW_MAX)))]
+    pub window: u32,
+    /// Let the foreign agent rewrite zone 1; its file is then single-use too
+    #[arg(long)]
+    pub may_write: bool,
+    /// The foreign agent's relay number, never given before for these keys
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(pfkey::Relay::NUMBER_MAX)))]
+    pub relay_number: u16,
+    /// Which CSA of this pair of hosts; later ones are greater
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub generation: u32,
+}
+
+#[derive(Subcommand)]
+pub enum Policy {
+    /// Add a policy, or all those in a file
+    Add(PolicyAdd),
+    /// List all policies in the order they are asked
+    List,
+    /// Delete a policy by its number, or by direction and selector
+    #[command(group = ArgGroup::new("name").required(true).args(["id", "dir"]))]
+    Delete {
+        /// Its number, as in the list
+        #[arg(long)]
+        id: Option<u32>,
+        /// in or out
+        #[arg(long, value_parser = ["in", "out"])]
+        dir: Option<String>,
+        #[command(flatten)]
+        packets: Packets,
+    },
+    /// Delete all policies; what they kept from going in clear will go in clear
+    Flush {
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which packets
+#[derive(Args)]
+pub struct Packets {
+    /// Their source: ADDRESS, ADDRESS/LENGTH or any
+    #[arg(long, value_name = "PREFIX", default_value = "any")]
+    pub src: Prefix,
+    /// Their destination, likewise
+    #[arg(long, value_name = "PREFIX", default_value = "any")]
+    pub dst: Prefix,
+    /// Their upper protocol by number, 0 for any
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub proto: u8,
+}
+
+#[derive(Args)]
+#[command(group = ArgGroup::new("how").required(true).args(["file", "dir"]))]
+#[command(group = ArgGroup::new("action").args(["protect", "bypass", "discard"]))]
+pub struct PolicyAdd {
+    /// A file of [[policy]] tables, or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// For what arrives (in) or leaves and is forwarded (out)
+    #[arg(long, value_parser = ["in", "out"], requires = "action")]
+    pub dir: Option<String>,
+    /// Sealed or not at all
+    #[arg(long)]
+    pub protect: bool,
+    /// In clear
+    #[arg(long)]
+    pub bypass: bool,
+    /// Not at all
+    #[arg(long)]
+    pub discard: bool,
+    #[command(flatten)]
+    pub packets: Packets,
+    /// The lowest is asked first
+    #[arg(long, default_value_t = 0)]
+    pub priority: u32,
+    /// Outer source of the CSA it asks for
+    #[arg(long, value_name = "ADDRESS", requires = "outer_dst")]
+    pub outer_src: Option<IpAddr>,
+    /// Outer destination of the CSA it asks for
+    #[arg(long, value_name = "ADDRESS", requires = "outer_src")]
+    pub outer_dst: Option<IpAddr>,
+}
+
+#[derive(Args)]
+pub struct Stats {
+    /// Again every so many seconds, with the difference, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
+    /// Counters that are 0 too
+    #[arg(long)]
+    pub all: bool,
+}
+
+fn spi(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "an SPI is a number of 32 bits, decimal or as 0x…".to_owned())
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::from_name(text).ok_or_else(|| "it is one of origin, terminus, relay".to_owned())
+}
+
+fn state(text: &str) -> Result<State, String> {
+    State::from_name(text)
+        .filter(|state| *state != State::Larval)
+        .ok_or_else(|| "it is one of active, standby, dying".to_owned())
+}
+
+fn algorithm(text: &str) -> Result<(Algorithm, u16), String> {
+    Algorithm::from_name(text).ok_or_else(|| format!("it is one of {ALGORITHMS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn spis_are_decimal_or_hexadecimal() {
+        assert_eq!(spi("4096"), Ok(4096));
+        assert_eq!(spi("0xffffffff"), Ok(u32::MAX));
+        assert!(spi("0x100000000").is_err() && spi("x").is_err() && spi("").is_err());
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! mmlctl: CSAs, policies, counters and settings of the kernel module, by hand.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod csa;
+mod failure;
+mod monitor;
+mod output;
+mod policy;
+mod stats;
+mod table;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use failure::Failure;
+use output::Output;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // What can't be read can't say how it wants its errors: look for it by hand.
+            let json = std::env::args_os().any(|argument| argument == "--json");
+            return Failure::command_line(&error).report(Output { json });
+        }
+        // Help and version are errors to clap.
+        Err(error) => error.exit(),
+    };
+    let output = Output { json: cli.json };
+    // What we hold may be keys: no core dump, no debugger. That it can't be had is no reason to do nothing.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    match run(cli.command, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(output),
+    }
+}
+
+fn run(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Csa(command) => csa::run(command, output),
+        Command::Policy(command) => policy::run(command, output),
+        Command::Stats(arguments) => stats::run(&arguments, output),
+        Command::Set { name, value } => stats::set(name.as_deref(), value.as_deref(), output),
+        Command::Monitor => monitor::run(output),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut cli::command(), "mmlctl", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What is asked of the module, and what it says: CSAs, policies, counters, settings, events.
+
+use crate::info::{CsaInfo, Event};
+use crate::netlink::frame::{self, Attributes};
+use crate::netlink::{Error, Socket};
+use pfkey::number::{message, satype};
+use pfkey::{genl, Csa, CsaExt, CsaId, Message, Mode, Policy, PolicyId, Role, State, Writer};
+use std::net::IpAddr;
+use zeroize::Zeroizing;
+
+/// Longest message, in a buffer that is overwritten when dropped.
+pub type Buffer = Zeroizing<[u8; pfkey::MAX_LEN]>;
+
+/// A CSA's counters, or the namespace's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Whose they are; `None` for the namespace.
+    pub csa: Option<CounterOwner>,
+    /// Names and values in the module's order.
+    pub values: Vec<(String, u64)>,
+}
+
+/// Which CSA counters are of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each says what it is")]
+pub struct CounterOwner {
+    pub spi: u32,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub role: Option<Role>,
+}
+
+/// The module of this network namespace.
+pub struct Kernel {
+    socket: Socket,
+}
+
+/// Writes the ADD of a CSA.
+pub fn add_message<'b>(
+    buffer: &'b mut [u8],
+    csa: &Csa<'_>,
+    seq: u32,
+) -> Result<&'b [u8], pfkey::Error> {
+    let writer = Writer::new(buffer, message::ADD, satype::MLESP, seq, std::process::id())?;
+    csa.write(writer)?.finish()
+}
+
+/// Writes the X_SPDADD of a policy.
+pub fn policy_message<'b>(
+    buffer: &'b mut [u8],
+    policy: &Policy,
+    seq: u32,
+) -> Result<&'b [u8], pfkey::Error> {
+    let writer = Writer::new(
+        buffer,
+        message::X_SPDADD,
+        satype::UNSPEC,
+        seq,
+        std::process::id(),
+    )?;
+    policy.write(writer)?.finish()
+}
+
+/// The CSA extension of a message that only names a CSA: all but the role is ignored.
+fn naming(role: Role) -> CsaExt {
+    CsaExt {
+        role,
+        mode: Mode::Tunnel,
+        state: State::Active,
+        window: 0,
+        generation: 0,
+        sequence: 0,
+    }
+}
+
+/// A message that can't be written is a mistake of ours; it looks like the kernel's refusal.
+fn refused(error: pfkey::Error) -> Error {
+    Error::Refused {
+        errno: error.errno,
+        text: Some(error.to_string()),
+    }
+}
+
+fn malformed(_: pfkey::Error) -> Error {
+    Error::Malformed("a zone message of another version")
+}
+
+impl Kernel {
+    /// Finds the module.
+    pub fn open() -> Result<Self, Error> {
+        let socket = Socket::open(genl::FAMILY_NAME, genl::VERSION, genl::GROUP_EVENTS_NAME)?;
+        Ok(Kernel { socket })
+    }
+
+    /// Sends one zone message and gives the answer's messages to `answer`.
+    fn ask(
+        &mut self,
+        octets: &[u8],
+        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.socket.request(
+            genl::CMD_PFKEY,
+            &|r| r.attribute(genl::A_PFKEY, octets),
+            &mut |m| zone(m, answer),
+        )
+    }
+
+    fn tell(&mut self, octets: &[u8]) -> Result<(), Error> {
+        self.ask(octets, &mut |_| Ok(()))
+    }
+
+    fn list(
+        &mut self,
+        kind: u8,
+        satype: u8,
+        restart: &mut dyn FnMut(),
+        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut buffer = [0; pfkey::HEADER_LEN];
+        let octets = bare(&mut buffer, kind, satype)?;
+        let fill = |r: frame::Request| r.attribute(genl::A_PFKEY, octets);
+        self.socket
+            .dump(genl::CMD_PFKEY, &fill, restart, &mut |m| zone(m, answer))
+    }
+
+    /// Adds a CSA.
+    pub fn add_csa(&mut self, csa: &Csa<'_>) -> Result<(), Error> {
+        let mut buffer: Buffer = Zeroizing::new([0; pfkey::MAX_LEN]);
+        let octets = add_message(&mut *buffer, csa, 1).map_err(refused)?;
+        self.tell(octets)
+    }
+
+    fn csa_request(
+        &mut self,
+        kind: u8,
+        id: &CsaId,
+        ext: &CsaExt,
+        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut buffer = [0; 512];
+        let writer = Writer::new(&mut buffer, kind, satype::MLESP, 1, std::process::id());
+        let octets = writer
+            .and_then(|w| id.write(w, ext))
+            .and_then(Writer::finish)
+            .map_err(refused)?;
+        self.ask(octets, answer)
+    }
+
+    /// Whether there is this CSA.
+    pub fn has_csa(&mut self, id: &CsaId) -> Result<bool, Error> {
+        match self.csa_request(message::GET, id, &naming(id.role), &mut |_| Ok(())) {
+            Ok(()) => Ok(true),
+            Err(Error::Refused {
+                errno: pfkey::errno::ESRCH,
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a CSA away.
+    pub fn delete_csa(&mut self, id: &CsaId) -> Result<(), Error> {
+        self.csa_request(message::DELETE, id, &naming(id.role), &mut |_| Ok(()))
+    }
+
+    /// Changes a CSA's state, and moves the top of its window up to `sequence` if that isn't 0.
+    pub fn update_csa(&mut self, id: &CsaId, state: State, sequence: u64) -> Result<(), Error> {
+        let ext = CsaExt {
+            state,
+            sequence,
+            ..naming(id.role)
+        };
+        self.csa_request(message::UPDATE, id, &ext, &mut |_| Ok(()))
+    }
+
+    /// All CSAs.
+    pub fn csas(&mut self) -> Result<Vec<CsaInfo>, Error> {
+        let list = std::cell::RefCell::new(Vec::new());
+        self.list(
+            message::DUMP,
+            satype::MLESP,
+            &mut || list.borrow_mut().clear(),
+            &mut |message| {
+                list.borrow_mut()
+                    .push(CsaInfo::from_message(message).map_err(malformed)?);
+                Ok(())
+            },
+        )?;
+        Ok(list.into_inner())
+    }
+
+    /// Takes all CSAs away.
+    pub fn flush_csas(&mut self) -> Result<(), Error> {
+        let mut buffer = [0; pfkey::HEADER_LEN];
+        let octets = bare(&mut buffer, message::FLUSH, satype::MLESP)?;
+        self.tell(octets)
+    }
+
+    /// Adds a policy; gives it as the module holds it, numbered.
+    pub fn add_policy(&mut self, policy: &Policy) -> Result<Policy, Error> {
+        let mut buffer = [0; 512];
+        let octets = policy_message(&mut buffer, policy, 1).map_err(refused)?;
+        let mut added = *policy;
+        self.ask(octets, &mut |message| {
+            added = Policy::from_message(message).map_err(malformed)?;
+            Ok(())
+        })?;
+        Ok(added)
+    }
+
+    /// Takes a policy away.
+    pub fn delete_policy(&mut self, id: &PolicyId) -> Result<(), Error> {
+        let mut buffer = [0; 512];
+        let writer = Writer::new(
+            &mut buffer,
+            message::X_SPDDELETE,
+            satype::UNSPEC,
+            1,
+            std::process::id(),
+        );
+        let octets = writer
+            .and_then(|w| id.write(w))
+            .and_then(Writer::finish)
+            .map_err(refused)?;
+        self.tell(octets)
+    }
+
+    /// All policies.
+    pub fn policies(&mut self) -> Result<Vec<Policy>, Error> {
+        let list = std::cell::RefCell::new(Vec::new());
+        self.list(
+            message::X_SPDDUMP,
+            satype::UNSPEC,
+            &mut || list.borrow_mut().clear(),
+            &mut |message| {
+                list.borrow_mut()
+                    .push(Policy::from_message(message).map_err(malformed)?);
+                Ok(())
+            },
+        )?;
+        Ok(list.into_inner())
+    }
+
+    /// Takes all policies away.
+    pub fn flush_policies(&mut self) -> Result<(), Error> {
+        let mut buffer = [0; pfkey::HEADER_LEN];
+        let octets = bare(&mut buffer, message::X_SPDFLUSH, satype::UNSPEC)?;
+        self.tell(octets)
+    }
+
+    /// The namespace's counters and settings, then each CSA's counters.
+    pub fn stats(&mut self) -> Result<Vec<Counters>, Error> {
+        let list = std::cell::RefCell::new(Vec::new());
+        self.socket.dump(
+            genl::CMD_STATS,
+            &|r| r,
+            &mut || list.borrow_mut().clear(),
+            &mut |message| {
+                let counters =
+                    counters(message.attributes()).ok_or(Error::Malformed("counters of nobody"))?;
+                merge(&mut list.borrow_mut(), counters);
+                Ok(())
+            },
+        )?;
+        Ok(list.into_inner())
+    }
+
+    /// Changes a setting.
+    pub fn set(&mut self, name: &str, value: u64) -> Result<(), Error> {
+        let name = [name.as_bytes(), &[0]].concat();
+        let value = value.to_ne_bytes();
+        let inner: [(u16, &[u8]); 2] = [(genl::A_NAME, &name), (genl::A_VALUE, &value)];
+        self.socket.request(
+            genl::CMD_SET,
+            &|r| r.nested(genl::A_COUNTER, &inner),
+            &mut |_| Ok(()),
+        )
+    }
+
+    /// Begins to listen for events.
+    pub fn listen(&mut self) -> Result<(), Error> {
+        self.socket.join(genl::GROUP_EVENTS_NAME)
+    }
+
+    /// Waits for events and gives them to `event`.
+    pub fn events(
+        &mut self,
+        event: &mut dyn FnMut(Event) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.socket.events(&mut |m| {
+            zone(m, &mut |message| {
+                event(Event::from_message(message).map_err(malformed)?)
+            })
+        })
+    }
+}
+
+/// A message without extensions.
+fn bare(buffer: &mut [u8], kind: u8, satype: u8) -> Result<&[u8], Error> {
+    Writer::new(buffer, kind, satype, 1, std::process::id())
+        .and_then(Writer::finish)
+        .map_err(refused)
+}
+
+/// Gives the zone message of a netlink message to `f`.
+fn zone(
+    message: &frame::Message<'_>,
+    f: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let octets = message
+        .attributes()
+        .find(genl::A_PFKEY)
+        .ok_or(Error::Malformed("no zone message in it"))?;
+    f(&Message::parse(octets).map_err(malformed)?)
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+    }
+}
+
+fn counters(attributes: Attributes<'_>) -> Option<Counters> {
+    let csa = match attributes
+        .find(genl::A_STATS_SCOPE)
+        .map(frame::text)?
+        .as_str()
+    {
+        "namespace" => None,
+        _ => Some(CounterOwner {
+            spi: u32::from_be_bytes(attributes.find(genl::A_SPI)?.try_into().ok()?),
+            src: address(attributes.find(genl::A_SRC)?)?,
+            dst: address(attributes.find(genl::A_DST)?)?,
+            role: attributes
+                .find(genl::A_ROLE)?
+                .first()
+                .copied()
+                .and_then(Role::from_number),
+        }),
+    };
+    let values = attributes
+        .filter(|(number, _)| *number == genl::A_COUNTER)
+        .filter_map(|(_, counter)| {
+            let counter = Attributes(counter);
+            let value = counter.find(genl::A_VALUE)?.try_into().ok()?;
+            Some((
+                frame::text(counter.find(genl::A_NAME)?),
+                u64::from_ne_bytes(value),
+            ))
+        });
+    Some(Counters {
+        csa,
+        values: values.collect(),
+    })
+}
+
+/// Adds counters to the list; those of one owner may come in several messages.
+fn merge(list: &mut Vec<Counters>, counters: Counters) {
+    match list.last_mut() {
+        Some(last) if last.csa == counters.csa => last.values.extend(counters.values),
+        _ => list.push(counters),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::frame::{Messages, Request};
+
+    #[test]
+    fn counters_are_read_with_their_owner() {
+        let value = 7u64.to_ne_bytes();
+        let counter: [(u16, &[u8]); 2] = [(genl::A_NAME, b"replay\0"), (genl::A_VALUE, &value)];
+        let octets = Request::new(30, 0, 1, genl::CMD_STATS, 1)
+            .attribute(genl::A_STATS_SCOPE, b"csa\0")
+            .attribute(genl::A_SPI, &0x1234_5678u32.to_be_bytes())
+            .attribute(genl::A_SRC, &[198, 51, 100, 1])
+            .attribute(genl::A_DST, &[10, 1, 1, 7])
+            .attribute(genl::A_ROLE, &[3])
+            .nested(genl::A_COUNTER, &counter)
+            .nested(genl::A_COUNTER, &counter)
+            .finish();
+        let message = Messages(&octets).next().unwrap();
+        let read = counters(message.attributes()).unwrap();
+        let owner = read.csa.clone().unwrap();
+        assert_eq!((owner.spi, owner.role), (0x1234_5678, Some(Role::Relay)));
+        assert_eq!(owner.dst, IpAddr::from([10, 1, 1, 7]));
+        assert_eq!(
+            read.values,
+            [("replay".to_owned(), 7), ("replay".to_owned(), 7)]
+        );
+        let mut list = vec![];
+        merge(&mut list, read.clone());
+        merge(&mut list, read);
+        assert_eq!((list.len(), list[0].values.len()), (1, 4));
+    }
+
+    #[test]
+    fn counters_of_nobody_are_refused() {
+        let octets = Request::new(30, 0, 1, genl::CMD_STATS, 1)
+            .attribute(genl::A_STATS_SCOPE, b"csa\0")
+            .finish();
+        assert!(counters(Messages(&octets).next().unwrap().attributes()).is_none());
+        assert!(counters(Attributes(&[])).is_none());
+    }
+}

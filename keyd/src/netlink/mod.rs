@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Generic netlink, as little of it as the family `mml` needs.
+//!
+//! Of our own rather than a library's: a refusal's extended ack and the multicast group are the point here, and a
+//! request with keys in it must be overwritten when it has been sent.
+
+pub mod frame;
+mod socket;
+
+pub use socket::{Error, Socket};
