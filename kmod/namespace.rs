@@ -10,7 +10,7 @@ use kernel::sync::{Arc, Mutex};
 use pfkey::Role;
 
 use crate::counters::Counters;
-use crate::net::{DevicePlace, Hooks};
+use crate::net::{self, DevicePlace, Hooks};
 use crate::policy::{Action, Policy, Spd};
 use crate::sadb::{Csa, Sadb};
 use crate::sync::ModuleRef;
@@ -166,6 +166,8 @@ impl Namespace {
         self.spd.insert(self.sadb.seed, &policy)?;
         config.policies.push(Listed { policy: policy.clone(), _module: module }, GFP_KERNEL_ACCOUNT)?;
         config.last_policy += 1;
+        // A flow that a flowtable forwards already must come by the guard, too.
+        net::expire_routes(self);
         Ok(policy)
     }
 

@@ -406,6 +406,12 @@ unsafe extern "C" fn mml_rs_net_exit(ns: *mut c_void) {
     }
 }
 
+/// Makes every route that is remembered stale, a flowtable's too: what it forwards comes by the guard again.
+pub(crate) fn expire_routes(ns: &Namespace) {
+    // SAFETY: The namespace lives; this only increments its generation.
+    unsafe { sys::mml_routes_expire(ns.net()) };
+}
+
 /// Netfilter hooks of one kind in one namespace, registered while they have work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hooks {

@@ -137,11 +137,14 @@ static struct xfrm4_protocol mml_esp4_protocol __read_mostly = {
 int mml_esp_register(void) { return xfrm4_protocol_register(&mml_esp4_protocol, IPPROTO_ESP); }
 int mml_esp_unregister(void) { return xfrm4_protocol_deregister(&mml_esp4_protocol, IPPROTO_ESP); }
 
-/* Netfilter. The guard looks last where packets leave and first where they come in; the relay after everyone's rules. */
+/*
+ * Netfilter. The guard looks first where packets come in or are forwarded (before a rule may hand the flow to a flowtable,
+ * which would never show it again) and last where they leave; the relay after everyone's rules.
+ */
 static const struct nf_hook_ops mml_guard_ops[] = {
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_PRE_ROUTING, .priority = NF_IP_PRI_CONNTRACK_DEFRAG - 1 },
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_LOCAL_IN, .priority = NF_IP_PRI_FIRST },
-	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_FORWARD, .priority = NF_IP_PRI_LAST },
+	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_FORWARD, .priority = NF_IP_PRI_FIRST },
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_LOCAL_OUT, .priority = NF_IP_PRI_LAST },
 };
 static const struct nf_hook_ops mml_relay_ops[] = {
@@ -166,7 +169,7 @@ static const struct nla_policy mml_counter_policy[__MML_A_MAX] = {
 	[MML_A_VALUE] = { .type = NLA_U64 },
 };
 static const struct nla_policy mml_policy[__MML_A_MAX] = {
-	[MML_A_PFKEY] = NLA_POLICY_MAX_LEN(65528),
+	[MML_A_PFKEY] = { .type = NLA_BINARY },
 	[MML_A_COUNTER] = NLA_POLICY_NESTED(mml_counter_policy),
 };
 static const struct genl_small_ops mml_genl_ops[] = {
@@ -267,6 +270,7 @@ struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 dscp, u32 m
 
 	return ip_route_output_key(net, &fl4);
 }
+void mml_routes_expire(struct net *net) { rt_genid_bump_ipv4(net); }
 bool mml_is_err(const void *p) { return IS_ERR(p); }
 struct net_device *mml_dst_dev(const struct rtable *rt) { return rt->dst.dev; }
 unsigned int mml_dst_mtu(const struct rtable *rt) { return dst_mtu(&rt->dst); }

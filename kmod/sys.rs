@@ -94,6 +94,7 @@ extern "C" {
     pub(crate) fn mml_skb_outgoing(skb: *mut sk_buff, from: *const sk_buff, transport: c_uint);
     pub(crate) fn mml_skb_incoming(skb: *mut sk_buff, dev: *mut net_device);
     pub(crate) fn mml_route(net: *mut net, src: u32, dst: u32, dscp: u8, mark: u32) -> *mut Rtable;
+    pub(crate) fn mml_routes_expire(net: *mut net);
     pub(crate) fn mml_is_err(p: *const c_void) -> bool;
     pub(crate) fn mml_dst_dev(rt: *const Rtable) -> *mut net_device;
     pub(crate) fn mml_dst_mtu(rt: *const Rtable) -> c_uint;
