@@ -11,16 +11,20 @@ mod policy;
 mod stats;
 mod table;
 
+use clap::error::ErrorKind;
 use clap::Parser;
 use cli::{Cli, Command};
 use failure::Failure;
 use output::Output;
 use std::process::ExitCode;
 
+/// Half a command line: the help is the best answer.
+const NO_COMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => {
+        Err(error) if error.use_stderr() && error.kind() != NO_COMMAND => {
             // What can't be read can't say how it wants its errors: look for it by hand.
             let json = std::env::args_os().any(|argument| argument == "--json");
             return Failure::command_line(&error).report(Output { json });
