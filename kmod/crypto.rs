@@ -64,6 +64,19 @@ impl<'a> Linear<'a> {
     }
 }
 
+impl Linear<'_> {
+    /// Moves `len` octets from `from` to `to`; the two may overlap.
+    #[inline]
+    pub(crate) fn shift(&mut self, from: usize, len: usize, to: usize) -> Option<()> {
+        let end = from.checked_add(len)?;
+        if end > self.0.len() || to.checked_add(len)? > self.0.len() {
+            return None;
+        }
+        self.0.copy_within(from..end, to);
+        Some(())
+    }
+}
+
 /// A request and what it points to, one a CPU.
 #[repr(C, align(64))]
 struct Place {

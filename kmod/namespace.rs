@@ -101,7 +101,7 @@ impl Namespace {
         if config.csas.len() >= CSAS_MAX {
             return Err(ENOSPC);
         }
-        if config.csas.iter().any(|c| same_place(c, spi, role, ends)) {
+        if self.sadb.is_taken(role, spi, ends) {
             return Err(EEXIST);
         }
         let csa = make(config.last_csa + 1)?;
@@ -201,9 +201,4 @@ impl Namespace {
             config.guard = false;
         }
     }
-}
-
-/// Whether a CSA has the place that one of these would have: receivers by destination and SPI, relays by source too.
-fn same_place(csa: &Csa, spi: u32, role: Role, (src, dst): ([u8; 4], [u8; 4])) -> bool {
-    csa.role == role && csa.spi == spi && csa.dst == dst && (role == Role::Terminus || csa.src == src)
 }

@@ -95,23 +95,32 @@ fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, b
     let piece = octets.range(aad, at.icv1 + ICV_LEN).ok_or(truncated)?;
     csa.zone1.aead.open(bh, piece, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, iv1)).map_err(|_| esp::Drop::Icv1)?;
 
-    let mut zone1 = [0; HEAD_MAX];
-    let zone1 = zone1.get_mut(..l1).ok_or(esp::Drop::L1)?;
-    zone1.copy_from_slice(octets.get(at.z1..at.icv1).ok_or(truncated)?);
-    let moved = zone::moved(Mode::Tunnel, 0, zone1);
-    let aad = at.z2 - esp::HEADER_LEN - l1;
-    let bound = octets.get_mut(aad..at.z2).ok_or(truncated)?;
-    let (first, second) = bound.split_at_mut_checked(esp::HEADER_LEN).ok_or(truncated)?;
+    // AAD 2 in front of zone 2: zone 1 goes there for good, but for what a relay may have changed in it.
+    let moved = zone::moved(Mode::Tunnel, 0, octets.get(at.z1..at.icv1).ok_or(truncated)?);
+    let place = at.z2 - l1;
+    octets.shift(at.z1, l1, place).ok_or(truncated)?;
+    let aad = place - esp::HEADER_LEN;
+    let first = octets.get_mut(aad..place).ok_or(truncated)?;
     first.copy_from_slice(&front);
     if let Some(flags) = first.get_mut(8) {
         *flags &= !esp::FLAG_W;
     }
-    second.copy_from_slice(zone1);
+    let nonce = esp::nonce(&zone2.salt, iv2);
+    let open = |octets: &mut Linear<'_>| -> Result<(), Reason> {
+        let piece = octets.range(aad, at.icv2 + ICV_LEN).ok_or(truncated)?;
+        zone2.aead.open(bh, piece, esp::HEADER_LEN + l1, &nonce).map_err(|_| esp::Drop::Icv2.into())
+    };
     if csa.may_write {
-        esp::mask(second, Mode::Tunnel, 0);
+        let mut kept = [0; HEAD_MAX];
+        let kept = kept.get_mut(..l1).ok_or(esp::Drop::L1)?;
+        let zone1 = octets.get_mut(place..at.z2).ok_or(truncated)?;
+        kept.copy_from_slice(zone1);
+        esp::mask(zone1, Mode::Tunnel, 0);
+        open(&mut octets)?;
+        octets.get_mut(place..at.z2).ok_or(truncated)?.copy_from_slice(kept);
+    } else {
+        open(&mut octets)?;
     }
-    let piece = octets.range(aad, at.icv2 + ICV_LEN).ok_or(truncated)?;
-    zone2.aead.open(bh, piece, esp::HEADER_LEN + l1, &esp::nonce(&zone2.salt, iv2)).map_err(|_| esp::Drop::Icv2)?;
 
     {
         let mut book = csa.book.lock();
@@ -123,15 +132,15 @@ fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, b
         book.octets += octets.len() as u64;
         book.last_used = sync::jiffies();
     }
-    let (start, len) = assemble(csa, &header, &at, zone1, moved, &mut octets)?;
+    let (start, len) = assemble(csa, &header, &at, moved, &mut octets)?;
     let datagram = octets.get_mut(start..start + len).ok_or(truncated)?;
     decapsulate_ecn(datagram, outer_ds)?;
     Ok((start, len))
 }
 
-/// Puts zone 1 in front of zone 2 again, and checks what that makes.
+/// Puts zone 1, which ends where zone 2 begins, right in front of the payload, and checks what that makes.
 #[inline]
-fn assemble(csa: &Csa, header: &Header, at: &Layout, zone1: &[u8], moved: Option<usize>, octets: &mut [u8]) -> Result<(usize, usize), Reason> {
+fn assemble(csa: &Csa, header: &Header, at: &Layout, moved: Option<usize>, octets: &mut Linear<'_>) -> Result<(usize, usize), Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     let body = at.z2 + if moved.is_some() { 2 } else { 0 };
     let plain = octets.get(body..at.icv2).ok_or(truncated)?;
@@ -140,8 +149,8 @@ fn assemble(csa: &Csa, header: &Header, at: &Layout, zone1: &[u8], moved: Option
     trailer.check_next(Mode::Tunnel, header)?;
     let end = at.icv2.checked_sub(trailer.octets()).filter(|end| *end >= body).ok_or(Reason::Format(esp::Drop::Padding))?;
     let check = octets.get(at.z2..).and_then(|o| o.first_chunk()).map_or(0, |o| u16::from_be_bytes(*o));
-    let start = body - zone1.len();
-    octets.get_mut(start..body).ok_or(truncated)?.copy_from_slice(zone1);
+    let start = body - at.zone1_len();
+    octets.shift(at.z2 - at.zone1_len(), at.zone1_len(), start).ok_or(truncated)?;
     if let Some(field) = moved {
         let field: &mut [u8; 2] = octets.get_mut(start + field..).and_then(|o| o.first_chunk_mut()).ok_or(truncated)?;
         *field = checksum::restore(u16::from_be_bytes(*field), check).to_be_bytes();

@@ -335,6 +335,16 @@ impl Sadb {
         best
     }
 
+    /// Whether the place of such a CSA is taken: a terminus' by destination and SPI, the others' by source too.
+    pub(crate) fn is_taken(&self, role: Role, spi: u32, (src, dst): ([u8; 4], [u8; 4])) -> bool {
+        let guard = rcu::read_lock();
+        match role {
+            Role::Terminus => self.terminus(dst, spi, &guard).is_some(),
+            Role::Relay => self.relay(src, dst, spi, &guard).is_some(),
+            Role::Origin => self.origin_by_spi(src, dst, spi, &guard).is_some(),
+        }
+    }
+
     fn places(&self, csa: &Csa) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
         match csa.role {
             Role::Terminus => [Some((&self.termini, self.seed.terminus(csa.dst, csa.spi))), None],

@@ -354,14 +354,12 @@ impl<'a> Origin<'a> {
         }
         esp.get_mut(rest..next)?.copy_from_slice(head.octets.get(l1..headers)?);
         esp::write_trailer(esp.get_mut(next + body.len..at.icv2)?, pad, ip::IPV4);
-        let mut zone1 = [0; HEAD_MAX];
-        let zone1 = zone1.get_mut(..l1)?;
-        zone1.copy_from_slice(head.octets.get(..l1)?);
         if let Some(field) = split.moved {
-            let field = zone1.get_mut(field..field + 2)?;
+            let field = head.octets.get_mut(field..field + 2)?;
             esp.get_mut(at.z2..at.z2 + 2)?.copy_from_slice(field);
             field.fill(0);
         }
+        let zone1 = head.octets.get(..l1)?;
         let mut header = [0; esp::HEADER_LEN];
         Header { spi: csa.spi, seq_lo: seq as u32, flags: 0, protocol: 0, l1: l1 as u16 }.write(&mut header);
 
