@@ -16,7 +16,7 @@ use crate::progress;
 use crate::workspace::Workspace;
 
 /// Lines the build of the metadata prints.
-const TREE_LINES: u64 = 560;
+const TREE_LINES: u64 = 220;
 
 /// Lines the build of the debug kernel prints.
 const DEBUG_LINES: u64 = 3400;
@@ -61,22 +61,15 @@ fn source_package(packages: &Packages) -> Result<String> {
         .ok_or_else(|| Error::check(format!("{} is not among the packages", packages.release.source)))
 }
 
-/// Shell text that unpacks the kernel's source into `$tree`.
-///
-/// What only other architectures and documentation need is left in the archive: a third of the files.
-fn unpack_script(packages: &Packages, root: &BuildRoot, tree: &Path) -> Result<String> {
+/// Where the recipes are seen inside the root.
+const RECIPES: &str = "/kbuild";
+
+/// Unpacks the kernel's source.
+fn unpack(workspace: &Workspace, root: &BuildRoot, packages: &Packages, tree: &Path, title: &str, log: &Path) -> Result<()> {
     let package = root.inside(&packages.directory.join(source_package(packages)?));
-    Ok(format!(
-        "tree='{}'; mkdir -p \"$tree\"; \
-         dpkg-deb --fsys-tarfile '{package}' | tar -xOf - './usr/src/{}.tar.xz' | xz -dc -T0 | \
-         tar -x -C \"$tree\" --strip-components=1 \
-           --exclude='*/Documentation/devicetree/*' --exclude='*/Documentation/translations/*' \
-           --exclude='*/tools/testing/*' --exclude='*/tools/perf/*' --exclude='*/arch/*/boot/dts/*' \
-           --exclude='*/drivers/gpu/drm/*.[ch]' --exclude='*/sound/*.[ch]' --exclude='*/drivers/staging/*.[ch]'; \
-         cd \"$tree\"",
-        root.inside(tree),
-        packages.release.source
-    ))
+    let script = format!("{RECIPES}/unpack-source");
+    let mut command = root.command(&[(&workspace.kbuild(), RECIPES)], &[&script, &package, &root.inside(tree)]);
+    progress::run(title, &mut command, log, None).map(|_| ())
 }
 
 fn jobs() -> usize {
@@ -84,13 +77,18 @@ fn jobs() -> usize {
 }
 
 /// The stock kernel: its image and modules unpacked, its tree prepared.
-pub fn stock(cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Kernel> {
+pub fn stock(workspace: &Workspace, cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Kernel> {
     let packages = archive::ensure(cache, root, refresh)?;
     let release = &packages.release;
     let key = Key::new("kernel").text("packages", &packages.key).text("recipe", "1").finish();
     let product = cache.product("kernel", &key, |at| unpack_image(cache, root, &packages, at))?;
-    let tree_key = Key::new("tree").text("kernel", &key).text("toolchain", &root.toolchain).text("recipe", "1").finish();
-    let tree = cache.product("tree", &tree_key, |at| prepare(cache, root, &packages, &product, at))?;
+    let tree_key = Key::new("tree")
+        .text("kernel", &key)
+        .text("toolchain", &root.toolchain)
+        .file("unpack", &workspace.kbuild().join("unpack-source"))?
+        .file("prepare", &workspace.kbuild().join("prepare-tree"))?
+        .finish();
+    let tree = cache.product("tree", &tree_key, |at| prepare(workspace, cache, root, &packages, &product, at))?;
     Ok(Kernel {
         release: release.name.clone(),
         origin: format!("Debian {} {} (linux {}), unmodified", archive::ARCH, release.name, release.version),
@@ -123,25 +121,31 @@ fn unpack_image(cache: &Cache, root: &BuildRoot, packages: &Packages, at: &Path)
     Ok(Contents::files(&["vmlinuz", "config", "Module.symvers"]).and_directories(&["lib"]))
 }
 
-fn prepare(cache: &Cache, root: &BuildRoot, packages: &Packages, product: &Path, at: &Path) -> Result<Contents> {
+fn prepare(
+    workspace: &Workspace,
+    cache: &Cache,
+    root: &BuildRoot,
+    packages: &Packages,
+    product: &Path,
+    at: &Path,
+) -> Result<Contents> {
     let log = cache.log("tree")?;
     let name = &packages.release.name;
-    let unpack = unpack_script(packages, root, &at.join("linux"))?;
-    progress::run(&format!("kernel {name}: source"), &mut root.script(&[], &unpack), &log, None)?;
-    let script = format!(
-        "cd '{tree}'; cp '{product}/config' .config; \
-         make KERNELRELEASE={name} -j{jobs} olddefconfig prepare modules_prepare; \
-         cp '{product}/Module.symvers' .",
-        tree = root.inside(&at.join("linux")),
-        product = root.inside(product),
-        jobs = jobs(),
-    );
-    progress::run(
-        &format!("kernel {name}: Rust metadata"),
-        &mut root.script(&[], &script),
-        &log,
-        Some(TREE_LINES),
-    )?;
+    let tree = at.join("linux");
+    unpack(workspace, root, packages, &tree, &format!("kernel {name}: source"), &log)?;
+    let inside = |path: &Path| root.inside(path);
+    let script = format!("{RECIPES}/prepare-tree");
+    let words = [
+        script,
+        name.clone(),
+        inside(&packages.directory.join(source_package(packages)?)),
+        inside(&product.join("config")),
+        inside(&product.join("Module.symvers")),
+        inside(&tree),
+    ];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut command = root.command(&[(&workspace.kbuild(), RECIPES)], &words);
+    progress::run(&format!("kernel {name}: Rust metadata"), &mut command, &log, Some(TREE_LINES))?;
     Ok(tree_contents(&[]))
 }
 
@@ -170,7 +174,7 @@ pub fn debug(workspace: &Workspace, cache: &Cache, root: &BuildRoot, refresh: bo
         .file("config", &fragment)?
         .text("recipe", "1")
         .finish();
-    let product = cache.product("debug", &key, |at| build_debug(cache, root, &packages, &fragment, at))?;
+    let product = cache.product("debug", &key, |at| build_debug(workspace, cache, root, &packages, &fragment, at))?;
     let release = product.join("linux/include/config/kernel.release");
     let release = fs::read_to_string(&release).context(|| format!("reading {}", release.display()))?;
     let release = release.trim().to_owned();
@@ -186,10 +190,16 @@ pub fn debug(workspace: &Workspace, cache: &Cache, root: &BuildRoot, refresh: bo
     })
 }
 
-fn build_debug(cache: &Cache, root: &BuildRoot, packages: &Packages, fragment: &Path, at: &Path) -> Result<Contents> {
+fn build_debug(
+    workspace: &Workspace,
+    cache: &Cache,
+    root: &BuildRoot,
+    packages: &Packages,
+    fragment: &Path,
+    at: &Path,
+) -> Result<Contents> {
     let log = cache.log("debug")?;
-    let unpack = unpack_script(packages, root, &at.join("linux"))?;
-    progress::run("debug kernel: source", &mut root.script(&[], &unpack), &log, None)?;
+    unpack(workspace, root, packages, &at.join("linux"), "debug kernel: source", &log)?;
     let wanted = at.join("debug.config");
     fs::copy(fragment, &wanted).context(|| format!("copying {}", fragment.display()))?;
     let tree = root.inside(&at.join("linux"));

@@ -56,7 +56,7 @@ impl Lab {
         let root = root?;
         let kernel = match (&shared.kdir, shared.kernel) {
             (Some(tree), _) => kernel::named(tree)?,
-            (None, Flavour::Stock) => kernel::stock(&cache, &root, refresh)?,
+            (None, Flavour::Stock) => kernel::stock(&workspace, &cache, &root, refresh)?,
             (None, Flavour::Debug) => kernel::debug(&workspace, &cache, &root, refresh)?,
         };
         progress::line(&format!("  kernel: {}", kernel.origin));
