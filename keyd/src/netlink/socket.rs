@@ -28,7 +28,7 @@ mod ctrl {
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     /// The socket failed.
-    #[error("netlink: {0}")]
+    #[error("{}", failure(.0))]
     Io(#[from] io::Error),
     /// There is no family of this name: the module isn't loaded.
     #[error("the kernel module isn't loaded; `modprobe mml` loads it")]
@@ -56,17 +56,30 @@ pub enum Error {
 
 /// `EPERM`.
 const EPERM: i32 = 1;
+/// What an `EPERM` without words means.
+const NOT_PERMITTED: &str =
+    "not permitted: it takes CAP_NET_ADMIN over this network namespace; run it as root";
 
 fn refusal(errno: i32, text: Option<&str>) -> String {
-    let meaning = io::Error::from_raw_os_error(errno);
     match (errno, text) {
-        (EPERM, None) => {
-            "not permitted: it takes CAP_NET_ADMIN over this network namespace; run it as root"
-                .into()
-        }
-        (_, Some(text)) => format!("{text} ({meaning})"),
-        (_, None) => meaning.to_string(),
+        (EPERM, None) => NOT_PERMITTED.into(),
+        (_, Some(text)) => format!("{text} ({})", meaning(errno)),
+        (_, None) => meaning(errno),
     }
+}
+
+fn failure(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(EPERM) => NOT_PERMITTED.into(),
+        Some(errno) => format!("netlink: {}", meaning(errno)),
+        None => format!("netlink: {error}"),
+    }
+}
+
+/// The C library's words for an errno.
+fn meaning(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 impl Error {

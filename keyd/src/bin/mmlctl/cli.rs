@@ -54,7 +54,6 @@ pub enum Command {
     /// Print what the module says on its own account: CSAs wanted, expired, changed
     Monitor,
     /// Print the shell's completion script
-    #[command(hide = true)]
     Completion {
         /// Which shell
         shell: clap_complete::Shell,

@@ -3,7 +3,7 @@
 
 use crate::cli::{self, Which};
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{count, Output};
 use crate::table::Table;
 use keyd::csa_file::{self, Entry};
 use keyd::fresh::Plan;
@@ -427,10 +427,13 @@ fn flush(output: Output) -> Result<(), Failure> {
     let dropped = match (csas.len(), protected) {
         (0, _) | (_, 0) => String::new(),
         (_, policies) => {
-            format!("; what {policies} protect policies cover is dropped until there are new ones")
+            format!(
+                "; what {} covers is dropped until there are new ones",
+                count(policies, "protect policy", "protect policies")
+            )
         }
     };
-    let text = format!("deleted {} CSAs{dropped}", csas.len());
+    let text = format!("deleted {}{dropped}", count(csas.len(), "CSA", "CSAs"));
     output.say(
         &text,
         &json!({ "deleted": csas.iter().map(CsaInfo::json).collect::<Vec<_>>() }),

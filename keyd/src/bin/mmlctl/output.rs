@@ -34,6 +34,11 @@ impl Output {
     }
 }
 
+/// A number of things, in words.
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Prints a line. A reader that has gone away, as `head` does, is no failure.
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();

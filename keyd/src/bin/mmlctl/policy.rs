@@ -3,7 +3,7 @@
 
 use crate::cli::{self, Packets, PolicyAdd};
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{count, Output};
 use crate::table::Table;
 use keyd::address::selector;
 use keyd::info::{policy_json, selector_text, template_text};
@@ -234,7 +234,7 @@ fn flush(yes: bool, output: Output) -> Result<(), Failure> {
     kernel
         .flush_policies()
         .map_err(|e| Failure::kernel(POLICIES, &e))?;
-    let deleted = format!("deleted {} policies", policies.len());
+    let deleted = format!("deleted {}", count(policies.len(), "policy", "policies"));
     // Whoever was asked has read it already.
     let text = if yes {
         [vec![deleted], clear.clone()].concat().join("\n")
@@ -249,8 +249,8 @@ fn flush(yes: bool, output: Output) -> Result<(), Failure> {
 fn ask(clear: &[String]) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
-            "policy flush: nobody here to ask, and {} policies keep traffic from going in clear; say --yes if it may",
-            clear.len()
+            "policy flush: nobody here to ask, and what {} covered would go in clear; say --yes if it may",
+            count(clear.len(), "policy", "policies")
         )));
     }
     eprintln!("{}", clear.join("\n"));

@@ -155,21 +155,9 @@ pub fn set(name: Option<&str>, value: Option<&str>, output: Output) -> Result<()
         return Ok(());
     };
     let number = number(value).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
-    let mut kernel = kernel()?;
-    if let Err(error) = kernel.set(name, number) {
-        let known: Vec<String> = settings(&mut kernel)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
-        let failure = Failure::kernel(name, &error);
-        let unknown = !known.is_empty() && !known.iter().any(|known| known == name);
-        return Err(if unknown {
-            failure.and(&format!("settings are {}", known.join(", ")))
-        } else {
-            failure
-        });
-    }
+    kernel()?
+        .set(name, number)
+        .map_err(|e| Failure::kernel(name, &e))?;
     output.say(
         &format!("{name} is {number}"),
         &json!({ "name": name, "value": number }),
