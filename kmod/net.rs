@@ -356,15 +356,16 @@ unsafe extern "C" fn mml_rs_newlink(dev: *mut net_device, ns: *mut c_void, extac
     // SAFETY: Called under the RTNL with a set-up device that is not registered yet; the namespace lives.
     unsafe {
         let Some(ns) = namespace(ns) else { return ENODEV.to_errno() };
-        if ns.device.0.compare_exchange(ptr::null_mut(), dev, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if !ns.device.0.load(Ordering::Relaxed).is_null() {
             if !extack.is_null() {
                 (*extack)._msg = c"this network namespace has a device of kind mml already; one is enough".as_ptr().cast();
             }
             return EEXIST.to_errno();
         }
         let error = sys::mml_dev_register(dev);
-        if error != 0 {
-            ns.device.0.store(ptr::null_mut(), Ordering::Release);
+        // Only now has it its statistics and its place for GRO. The RTNL keeps a second one out meanwhile.
+        if error == 0 {
+            ns.device.0.store(dev, Ordering::Release);
         }
         error
     }
