@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Captures: a packet socket and a thread a link, nothing lost, everything kept in memory to be searched.
 
-use std::io::Read;
+use std::io::IoSliceMut;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
+use nix::errno::Errno;
+use nix::sys::socket::{recvmsg, ControlMessageOwned, MsgFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::headers::{self, Ip};
 use crate::netns::Netns;
 use crate::sys;
 
-/// The largest packet an interface shows: a segmentation offload's 64 KiB (or more, with BIG TCP off it is not) and headers.
+/// The largest packet an interface shows: a segmentation offload's 64 KiB, and headers.
 const PACKET_MAX: usize = 128 * 1024;
 const BUFFER: usize = 128 << 20;
+/// How long packets may gather in the socket.
+const BURST: Duration = Duration::from_millis(20);
 
 /// One packet as it crossed the interface.
 #[derive(Clone, Debug)]
@@ -112,7 +117,8 @@ impl Capture {
             };
             Ok((socket, link_header))
         })?;
-        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+        socket.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
@@ -148,27 +154,32 @@ impl Drop for Capture {
     }
 }
 
-fn read_all(mut socket: Socket, link_header: usize, stop: &AtomicBool) -> Result<Vec<Packet>> {
+/// Reads in bursts: a thread that woke for each packet would cost more than the packet's way through the network.
+fn read_all(socket: Socket, link_header: usize, stop: &AtomicBool) -> Result<Vec<Packet>> {
     let mut packets = Vec::new();
     let mut buffer = vec![0u8; PACKET_MAX];
+    let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
     loop {
         let stopping = stop.load(Ordering::Acquire);
-        match socket.read(&mut buffer) {
-            Ok(length) => packets.push(Packet {
-                time: SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default(),
-                frame: buffer.get(..length).unwrap_or_default().to_vec(),
-                link_header,
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+        let mut into = [IoSliceMut::new(&mut buffer)];
+        match recvmsg::<()>(socket.as_raw_fd(), &mut into, Some(&mut control), MsgFlags::empty()) {
+            Ok(message) => {
+                let time = message.cmsgs()?.find_map(|control| match control {
+                    ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+                    _ => None,
+                });
+                let length = message.bytes;
+                packets.push(Packet { time: time.unwrap_or_default(), frame: buffer.get(..length).unwrap_or_default().to_vec(), link_header });
+            }
+            Err(Errno::EAGAIN) => {
                 if stopping {
                     break;
                 }
+                std::thread::sleep(BURST);
             }
-            // A wireless link going down is told to the capture as an error, once.
-            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
-            Err(error) => return Err(error.into()),
+            // A link going down is told to the capture as an error, once.
+            Err(Errno::ENETDOWN) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
     let lost = sys::packet_socket_drops(&socket)?;

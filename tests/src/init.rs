@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::config::{Mode, RunConfig, MODULES};
 use crate::module::Modules;
-use crate::{kernel_log, report, scenario};
+use crate::{demo, kernel_log, report, scenario};
 
 /// Runs everything and powers the machine off. `done` is the last event, and only a run that ended well says `ok`.
 pub fn run() -> ! {
@@ -87,7 +87,8 @@ fn start() -> Result<bool> {
             Ok(true)
         }
         Mode::Shell => shell(&modules),
-        Mode::Demo | Mode::Bench => anyhow::bail!("not there yet"),
+        Mode::Demo => demo::run(&config, &modules),
+        Mode::Bench => crate::bench::run_all(&config, &modules),
     }
 }
 
@@ -130,8 +131,8 @@ fn mounts() -> Result<()> {
 
 /// A prompt on the console with the topology up and the two-zone tunnel in it.
 fn shell(modules: &Modules) -> Result<bool> {
-    let mut context = scenario::Ctx::new(modules, 1.0)?;
-    context.zone_tunnel(&Default::default())?;
+    let context = scenario::Ctx::new(modules, 1.0)?;
+    crate::zone_tunnel::set_up_by_mmlctl(&context.net, true, &[])?;
     let console = OpenOptions::new()
         .read(true)
         .write(true)

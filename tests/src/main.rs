@@ -10,10 +10,12 @@
 //! `unsafe`.
 
 mod aead;
+mod bench;
 mod capture;
 mod command;
 mod config;
 mod csa_file;
+mod demo;
 mod genl;
 mod headers;
 mod init;

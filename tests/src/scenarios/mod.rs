@@ -7,10 +7,11 @@ mod guard;
 mod offload;
 mod path;
 mod relay;
+mod teardown;
 mod tunnel;
 mod zone_messages;
 
 use crate::scenario::Scenario;
 
 /// The tables, in the order they run.
-pub const TABLES: &[&[Scenario]] = &[ground::TABLE, tunnel::TABLE, path::TABLE, offload::TABLE, guard::TABLE, bad_packets::TABLE, relay::TABLE, zone_messages::TABLE];
+pub const TABLES: &[&[Scenario]] = &[ground::TABLE, tunnel::TABLE, path::TABLE, offload::TABLE, guard::TABLE, bad_packets::TABLE, relay::TABLE, zone_messages::TABLE, teardown::TABLE];

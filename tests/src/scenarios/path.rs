@@ -100,6 +100,7 @@ fn df_too_big(ctx: &mut Ctx) -> Result<()> {
         // The mobile host's own sockets are told by their send call.
         let own = traffic::udp(&ctx.net.mh, HOME, 6000)?;
         traffic::dont_fragment(&own)?;
+        let _peer = traffic::udp(&ctx.net.cn, CN, 4000)?;
         own.connect((CN, 4000))?;
         let mut size = 1500;
         for _ in 0..3 {

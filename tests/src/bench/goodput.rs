@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Goodput of one TCP flow by iperf3, from correspondent to mobile host, offloads off and on.
+//!
+//! All nodes share the one vCPU, so the flow's rate is one over the instructions that all of them together spend on an
+//! octet of it: sender, routers, tunnel ends and receiver.
+
+use std::time::Duration;
+
+use anyhow::{bail, ensure, Context, Result};
+use serde_json::Value;
+
+use super::row::Row;
+use super::way::{self, Way};
+use super::Bench;
+use crate::netns::Netns;
+use crate::topology::{Topology, HOME};
+
+/// In the order they are measured: what is left to chance by one must not be in another's way.
+const WAYS: [Way; 5] = [
+    Way::Plain,
+    Way::KernelEsp,
+    Way::WireGuard,
+    Way::TwoZoneEsp,
+    Way::TwoZoneEspNoRelay,
+];
+
+/// iperf3's port.
+const PORT: u16 = 5201;
+
+/// What iperf3 said of one flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// Received, in Mb/s of TCP payload.
+    pub rate: f64,
+    /// The most octets of payload in a segment.
+    pub segment: f64,
+}
+
+/// Measures every way with offloads off and on.
+pub fn run(bench: &Bench<'_>) -> Result<()> {
+    for on in [false, true] {
+        let mut rates: Vec<(Way, Flow)> = Vec::new();
+        for way in WAYS {
+            let flow = measured(bench, way, on)?;
+            rates.push((way, flow));
+            report(bench, way, on, flow, &rates);
+        }
+    }
+    Ok(())
+}
+
+/// Rows of one way beside the peers that are measured already.
+fn report(bench: &Bench<'_>, way: Way, on: bool, flow: Flow, rates: &[(Way, Flow)]) {
+    let peers: &[Way] = match way {
+        Way::TwoZoneEsp => &[Way::Plain, Way::KernelEsp, Way::WireGuard],
+        _ => &[Way::Plain],
+    };
+    for (peer, beside) in rates.iter().filter(|(peer, _)| peers.contains(peer)) {
+        Row {
+            name: &format!("goodput-{}", way.name()),
+            offload: if on { "on" } else { "off" },
+            value: flow.rate,
+            unit: "Mb/s",
+            peer: peer.name(),
+            peer_value: beside.rate,
+        }
+        .report(bench);
+    }
+}
+
+fn measured(bench: &Bench<'_>, way: Way, on: bool) -> Result<Flow> {
+    way.laid(bench, |net| {
+        way::offloads(net, on)?;
+        flow(net, bench.seconds, None)
+    })
+    .with_context(|| format!("goodput of {}, offloads {on}", way.name()))
+}
+
+/// One flow over what is laid, in segments of at most `segment` octets.
+pub fn flow(net: &Topology, seconds: f64, segment: Option<u32>) -> Result<Flow> {
+    let server = net
+        .mh
+        .background(&["iperf3", "-s", "-1", "-p", &PORT.to_string()])?;
+    listens(&net.mh, PORT)?;
+    // iperf3 counts whole seconds only.
+    let whole = format!("{}", seconds.ceil().max(1.0));
+    let (to, port, most) = (
+        HOME.to_string(),
+        PORT.to_string(),
+        segment.unwrap_or(0).to_string(),
+    );
+    let mut client = vec!["iperf3", "-c", &to, "-p", &port, "-t", &whole, "-J"];
+    if segment.is_some() {
+        client.extend(["-M", &most]);
+    }
+    let said = net.cn.run(&client)?;
+    server.finish()?;
+    parse(&said)
+}
+
+/// Reads iperf3's JSON.
+fn parse(said: &str) -> Result<Flow> {
+    let said: Value = serde_json::from_str(said).context("iperf3's JSON")?;
+    if let Some(error) = said["error"].as_str() {
+        bail!("iperf3: {error}");
+    }
+    let number = |pointer: &str| {
+        said.pointer(pointer)
+            .and_then(Value::as_f64)
+            .with_context(|| format!("iperf3 tells no {pointer}"))
+    };
+    let rate = number("/end/sum_received/bits_per_second")? / 1e6;
+    let again = number("/end/sum_sent/retransmits")?;
+    ensure!(
+        again == 0.0,
+        "{again} segments were sent again: packets were lost, so this measures losses"
+    );
+    Ok(Flow {
+        rate,
+        segment: number("/start/tcp_mss_default")?,
+    })
+}
+
+/// Waits until something listens on a TCP port.
+fn listens(namespace: &Netns, port: u16) -> Result<()> {
+    // Local address:port in hexadecimal, the peer's, the state: 0A is LISTEN (proc(5)).
+    let wanted = format!(":{port:04X}");
+    for _ in 0..500 {
+        let tables = namespace.enter(|| {
+            let table = |name: &str| {
+                std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default()
+            };
+            Ok(table("tcp") + &table("tcp6"))
+        })?;
+        let listening = tables.lines().any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let local = fields.next().unwrap_or_default();
+            local.ends_with(&wanted) && fields.nth(1) == Some("0A")
+        });
+        if listening {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("nothing listens on port {port} in {}", namespace.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_with_losses_is_refused() {
+        let said = |again: u32| {
+            format!(
+                r#"{{"start":{{"tcp_mss_default":1448}},"end":{{"sum_sent":{{"retransmits":{again}}},"sum_received":{{"bits_per_second":7.2e8}}}}}}"#
+            )
+        };
+        let flow = parse(&said(0)).unwrap();
+        assert_eq!((flow.rate, flow.segment), (720.0, 1448.0));
+        assert!(parse(&said(1)).is_err());
+        assert!(parse(r#"{"error":"unable to connect"}"#).is_err());
+    }
+}
