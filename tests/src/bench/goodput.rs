@@ -110,15 +110,15 @@ fn parse(said: &str) -> Result<Flow> {
             .with_context(|| format!("iperf3 tells no {pointer}"))
     };
     let rate = number("/end/sum_received/bits_per_second")? / 1e6;
+    let segment = number("/start/tcp_mss_default")?;
     let again = number("/end/sum_sent/retransmits")?;
+    let sent = number("/end/sum_sent/bytes")? / segment;
+    // A full queue drops a few at the start, which costs a flow that only instructions slow down nothing else.
     ensure!(
-        again == 0.0,
-        "{again} segments were sent again: packets were lost, so this measures losses"
+        again <= sent / 100.0,
+        "{again} of {sent:.0} segments were sent again: this measures losses"
     );
-    Ok(Flow {
-        rate,
-        segment: number("/start/tcp_mss_default")?,
-    })
+    Ok(Flow { rate, segment })
 }
 
 /// Waits until something listens on a TCP port.
@@ -150,15 +150,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_with_losses_is_refused() {
+    fn a_flow_slowed_by_losses_is_refused() {
         let said = |again: u32| {
             format!(
-                r#"{{"start":{{"tcp_mss_default":1448}},"end":{{"sum_sent":{{"retransmits":{again}}},"sum_received":{{"bits_per_second":7.2e8}}}}}}"#
+                r#"{{"start":{{"tcp_mss_default":1448}},"end":{{"sum_sent":{{"bytes":1448000,"retransmits":{again}}},"sum_received":{{"bits_per_second":7.2e8}}}}}}"#
             )
         };
-        let flow = parse(&said(0)).unwrap();
+        let flow = parse(&said(10)).unwrap();
         assert_eq!((flow.rate, flow.segment), (720.0, 1448.0));
-        assert!(parse(&said(1)).is_err());
+        assert!(parse(&said(11)).is_err());
         assert!(parse(r#"{"error":"unable to connect"}"#).is_err());
     }
 }
