@@ -4,6 +4,7 @@
 mod bad_packets;
 mod ground;
 mod guard;
+mod mmlctl;
 mod offload;
 mod path;
 mod relay;
@@ -14,4 +15,4 @@ mod zone_messages;
 use crate::scenario::Scenario;
 
 /// The tables, in the order they run.
-pub const TABLES: &[&[Scenario]] = &[ground::TABLE, tunnel::TABLE, path::TABLE, offload::TABLE, guard::TABLE, bad_packets::TABLE, relay::TABLE, zone_messages::TABLE, teardown::TABLE];
+pub const TABLES: &[&[Scenario]] = &[ground::TABLE, tunnel::TABLE, path::TABLE, offload::TABLE, guard::TABLE, bad_packets::TABLE, relay::TABLE, zone_messages::TABLE, mmlctl::TABLE, teardown::TABLE];
