@@ -7,12 +7,23 @@ use crate::channel::{self, Event};
 use crate::progress::{self, Step};
 use crate::report::Report;
 
+/// Programs whose calls the guest reports as steps.
+const PROGRAMS: [&str; 14] = [
+    "ip", "tc", "bridge", "mmlctl", "curl", "nginx", "nft", "wg", "iperf3", "tcpdump", "ping", "ethtool", "sysctl",
+    "conntrack",
+];
+
+/// Whether a step is something that can be typed, not what it printed.
+fn is_command(text: &str) -> bool {
+    text.split_whitespace().next().is_some_and(|word| PROGRAMS.contains(&word))
+}
+
 /// Takes a guest's events in.
 pub struct Collect {
     step: Option<Step>,
     /// Results by kind.
     pub report: Report,
-    /// Every step, in order: the commands that can be typed by hand.
+    /// Every step, in order.
     pub steps: Vec<String>,
     /// Where artefacts go; nowhere, when nobody asked for them.
     out: Option<PathBuf>,
@@ -46,8 +57,9 @@ impl Collect {
             }
             Event::Step { text } => {
                 if self.verbose {
+                    let mark = if is_command(&text) { "$ " } else { "" };
                     for line in text.lines() {
-                        progress::line(&format!("    $ {line}"));
+                        progress::line(format!("    {mark}{line}").trim_end());
                     }
                 }
                 if let Some(step) = &mut self.step {
@@ -69,6 +81,19 @@ impl Collect {
         }
     }
 
+    /// The guest's commands, one a line, with its other words as comments: a script to read and to type from.
+    pub fn script(&self) -> String {
+        let mut script = String::new();
+        for step in &self.steps {
+            let mark = if is_command(step) { "" } else { "# " };
+            for line in step.lines() {
+                script.push_str(format!("{mark}{line}").trim_end());
+                script.push('\n');
+            }
+        }
+        script
+    }
+
     /// Ends the bar.
     pub fn end(&mut self, ok: bool) {
         if let Some(step) = self.step.take() {
@@ -78,5 +103,21 @@ impl Collect {
                 step.failed();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_stand_and_other_words_are_comments_in_the_script() {
+        let mut collect = Collect::begin("x", None, false);
+        for text in ["transfer: plain", "ip -n ha link set mml0 up\nip -n ha route", "namespace\n  COUNTER  VALUE\n"] {
+            collect.event(Event::Step { text: text.to_owned() });
+        }
+        let script = "# transfer: plain\nip -n ha link set mml0 up\nip -n ha route\n# namespace\n#   COUNTER  VALUE\n";
+        assert_eq!(collect.script(), script);
+        collect.end(true);
     }
 }

@@ -66,8 +66,7 @@ pub fn command(out: &Path, bytes: Option<u64>, real: bool, shared: &Shared) -> R
     collect.report.set("kernel", lab.kernel.release.as_str());
     collect.report.set("clock", if real { "real, 2 vCPUs" } else { "virtual: 1 instruction = 1 ns" });
     let _ = std::fs::copy(&boot.console, out.join("console.log"));
-    let commands = collect.steps.join("\n") + "\n";
-    std::fs::write(out.join("commands.txt"), commands).context(|| format!("writing to {}", out.display()))?;
+    std::fs::write(out.join("commands.txt"), collect.script()).context(|| format!("writing to {}", out.display()))?;
     show(&collect);
     let transfers = collect.report.all("transfer");
     let svg = out.join("goodput.svg");
@@ -98,8 +97,8 @@ fn show(collect: &Collect) {
     for check in collect.report.all("check") {
         let ok = check["ok"].as_bool() == Some(true);
         println!("  {} {}", if ok { "ok" } else { "NO" }, table::cell(check.get("name")));
-        if let Some(detail) = check["detail"].as_str().filter(|detail| !ok && !detail.is_empty()) {
-            println!("     {detail}");
+        if let Some(detail) = check["detail"].as_str().filter(|detail| !detail.is_empty()) {
+            println!("       {detail}");
         }
     }
 }

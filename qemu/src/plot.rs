@@ -59,7 +59,7 @@ fn bars<'a>(
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .x_labels(rows.len() * 2 + 1)
         .x_label_formatter(&name)
         .x_label_style(("sans-serif", 14))
