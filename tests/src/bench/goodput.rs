@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 
+use super::bound;
+use super::cipher::Bare;
 use super::row::Row;
 use super::way::{self, Way};
 use super::Bench;
@@ -27,6 +29,9 @@ const WAYS: [Way; 5] = [
 /// iperf3's port.
 const PORT: u16 = 5201;
 
+/// Octets of the TCP time stamp option, padded (RFC 7323 appendix A).
+pub const TIME_STAMPS: f64 = 12.0;
+
 /// What iperf3 said of one flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
@@ -38,33 +43,50 @@ pub struct Flow {
 
 /// Measures every way with offloads off and on.
 pub fn run(bench: &Bench<'_>) -> Result<()> {
+    let bare = Bare::measure(bench.modules)?;
     for on in [false, true] {
         let mut rates: Vec<(Way, Flow)> = Vec::new();
         for way in WAYS {
             let flow = measured(bench, way, on)?;
             rates.push((way, flow));
-            report(bench, way, on, flow, &rates);
+            let peers: &[Way] = match way {
+                Way::TwoZoneEsp => &[Way::Plain, Way::KernelEsp, Way::WireGuard],
+                _ => &[Way::Plain],
+            };
+            for (peer, beside) in rates.iter().filter(|(peer, _)| peers.contains(peer)) {
+                report(bench, way, on, flow, peer.name(), beside.rate);
+            }
+            if way == Way::TwoZoneEsp {
+                let bound = bound::rate(bench, &bare, on, flow)?;
+                report(bench, way, on, flow, "bound", bound);
+            }
         }
+        verdict(on, &rates);
     }
     Ok(())
 }
 
-/// Rows of one way beside the peers that are measured already.
-fn report(bench: &Bench<'_>, way: Way, on: bool, flow: Flow, rates: &[(Way, Flow)]) {
-    let peers: &[Way] = match way {
-        Way::TwoZoneEsp => &[Way::Plain, Way::KernelEsp, Way::WireGuard],
-        _ => &[Way::Plain],
-    };
-    for (peer, beside) in rates.iter().filter(|(peer, _)| peers.contains(peer)) {
-        Row {
-            name: &format!("goodput-{}", way.name()),
-            offload: if on { "on" } else { "off" },
-            value: flow.rate,
-            unit: "Mb/s",
-            peer: peer.name(),
-            peer_value: beside.rate,
-        }
-        .report(bench);
+fn report(bench: &Bench<'_>, way: Way, on: bool, flow: Flow, peer: &str, peer_rate: f64) {
+    Row {
+        name: &format!("goodput-{}", way.name()),
+        offload: if on { "on" } else { "off" },
+        value: flow.rate,
+        unit: "Mb/s",
+        peer,
+        peer_value: peer_rate,
+    }
+    .report(bench);
+}
+
+/// Two zones must not be slower than the kernel's one.
+fn verdict(on: bool, rates: &[(Way, Flow)]) {
+    let of = |wanted| rates.iter().find(|(way, _)| *way == wanted);
+    if let (Some((_, zones)), Some((_, kernel))) = (of(Way::TwoZoneEsp), of(Way::KernelEsp)) {
+        let state = if on { "on" } else { "off" };
+        super::check(
+            &format!("two-zone ESP is at least as fast as kernel ESP, offloads {state}"),
+            zones.rate >= kernel.rate,
+        );
     }
 }
 
@@ -76,8 +98,8 @@ fn measured(bench: &Bench<'_>, way: Way, on: bool) -> Result<Flow> {
     .with_context(|| format!("goodput of {}, offloads {on}", way.name()))
 }
 
-/// One flow over what is laid, in segments of at most `segment` octets.
-pub fn flow(net: &Topology, seconds: f64, segment: Option<u32>) -> Result<Flow> {
+/// One flow over what is laid, in segments of at most `segment` octets of payload.
+pub fn flow(net: &Topology, seconds: f64, segment: Option<f64>) -> Result<Flow> {
     let server = net
         .mh
         .background(&["iperf3", "-s", "-1", "-p", &PORT.to_string()])?;
@@ -87,7 +109,7 @@ pub fn flow(net: &Topology, seconds: f64, segment: Option<u32>) -> Result<Flow> 
     let (to, port, most) = (
         HOME.to_string(),
         PORT.to_string(),
-        segment.unwrap_or(0).to_string(),
+        (segment.unwrap_or(0.0) + TIME_STAMPS).to_string(),
     );
     let mut client = vec!["iperf3", "-c", &to, "-p", &port, "-t", &whole, "-J"];
     if segment.is_some() {
@@ -110,7 +132,9 @@ fn parse(said: &str) -> Result<Flow> {
             .with_context(|| format!("iperf3 tells no {pointer}"))
     };
     let rate = number("/end/sum_received/bits_per_second")? / 1e6;
-    let segment = number("/start/tcp_mss_default")?;
+    // One that was set has the options in it; one that wasn't has not.
+    let segment = number("/start/tcp_mss_default")
+        .or_else(|_| number("/start/tcp_mss").map(|most| most - TIME_STAMPS))?;
     let again = number("/end/sum_sent/retransmits")?;
     let sent = number("/end/sum_sent/bytes")? / segment;
     // A full queue drops a few at the start, which costs a flow that only instructions slow down nothing else.

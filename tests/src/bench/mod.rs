@@ -2,16 +2,22 @@
 //! Benchmarks, for virtual time: one vCPU, one instruction is one nanosecond, idle time is skipped. So a duration is a
 //! count of instructions and comes out the same on any machine.
 //!
-//! Where to look: `way` is what is compared, `goodput` one TCP flow over each. Each row has a peer it is held against;
-//! what is wanted of the ratios is in `docs/benchmarks.md`.
+//! Where to look: `way` is what is compared, `goodput` one TCP flow over each, `stage` what each node spends on a packet;
+//! `bound` is what goodput could be at best, from what `cipher` says the AEAD calls cost. Each row has a peer it is held
+//! against; what is wanted of the ratios is in `docs/benchmarks.md`.
 
+mod bound;
+mod cipher;
 mod goodput;
 mod row;
+mod stage;
 mod way;
 
 use std::time::Duration;
 
 use anyhow::{ensure, Context, Result};
+
+use serde_json::json;
 
 use crate::config::RunConfig;
 use crate::kernel_log::KernelLog;
@@ -33,10 +39,16 @@ struct Benchmark {
     run: fn(&Bench<'_>) -> Result<()>,
 }
 
-const ALL: &[Benchmark] = &[Benchmark {
-    rows: &["goodput"],
-    run: goodput::run,
-}];
+const ALL: &[Benchmark] = &[
+    Benchmark {
+        rows: &["goodput"],
+        run: goodput::run,
+    },
+    Benchmark {
+        rows: &["seal", "open", "relay"],
+        run: stage::run,
+    },
+];
 
 impl Bench<'_> {
     /// Whether a row of this name is asked for. Names are prefixes; none: everything.
@@ -88,4 +100,9 @@ pub fn run_all(config: &RunConfig, modules: &Modules) -> Result<bool> {
         }
     }
     Ok(measured)
+}
+
+/// Reports whether something that was promised holds.
+fn check(name: &str, ok: bool) {
+    report::result("check", json!({"name": name, "ok": ok}));
 }

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Instructions a packet for seal, relay and open, beside the kernel's ESP and plain forwarding.
+//!
+//! The method: UDP datagrams of one size are sent one by one from the correspondent and dropped by a rule at the very
+//! start of PREROUTING (priority raw) in one node on their way. What separates two such nodes is a stage: the
+//! instructions of a packet that is dropped at the later place, less those of one that is dropped at the earlier. So
+//! sender, drop and everything before the stage cancel out, and a stage is all that its node does from the packet's
+//! arrival in PREROUTING to its arrival in the next node's PREROUTING, the device and the wire (a veth) included:
+//!
+//! | stage | earlier drop | later drop |
+//! |---|---|---|
+//! | seal, or forwarding at the home agent | `ha` | `fa1` |
+//! | relay, or forwarding at the foreign agent | `fa1` | `mh`, the packet still sealed |
+//! | open | `mh`, the packet still sealed | `mh`, the inner packet in PREROUTING |
+//!
+//! On one CPU a veth hands a packet over within the call that sends it: when `send` returns, the packet has been
+//! dropped. Each burst checks that: the backlog is empty, no softirq ran out of its time slice (and so left work to
+//! ksoftirqd), and the rule has counted every packet. A value is the median of many short bursts: most of them lie
+//! between two timer ticks. The first rule's look at a sealed packet that it lets pass belongs to `open`, a few tens of instructions
+//! and the same for both kinds of ESP.
+
+use std::net::UdpSocket;
+use std::time::Instant;
+
+use anyhow::{ensure, Context, Result};
+use serde_json::Value;
+
+use super::row::Row;
+use super::way::{self, Way};
+use super::Bench;
+use crate::headers::{ESP, UDP};
+use crate::netns::Netns;
+use crate::report;
+use crate::topology::{CN, HOME};
+use crate::traffic;
+
+/// Octets of the inner datagram, IP header and all.
+const SIZES: [usize; 3] = [64, 576, 1400];
+/// Octets of the IPv4 and the UDP header.
+const HEADERS: usize = 28;
+/// The discard port.
+const PORT: u16 = 9;
+/// Few packets a burst, so that most bursts lie between two timer ticks (4 ms), and many bursts.
+const BURSTS: usize = 31;
+const PACKETS: usize = 24;
+/// What the relay may cost, in plain forwardings of a packet.
+const RELAY_LIMIT: f64 = 2.5;
+/// What counts as growth of the relay's cost from the smallest datagram to the largest.
+const GROWTH: f64 = 1.03;
+
+/// Instructions a packet, one for each size.
+type Cost = [f64; SIZES.len()];
+
+/// What each node of a way spends on a packet.
+struct Stages {
+    home_agent: Cost,
+    foreign_agent: Cost,
+    /// Nothing for plain forwarding.
+    open: Cost,
+}
+
+/// Measures all stages.
+pub fn run(bench: &Bench<'_>) -> Result<()> {
+    let plain = stages(bench, Way::Plain)?;
+    let kernel = stages(bench, Way::KernelEsp)?;
+    let zones = stages(bench, Way::TwoZoneEsp)?;
+    for (at, size) in SIZES.iter().enumerate() {
+        for (stage, value, peer, beside) in [
+            ("seal", &zones.home_agent, "kernel-esp", &kernel.home_agent),
+            ("seal", &zones.home_agent, "plain", &plain.home_agent),
+            ("open", &zones.open, "kernel-esp", &kernel.open),
+            ("relay", &zones.foreign_agent, "plain", &plain.foreign_agent),
+        ] {
+            Row {
+                name: &format!("{stage}-{size}"),
+                offload: "",
+                value: value[at],
+                unit: "instructions",
+                peer,
+                peer_value: beside[at],
+            }
+            .report(bench);
+        }
+    }
+    if bench.wants("relay-64") {
+        verdicts(&zones.foreign_agent, &plain.foreign_agent);
+    }
+    Ok(())
+}
+
+/// What is promised of the relay.
+fn verdicts(relay: &Cost, plain: &Cost) {
+    let grows = relay[SIZES.len() - 1] > relay[0] * GROWTH;
+    let within = relay
+        .iter()
+        .zip(plain)
+        .all(|(relay, plain)| *relay <= plain * RELAY_LIMIT);
+    super::check("the relay's cost doesn't grow with the payload", !grows);
+    super::check(
+        &format!("the relay costs at most {RELAY_LIMIT} times plain forwarding"),
+        within,
+    );
+}
+
+fn stages(bench: &Bench<'_>, way: Way) -> Result<Stages> {
+    way.laid(bench, |net| {
+        way::offloads(net, false)?;
+        let wire = if way == Way::Plain { UDP } else { ESP };
+        let sender = traffic::udp(&net.cn, CN, 0)?;
+        sender.connect((HOME, PORT))?;
+        let until = |namespace, protocol| until(&sender, namespace, protocol);
+        let at_ha = until(&net.ha, UDP)?;
+        let at_fa = until(&net.fa1, wire)?;
+        let at_mh = until(&net.mh, wire)?;
+        let open = if wire == UDP {
+            Cost::default()
+        } else {
+            less(until(&net.mh, UDP)?, at_mh)
+        };
+        Ok(Stages {
+            home_agent: less(at_fa, at_ha),
+            foreign_agent: less(at_mh, at_fa),
+            open,
+        })
+    })
+    .with_context(|| format!("instructions a packet of {}", way.name()))
+}
+
+fn less(later: Cost, earlier: Cost) -> Cost {
+    std::array::from_fn(|at| later[at] - earlier[at])
+}
+
+/// Instructions a packet from the call that sends it to its drop at a node.
+fn until(sender: &UdpSocket, node: &Netns, protocol: u8) -> Result<Cost> {
+    let sink = Sink::add(node, protocol)?;
+    let mut cost = Cost::default();
+    for (cost, size) in cost.iter_mut().zip(SIZES) {
+        let data = traffic::random(size - HEADERS);
+        // The first packets wait for neighbours to be found, and fill caches.
+        burst(sender, &data)?;
+        let before = sink.count()?;
+        let mut bursts = (0..BURSTS)
+            .map(|_| burst(sender, &data))
+            .collect::<Result<Vec<f64>>>()?;
+        let counted = sink.count()? - before;
+        ensure!(
+            counted == (BURSTS * PACKETS) as u64,
+            "{counted} packets of {size} octets were dropped at {}, not {}",
+            node.name(),
+            BURSTS * PACKETS
+        );
+        bursts.sort_by(f64::total_cmp);
+        *cost = bursts[BURSTS / 2];
+        report::step(format!(
+            "{size} octets to {}: {cost:.0} instructions a packet, {:.0} to {:.0}",
+            node.name(),
+            bursts[0],
+            bursts[BURSTS - 1]
+        ));
+    }
+    Ok(cost)
+}
+
+/// Sends a burst; instructions (virtual nanoseconds) a packet.
+fn burst(sender: &UdpSocket, data: &[u8]) -> Result<f64> {
+    let before = Backlog::read()?;
+    let start = Instant::now();
+    for _ in 0..PACKETS {
+        sender.send(data)?;
+    }
+    let took = start.elapsed();
+    let after = Backlog::read()?;
+    ensure!(
+        after.waiting == 0 && after.cut_short == before.cut_short,
+        "packets were still on their way when the clock stopped"
+    );
+    Ok(took.as_nanos() as f64 / PACKETS as f64)
+}
+
+/// The CPU's own account of received packets.
+struct Backlog {
+    /// Packets that wait to be taken in.
+    waiting: u64,
+    /// How often a softirq ended with work left.
+    cut_short: u64,
+}
+
+impl Backlog {
+    fn read() -> Result<Self> {
+        let path = "/proc/net/softnet_stat";
+        let text = std::fs::read_to_string(path).context(path)?;
+        // One line a CPU, hexadecimal (softnet_seq_show).
+        let field = |at| {
+            text.split_whitespace()
+                .nth(at)
+                .and_then(|field| u64::from_str_radix(field, 16).ok())
+                .with_context(|| format!("{path} has no field {at}"))
+        };
+        Ok(Self {
+            waiting: field(11)?,
+            cut_short: field(2)?,
+        })
+    }
+}
+
+/// Drops packets of one protocol at a node before anything else looks at them.
+struct Sink<'a> {
+    node: &'a Netns,
+}
+
+impl<'a> Sink<'a> {
+    fn add(node: &'a Netns, protocol: u8) -> Result<Self> {
+        node.nft(&format!(
+            "table ip sink {{
+                chain sink {{
+                    type filter hook prerouting priority raw; policy accept;
+                    ip protocol {protocol} counter drop
+                }}
+            }}"
+        ))?;
+        Ok(Self { node })
+    }
+
+    /// Packets dropped so far.
+    fn count(&self) -> Result<u64> {
+        let listed = self
+            .node
+            .run(&["nft", "-j", "list", "table", "ip", "sink"])?;
+        let listed: Value = serde_json::from_str(&listed).context("nft's JSON")?;
+        listed["nftables"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|item| item["rule"]["expr"].as_array())
+            .flatten()
+            .find_map(|expression| expression["counter"]["packets"].as_u64())
+            .context("nft lists no counter")
+    }
+}
+
+impl Drop for Sink<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.node.nft("delete table ip sink") {
+            report::step(format!("{error:#}"));
+        }
+    }
+}
