@@ -2,7 +2,6 @@
 
 //! Netfilter: the guard. A route says where, policy says must (docs/wire.md §5).
 
-use kernel::sync::rcu;
 use mml_core::ip::{self, Addresses};
 
 use crate::counters::Reason;
@@ -10,6 +9,7 @@ use crate::namespace::Namespace;
 use crate::net::{Disposition, Place, Way};
 use crate::policy::Action;
 use crate::skb::Buffer;
+use crate::sync::Reader;
 use crate::zone_message;
 
 /// ICMP router advertisement and solicitation (RFC 1256).
@@ -18,42 +18,36 @@ const IGMP: u8 = 2;
 const ROUTER_ADVERTISEMENT: u8 = 9;
 const ROUTER_SOLICITATION: u8 = 10;
 
-/// Octets at the front of a packet that the guard may need: an IPv4 header with options, and the SPI.
-const HEAD_LEN: usize = 64;
-
 /// Decides on a packet at any of the guard's places. `skb`'s data starts at the IP header there.
-pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>) -> Disposition {
+pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader) -> Disposition {
     let loopback = |device: Option<crate::net::Device<'_>>| device.is_some_and(|d| d.is_loopback());
     let outbound = matches!(way.place, Place::Forward | Place::LocalOut);
     // What we sealed; what goes to our device or came from it; what stays within the host.
-    if way.sealed || if outbound { ns.device.is(way.to) || loopback(way.to) } else { ns.device.is(way.from) || loopback(way.from) } {
+    let device = if outbound { way.to } else { way.from };
+    if way.sealed || ns.device.is(device) || loopback(device) {
         return Disposition::Accept;
     }
-    let mut head = [0; HEAD_LEN];
-    let len = skb.len().min(HEAD_LEN);
-    let Some(head) = head.get_mut(..len).filter(|_| len >= ip::V4_MIN) else { return Disposition::Drop };
-    if !skb.copy_bits(0, head) {
-        return Disposition::Drop;
-    }
-    let Some(of) = ip::addresses(head) else { return Disposition::Drop };
-    if way.place != Place::Forward && is_link_control(head, &of) {
+    // IP has made its header linear before any hook sees the packet.
+    let Some(of) = ip::addresses(skb.linear()) else { return Disposition::Drop };
+    // ESP is let in, so that a terminus or XFRM may open it.
+    if !outbound && of.protocol == ip::ESP {
         return Disposition::Accept;
     }
-    let guard = rcu::read_lock();
+    if way.place != Place::Forward && is_link_control(skb, &of) {
+        return Disposition::Accept;
+    }
     match way.place {
-        Place::LocalOut => outgoing(ns, skb, &of, false, &guard),
-        // ESP was let in so that a terminus or XFRM may open it; if it is passing through instead, it is a packet like
-        // any other.
-        Place::Forward if of.protocol == ip::ESP && incoming(ns, skb, &of, &guard) == Disposition::Drop => Disposition::Drop,
-        Place::Forward => outgoing(ns, skb, &of, true, &guard),
-        Place::PreRouting | Place::LocalIn if of.protocol == ip::ESP => Disposition::Accept,
-        Place::PreRouting | Place::LocalIn => incoming(ns, skb, &of, &guard),
+        Place::LocalOut => outgoing(ns, skb, &of, false, reader),
+        // ESP that was let in but is passing through is a packet like any other.
+        Place::Forward if of.protocol == ip::ESP && incoming(ns, skb, &of, reader) == Disposition::Drop => Disposition::Drop,
+        Place::Forward => outgoing(ns, skb, &of, true, reader),
+        Place::PreRouting | Place::LocalIn => incoming(ns, skb, &of, reader),
     }
 }
 
 /// `forwarded`: bypass policies are for the host's own traffic and say nothing here.
-fn outgoing(ns: &Namespace, skb: &Buffer, of: &Addresses, forwarded: bool, guard: &rcu::Guard) -> Disposition {
-    let Some(policy) = ns.spd.find(false, ns.sadb.seed, of, !forwarded, guard) else { return Disposition::Accept };
+fn outgoing(ns: &Namespace, skb: &Buffer, of: &Addresses, forwarded: bool, reader: &Reader) -> Disposition {
+    let Some(policy) = ns.spd.find(false, ns.sadb.seed, of, !forwarded, reader) else { return Disposition::Accept };
     match policy.action {
         Action::Bypass => Disposition::Accept,
         Action::Discard => {
@@ -69,8 +63,8 @@ fn outgoing(ns: &Namespace, skb: &Buffer, of: &Addresses, forwarded: bool, guard
     }
 }
 
-fn incoming(ns: &Namespace, skb: &Buffer, of: &Addresses, guard: &rcu::Guard) -> Disposition {
-    let Some(policy) = ns.spd.find(true, ns.sadb.seed, of, true, guard) else { return Disposition::Accept };
+fn incoming(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader) -> Disposition {
+    let Some(policy) = ns.spd.find(true, ns.sadb.seed, of, true, reader) else { return Disposition::Accept };
     match policy.action {
         Action::Bypass => Disposition::Accept,
         Action::Discard => {
@@ -86,13 +80,19 @@ fn incoming(ns: &Namespace, skb: &Buffer, of: &Addresses, guard: &rcu::Guard) ->
 }
 
 /// Control of the link itself, to link-local or multicast destinations: ICMP router discovery, IGMP (docs/wire.md §5).
-fn is_link_control(head: &[u8], of: &Addresses) -> bool {
+fn is_link_control(skb: &Buffer, of: &Addresses) -> bool {
     let [a, b, ..] = of.dst;
     let link_scope = a & 0xF0 == 0xE0 || (a, b) == (169, 254);
     link_scope
         && match of.protocol {
             IGMP => true,
-            ICMP => of.transport && matches!(head.get(of.header_len), Some(&ROUTER_ADVERTISEMENT | &ROUTER_SOLICITATION)),
+            ICMP => of.transport && icmp_type(skb, of).is_some_and(|kind| matches!(kind, ROUTER_ADVERTISEMENT | ROUTER_SOLICITATION)),
             _ => false,
         }
+}
+
+fn icmp_type(skb: &Buffer, of: &Addresses) -> Option<u8> {
+    let mut kind = [0];
+    let [kind] = skb.copy_bits(of.header_len, &mut kind).then_some(kind)?;
+    Some(kind)
 }

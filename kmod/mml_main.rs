@@ -38,7 +38,7 @@ module! {
 struct Mml {
     _registrations: net::Registrations,
     _deferred: Deferred,
-    _crypto: CryptoPlaces,
+    _places: Places,
 }
 
 /// The work queue that frees what readers may still see.
@@ -50,23 +50,25 @@ impl Drop for Deferred {
     }
 }
 
-/// The per-CPU requests and scratch octets.
-struct CryptoPlaces;
+/// The per-CPU requests, scratch octets and pools of pages.
+struct Places;
 
-impl Drop for CryptoPlaces {
+impl Drop for Places {
     fn drop(&mut self) {
         crypto::stop();
         crypto::stop_scratch();
+        skb::stop();
     }
 }
 
 impl kernel::Module for Mml {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let crypto_places = CryptoPlaces;
+        let places = Places;
         crypto::start()?;
         crypto::start_scratch()?;
+        skb::start()?;
         let deferred = Deferred;
         sync::start()?;
-        Ok(Mml { _registrations: net::Registrations::new()?, _deferred: deferred, _crypto: crypto_places })
+        Ok(Mml { _registrations: net::Registrations::new()?, _deferred: deferred, _places: places })
     }
 }

@@ -10,11 +10,10 @@ use kernel::alloc::{flags::*, KBox};
 use kernel::bindings::{self, net_device, sk_buff};
 use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
-use kernel::sync::rcu;
 
 use crate::namespace::Namespace;
 use crate::skb::{Buffer, Skb};
-use crate::sync::{Bh, PerCpu};
+use crate::sync::{Bh, PerCpu, Reader};
 use crate::{hooks, receive, send, sys};
 
 /// A network device, alive for `'a` (under RCU or the RTNL).
@@ -62,9 +61,9 @@ impl DevicePlace {
         DevicePlace(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// The device, for as long as the guard is held: it is taken out before it is unregistered, and that waits for readers.
+    /// The device, for as long as the reader is: it is taken out before it is unregistered, and that waits for readers.
     #[inline]
-    pub(crate) fn get<'g>(&self, _guard: &'g rcu::Guard) -> Option<Device<'g>> {
+    pub(crate) fn get<'g>(&self, _reader: &'g Reader) -> Option<Device<'g>> {
         // SAFETY: See above.
         unsafe { Device::from_raw(self.0.load(Ordering::Acquire)) }
     }
@@ -275,11 +274,11 @@ pub(crate) unsafe fn of_net<'a>(net: *const bindings::net) -> Option<&'a Namespa
 
 #[no_mangle]
 unsafe extern "C" fn mml_rs_guard(_priv: *mut c_void, skb: *mut sk_buff, state: *const sys::HookState) -> c_uint {
-    // SAFETY: Netfilter gives a live packet and state; the namespace lives while its hooks do.
+    // SAFETY: Netfilter gives a live packet and state, under RCU; the namespace lives while its hooks do.
     unsafe {
         let Some(ns) = of_net(sys::mml_state_net(state)) else { return NF_ACCEPT };
         let way = way(state, skb);
-        hooks::guard(ns, Buffer::from_raw(skb), &way).verdict()
+        Reader::known(|reader| hooks::guard(ns, Buffer::from_raw(skb), &way, reader)).verdict()
     }
 }
 
@@ -288,7 +287,7 @@ unsafe extern "C" fn mml_rs_relay(_priv: *mut c_void, skb: *mut sk_buff, state: 
     // SAFETY: As in `mml_rs_guard`.
     unsafe {
         let Some(ns) = of_net(sys::mml_state_net(state)) else { return NF_ACCEPT };
-        crate::relay::forward(ns, Buffer::from_raw(skb)).verdict()
+        Reader::known(|reader| crate::relay::forward(ns, Buffer::from_raw(skb), reader)).verdict()
     }
 }
 
@@ -298,7 +297,7 @@ unsafe extern "C" fn mml_rs_xmit(skb: *mut sk_buff, dev: *mut net_device) -> c_i
     unsafe {
         if let (Some(skb), Some(device)) = (Skb::from_raw(skb), Device::from_raw(dev)) {
             if let Some(ns) = of_net(sys::mml_dev_net(dev)) {
-                send::transmit(ns, device, skb);
+                Reader::known(|reader| Bh::known_off(|bh| send::transmit(ns, device, skb, bh, reader)));
             }
         }
     }
@@ -307,17 +306,18 @@ unsafe extern "C" fn mml_rs_xmit(skb: *mut sk_buff, dev: *mut net_device) -> c_i
 
 #[no_mangle]
 unsafe extern "C" fn mml_rs_esp_rcv(skb: *mut sk_buff) -> c_int {
-    // SAFETY: A protocol handler gets a live packet, whose device and so namespace live; it is ours if we take it.
+    // SAFETY: A protocol handler runs in softirq under RCU and gets a live packet, whose device and so namespace live; it
+    // is ours if we take it.
     unsafe {
         let Some(ns) = receiving_namespace(skb) else { return EINVAL.to_errno() };
-        let buffer = Buffer::from_raw(skb);
-        let guard = rcu::read_lock();
-        let Some(csa) = receive::find(ns, buffer, &guard) else { return EINVAL.to_errno() };
-        if let Some(skb) = Skb::from_raw(skb) {
-            receive::deliver(ns, csa, skb, &guard);
-        }
+        Reader::known(|reader| {
+            let Some(csa) = receive::find(ns, Buffer::from_raw(skb), reader) else { return EINVAL.to_errno() };
+            if let Some(skb) = Skb::from_raw(skb) {
+                Bh::known_off(|bh| receive::deliver(ns, csa, skb, bh, reader));
+            }
+            0
+        })
     }
-    0
 }
 
 #[no_mangle]
@@ -325,19 +325,20 @@ unsafe extern "C" fn mml_rs_esp_err(skb: *mut sk_buff, info: u32) -> c_int {
     // SAFETY: As in `mml_rs_esp_rcv`; the packet stays the caller's.
     unsafe {
         let Some(ns) = receiving_namespace(skb) else { return ENOENT.to_errno() };
-        let guard = rcu::read_lock();
-        let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), &guard) else { return ENOENT.to_errno() };
-        // ICMP_DEST_UNREACH / ICMP_FRAG_NEEDED, ICMP_REDIRECT (RFC 792).
-        match (sys::mml_icmp_type(skb), sys::mml_icmp_code(skb)) {
-            (3, 4) => {
-                sys::mml_update_pmtu(skb, ns.net(), info);
-                csa.route.reset();
+        Reader::known(|reader| {
+            let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), reader) else { return ENOENT.to_errno() };
+            // ICMP_DEST_UNREACH / ICMP_FRAG_NEEDED, ICMP_REDIRECT (RFC 792).
+            match (sys::mml_icmp_type(skb), sys::mml_icmp_code(skb)) {
+                (3, 4) => {
+                    sys::mml_update_pmtu(skb, ns.net(), info);
+                    csa.route.reset();
+                }
+                (5, _) => sys::mml_redirect(skb, ns.net()),
+                _ => {}
             }
-            (5, _) => sys::mml_redirect(skb, ns.net()),
-            _ => {}
-        }
+            0
+        })
     }
-    0
 }
 
 /// # Safety

@@ -5,13 +5,13 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::alloc::flags::*;
 use kernel::prelude::*;
-use kernel::sync::{rcu, Arc};
+use kernel::sync::Arc;
 use mml_core::ip::Addresses;
 use mml_core::selector::Selector;
 use pfkey::number::policy::{BYPASS, DIR_IN, PROTECT};
 
 use crate::sadb::{selector, Seed};
-use crate::sync::{self, Table};
+use crate::sync::{self, Reader, Table};
 
 /// What a policy does with what it covers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Spd {
     /// The policy that decides on a packet: the lowest priority's, and of those the oldest. `bypass`: whether bypass
     /// policies are asked at all.
     #[inline]
-    pub(crate) fn find<'g>(&'g self, inbound: bool, seed: Seed, of: &Addresses, bypass: bool, guard: &'g rcu::Guard) -> Option<&'g Policy> {
+    pub(crate) fn find<'g>(&'g self, inbound: bool, seed: Seed, of: &Addresses, bypass: bool, reader: &'g Reader) -> Option<&'g Policy> {
         let table = self.table(inbound);
         if table.len() == 0 {
             return None;
@@ -100,7 +100,7 @@ impl Spd {
         let rank = |p: &Policy| (p.given.ext.priority, p.id);
         let mut best: Option<&Policy> = None;
         for hash in seed.places(of) {
-            for policy in table.get(hash, guard) {
+            for policy in table.get(hash, reader) {
                 if (bypass || policy.action != Action::Bypass) && policy.selector.matches(of) && best.is_none_or(|b| rank(policy) < rank(b)) {
                     best = Some(policy);
                 }

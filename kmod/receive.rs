@@ -3,7 +3,6 @@
 //! Terminus: an ESP packet for one of our CSAs is checked in the order of docs/wire.md §1, opened where it lies and its
 //! datagram delivered on `mml0`.
 
-use kernel::sync::rcu;
 use mml_core::esp::{self, Header, Layout};
 use mml_core::ip;
 use mml_core::zone::{self, Mode, HEAD_MAX};
@@ -14,39 +13,39 @@ use crate::crypto::{Linear, ICV_LEN};
 use crate::namespace::Namespace;
 use crate::sadb::Csa;
 use crate::skb::{Buffer, Skb};
-use crate::sync::{self, Bh};
+use crate::sync::{self, Bh, Reader};
 
 /// The terminus CSA of an ESP packet whose data starts at the ESP header, if it is one of ours.
 #[inline]
-pub(crate) fn find<'g>(ns: &'g Namespace, skb: &mut Buffer, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+pub(crate) fn find<'g>(ns: &'g Namespace, skb: &mut Buffer, reader: &'g Reader) -> Option<&'g Csa> {
     if ns.sadb.termini.len() == 0 || !skb.pull_head(4) {
         return None;
     }
     let spi = esp::spi(skb.linear())?;
     let [.., d0, d1, d2, d3] = *skb.network_header().first_chunk::<{ ip::V4_MIN }>()?;
-    ns.sadb.terminus([d0, d1, d2, d3], spi, guard)
+    ns.sadb.terminus([d0, d1, d2, d3], spi, reader)
 }
 
 /// The origin CSA of the packet that an ICMP error quotes; `skb`'s data starts at the quoted IP header.
-pub(crate) fn find_origin<'g>(ns: &'g Namespace, skb: &Buffer, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+pub(crate) fn find_origin<'g>(ns: &'g Namespace, skb: &Buffer, reader: &'g Reader) -> Option<&'g Csa> {
     if ns.sadb.origins.len() == 0 {
         return None;
     }
     let quoted = skb.linear();
     let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *quoted.first_chunk::<{ ip::V4_MIN }>()?;
     let spi = esp::spi(quoted.get(usize::from(quoted.first()? & 0x0F) << 2..)?)?;
-    ns.sadb.origin_by_spi([s0, s1, s2, s3], [d0, d1, d2, d3], spi, guard)
+    ns.sadb.origin_by_spi([s0, s1, s2, s3], [d0, d1, d2, d3], spi, reader)
 }
 
 /// Takes a packet of `csa`; its data starts at the ESP header.
 #[inline]
-pub(crate) fn deliver(ns: &Namespace, csa: &Csa, skb: Skb, guard: &rcu::Guard) {
-    if let Err(reason) = open(ns, csa, skb, guard) {
+pub(crate) fn deliver(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) {
+    if let Err(reason) = open(ns, csa, skb, bh, reader) {
         csa.counters.count(reason);
     }
 }
 
-fn open(ns: &Namespace, csa: &Csa, skb: Skb, guard: &rcu::Guard) -> Result<(), Reason> {
+fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result<(), Reason> {
     if !csa.opens() {
         return Err(Reason::NotActive);
     }
@@ -55,13 +54,12 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, guard: &rcu::Guard) -> Result<(), R
     let header = Header::parse(skb.linear())?;
     header.check_protocol(Mode::Tunnel)?;
     let mut skb = skb.into_private().ok_or(Reason::NoMemory)?;
-    let bh = Bh::off();
     let octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
-    let (start, len) = open_zones(csa, header, octets, outer_ds, &bh)?;
+    let (start, len) = open_zones(csa, header, octets, outer_ds, bh)?;
     if !skb.cut(start, len) {
         return Err(Reason::NoMemory);
     }
-    let device = ns.device.get(guard).ok_or(Reason::NoDevice)?;
+    let device = ns.device.get(reader).ok_or(Reason::NoDevice)?;
     skb.deliver(device);
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! checked. The packet's own octets go on untouched; what can't be opened goes on like at any router (docs/wire.md §1).
 
 use core::sync::atomic::Ordering;
-use kernel::sync::rcu;
 use mml_core::esp::{self, Header, Layout};
 use mml_core::ip;
 use mml_core::replay::Resync;
@@ -17,13 +16,13 @@ use crate::net::Disposition;
 use crate::receive::sent_iv;
 use crate::sadb::Csa;
 use crate::skb::Buffer;
-use crate::sync::{self, Bh};
+use crate::sync::{self, Bh, Reader};
 
 /// MF and the fragment offset, in the IPv4 header.
 const FRAGMENT: u16 = 0x3FFF;
 
 /// Looks at a packet on its way through; its data starts at the IP header.
-pub(crate) fn forward(ns: &Namespace, skb: &Buffer) -> Disposition {
+pub(crate) fn forward(ns: &Namespace, skb: &Buffer, reader: &Reader) -> Disposition {
     let mut head = [0; ip::V4_MIN];
     if !skb.copy_bits(0, &mut head) {
         return Disposition::Accept;
@@ -36,7 +35,7 @@ pub(crate) fn forward(ns: &Namespace, skb: &Buffer) -> Disposition {
         ns.counters.count(Reason::RelayFragment);
         false
     } else {
-        opened(ns, skb, usize::from(version & 0x0F) << 2, [s0, s1, s2, s3], [d0, d1, d2, d3])
+        opened(ns, skb, usize::from(version & 0x0F) << 2, [s0, s1, s2, s3], [d0, d1, d2, d3], reader)
     };
     if !result && ns.settings.relay_drop.load(Ordering::Relaxed) {
         return Disposition::Drop;
@@ -44,14 +43,13 @@ pub(crate) fn forward(ns: &Namespace, skb: &Buffer) -> Disposition {
     Disposition::Accept
 }
 
-fn opened(ns: &Namespace, skb: &Buffer, at: usize, src: [u8; 4], dst: [u8; 4]) -> bool {
+fn opened(ns: &Namespace, skb: &Buffer, at: usize, src: [u8; 4], dst: [u8; 4], reader: &Reader) -> bool {
     let mut spi = [0; 4];
     if !skb.copy_bits(at, &mut spi) {
         ns.counters.count(Reason::RelayNoCsa);
         return false;
     }
-    let guard = rcu::read_lock();
-    let Some(csa) = ns.sadb.relay(src, dst, u32::from_be_bytes(spi), &guard) else {
+    let Some(csa) = ns.sadb.relay(src, dst, u32::from_be_bytes(spi), reader) else {
         ns.counters.count(Reason::RelayNoCsa);
         return false;
     };

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use kernel::alloc::{flags::*, KVec};
 use kernel::new_spinlock;
 use kernel::prelude::*;
-use kernel::sync::{rcu, Arc, SpinLock};
+use kernel::sync::{Arc, SpinLock};
 use mml_core::esp::{self, IvKind};
 use mml_core::ip::Addresses;
 use mml_core::replay::{Replay, Resync};
@@ -17,7 +17,7 @@ use pfkey::{Role, State};
 use crate::counters::Counters;
 use crate::crypto::{Aead, Cipher, ICV_LEN};
 use crate::net::DstCache;
-use crate::sync::{self, Table};
+use crate::sync::{self, Reader, Table};
 
 /// Octets of the outer IPv4 header.
 pub(crate) const OUTER_LEN: usize = 20;
@@ -299,34 +299,34 @@ impl Sadb {
 
     /// The terminus CSA of a packet.
     #[inline]
-    pub(crate) fn terminus<'g>(&'g self, dst: [u8; 4], spi: u32, guard: &'g rcu::Guard) -> Option<&'g Csa> {
-        self.termini.get(self.seed.terminus(dst, spi), guard).map(|csa| &**csa).find(|csa| csa.spi == spi && csa.dst == dst)
+    pub(crate) fn terminus<'g>(&'g self, dst: [u8; 4], spi: u32, reader: &'g Reader) -> Option<&'g Csa> {
+        self.termini.get(self.seed.terminus(dst, spi), reader).map(|csa| &**csa).find(|csa| csa.spi == spi && csa.dst == dst)
     }
 
     /// The relay CSA of a packet.
     #[inline]
-    pub(crate) fn relay<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+    pub(crate) fn relay<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, reader: &'g Reader) -> Option<&'g Csa> {
         self.relays
-            .get(self.seed.relay(src, dst, spi), guard)
+            .get(self.seed.relay(src, dst, spi), reader)
             .map(|csa| &**csa)
             .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
     }
 
     /// The origin CSA whose packet an ICMP error tells of.
-    pub(crate) fn origin_by_spi<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+    pub(crate) fn origin_by_spi<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, reader: &'g Reader) -> Option<&'g Csa> {
         self.origins_by_spi
-            .get(self.seed.terminus(dst, spi), guard)
+            .get(self.seed.terminus(dst, spi), reader)
             .map(|csa| &**csa)
             .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
     }
 
     /// The CSA that seals a packet: the closest selector's, and of those the newest.
     #[inline]
-    pub(crate) fn origin<'g>(&'g self, of: &Addresses, guard: &'g rcu::Guard) -> Option<&'g Csa> {
+    pub(crate) fn origin<'g>(&'g self, of: &Addresses, reader: &'g Reader) -> Option<&'g Csa> {
         let rank = |csa: &Csa| (u16::from(csa.selector.src_len) + u16::from(csa.selector.dst_len), csa.generation, csa.id);
         let mut best: Option<&Csa> = None;
         for hash in self.seed.places(of) {
-            for csa in self.origins.get(hash, guard) {
+            for csa in self.origins.get(hash, reader) {
                 if csa.seals() && csa.selector.matches(of) && best.is_none_or(|b| rank(csa) > rank(b)) {
                     best = Some(csa);
                 }
@@ -337,12 +337,11 @@ impl Sadb {
 
     /// Whether the place of such a CSA is taken: a terminus' by destination and SPI, the others' by source too.
     pub(crate) fn is_taken(&self, role: Role, spi: u32, (src, dst): ([u8; 4], [u8; 4])) -> bool {
-        let guard = rcu::read_lock();
-        match role {
-            Role::Terminus => self.terminus(dst, spi, &guard).is_some(),
-            Role::Relay => self.relay(src, dst, spi, &guard).is_some(),
-            Role::Origin => self.origin_by_spi(src, dst, spi, &guard).is_some(),
-        }
+        Reader::enter(|reader| match role {
+            Role::Terminus => self.terminus(dst, spi, reader).is_some(),
+            Role::Relay => self.relay(src, dst, spi, reader).is_some(),
+            Role::Origin => self.origin_by_spi(src, dst, spi, reader).is_some(),
+        })
     }
 
     fn places(&self, csa: &Csa) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {

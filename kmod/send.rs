@@ -7,7 +7,6 @@
 //! packet is a new one. Its payload is copied once, with its checksum computed on the way, and encrypted where it lies.
 
 use core::sync::atomic::Ordering;
-use kernel::sync::rcu;
 use mml_core::esp::{self, Header, IvKind, Layout};
 use mml_core::ip::{self, Addresses};
 use mml_core::zone::Mode;
@@ -19,7 +18,7 @@ use crate::namespace::Namespace;
 use crate::net::{self, Device, Route};
 use crate::sadb::{Csa, OUTER_LEN};
 use crate::skb::{Buffer, Skb, ETH_P_IP};
-use crate::sync::Bh;
+use crate::sync::{Bh, Reader};
 use crate::zone_message;
 
 /// Octets of an IPv4 and a TCP header with all their options.
@@ -137,10 +136,8 @@ struct Origin<'a> {
 }
 
 /// Takes a packet that was routed to `device`.
-pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb) {
-    let bh = Bh::off();
-    let guard = rcu::read_lock();
-    if let Err((reason, csa)) = send(ns, device, skb, &bh, &guard) {
+pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, reader: &Reader) {
+    if let Err((reason, csa)) = send(ns, device, skb, bh, reader) {
         csa.map_or(&ns.counters, |csa| &csa.counters).count(reason);
         device.count_dropped();
     }
@@ -148,10 +145,10 @@ pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb) {
 
 type Refusal<'g> = (Reason, Option<&'g Csa>);
 
-fn send<'g>(ns: &'g Namespace, device: Device<'_>, mut skb: Skb, bh: &Bh, guard: &'g rcu::Guard) -> Result<(), Refusal<'g>> {
+fn send<'g>(ns: &'g Namespace, device: Device<'_>, mut skb: Skb, bh: &Bh, reader: &'g Reader) -> Result<(), Refusal<'g>> {
     let mut head = Head::read(&mut skb).ok_or((Reason::BadInner, None))?;
-    let Some(csa) = ns.sadb.origin(&head.of, guard) else {
-        if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, guard) {
+    let Some(csa) = ns.sadb.origin(&head.of, reader) else {
+        if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, reader) {
             zone_message::acquire(ns, policy, &head.of);
         }
         return Err((Reason::NoCsa, None));
@@ -328,7 +325,7 @@ impl<'a> Origin<'a> {
         let zone2 = csa.zone2.as_ref().ok_or(Reason::NoMemory)?;
         let split = csa.map.split(0, head.get(), head.total);
         let (at, pad) = Layout::seal([csa.zone1.iv, zone2.iv], &split, head.total);
-        let mut skb = Skb::alloc(route.headroom(), OUTER_LEN + at.end).ok_or(Reason::NoMemory)?;
+        let mut skb = Skb::alloc(route.headroom(), OUTER_LEN + at.end, self.bh).ok_or(Reason::NoMemory)?;
         let mut octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
         write_outer(&mut octets, csa, ecn::encap(head.of.ds), route.ttl(), seq).ok_or(Reason::NoMemory)?;
         let mut esp = octets.range(OUTER_LEN, OUTER_LEN + at.end).ok_or(Reason::NoMemory)?;

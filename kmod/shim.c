@@ -19,6 +19,7 @@
 #include <net/icmp.h>
 #include <net/ip.h>
 #include <net/net_namespace.h>
+#include <net/page_pool/helpers.h>
 #include <net/netns/generic.h>
 #include <net/route.h>
 #include <net/rtnetlink.h>
@@ -230,14 +231,14 @@ int mml_skb_network_offset(const struct sk_buff *skb) { return skb_network_offse
 bool mml_skb_dst_xfrm(const struct sk_buff *skb) { return skb_dst(skb) && dst_xfrm(skb_dst(skb)); }
 bool mml_skb_xfrm_done(const struct sk_buff *skb) { return IPCB(skb)->flags & IPSKB_XFRM_TRANSFORMED; }
 bool mml_skb_sec_path(const struct sk_buff *skb) { return secpath_exists(skb); }
-struct sk_buff *mml_skb_alloc(unsigned int headroom, unsigned int len)
-{
-	struct sk_buff *skb = alloc_skb(headroom + len, GFP_ATOMIC);
-
-	if (skb)
-		skb_reserve(skb, headroom);
-	return skb;
-}
+struct sk_buff *mml_skb_alloc(unsigned int len) { return alloc_skb(len, GFP_ATOMIC); }
+unsigned int mml_skb_head_size(unsigned int len) { return SKB_DATA_ALIGN(len) + SKB_DATA_ALIGN(sizeof(struct skb_shared_info)); }
+void mml_skb_mark_for_recycle(struct sk_buff *skb) { skb_mark_for_recycle(skb); }
+void mml_skb_reserve(struct sk_buff *skb, unsigned int len) { skb_reserve(skb, len); }
+static const struct page_pool_params mml_pool_params = { .pool_size = 256, .nid = NUMA_NO_NODE };
+struct page_pool *mml_pool_new(int cpu) { return page_pool_create_percpu(&mml_pool_params, cpu); }
+void *mml_pool_alloc(struct page_pool *pool, unsigned int *size) { return page_pool_dev_alloc_va(pool, size); }
+void mml_pool_free(struct page_pool *pool, void *va) { page_pool_free_va(pool, va, false); }
 u8 *mml_skb_put(struct sk_buff *skb, unsigned int len) { return __skb_put(skb, len); }
 void mml_skb_consume(struct sk_buff *skb) { consume_skb(skb); }
 void mml_skb_drop(struct sk_buff *skb) { kfree_skb(skb); }

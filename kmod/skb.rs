@@ -6,10 +6,16 @@ use core::cell::UnsafeCell;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::alloc::{flags::*, KBox};
 use kernel::bindings::{self, sk_buff};
+use kernel::ffi::c_uint;
+use kernel::page::PAGE_SIZE;
+use kernel::prelude::*;
 
 use crate::crypto::Linear;
 use crate::net::{Device, Route};
+use crate::sync::{Bh, PerCpu};
 use crate::sys;
 
 /// `ETH_P_IP`, as [`Buffer::protocol`] gives it.
@@ -19,6 +25,46 @@ pub(crate) const ETH_P_IP: u16 = 0x0800;
 const GSO_TCPV4: u32 = 1 << 0;
 const GSO_DODGY: u32 = 1 << 1;
 const GSO_TCP_ECN: u32 = 1 << 2;
+
+/// A CPU's pool of pages for packets.
+struct Pool(*mut sys::PagePool);
+
+// SAFETY: A pool may be ended anywhere; it is used on its own CPU.
+unsafe impl Send for Pool {}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: The pool is ours; the kernel keeps it until the last of its pages is back.
+        unsafe { sys::page_pool_destroy(self.0) };
+    }
+}
+
+static POOLS: AtomicPtr<PerCpu<Pool>> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Makes the pools.
+pub(crate) fn start() -> Result {
+    let mut cpu = 0;
+    let pools = PerCpu::new(|| {
+        // SAFETY: No requirements.
+        let pool = unsafe { sys::mml_pool_new(cpu) };
+        cpu += 1;
+        // SAFETY: Any pointer may be asked.
+        if pool.is_null() || unsafe { sys::mml_is_err(pool.cast()) } {
+            return Err(ENOMEM);
+        }
+        Ok(KBox::new(Pool(pool), GFP_KERNEL)?)
+    })?;
+    POOLS.store(KBox::into_raw(KBox::new(pools, GFP_KERNEL)?), Ordering::Release);
+    Ok(())
+}
+
+/// Ends the pools. Nothing may allocate any more; packets may still be about.
+pub(crate) fn stop() {
+    if let Some(pools) = NonNull::new(POOLS.swap(core::ptr::null_mut(), Ordering::AcqRel)) {
+        // SAFETY: It came out of a `KBox` in `start`, and by the caller nobody uses it.
+        drop(unsafe { KBox::from_raw(pools.as_ptr()) });
+    }
+}
 
 /// A borrowed socket buffer.
 #[repr(transparent)]
@@ -229,13 +275,45 @@ impl Skb {
     }
 
     /// A new linear skb of `len` octets, not yet written, after `headroom` more.
+    ///
+    /// Its octets come from this CPU's pool of pages where they fit one: those go round from packet to packet, whereas the
+    /// slab's would be zeroed for each (`init_on_alloc`, which distributions have on).
     #[inline]
-    pub(crate) fn alloc(headroom: usize, len: usize) -> Option<Skb> {
-        // SAFETY: No requirements; the octets are then within the tail room.
+    pub(crate) fn alloc(headroom: usize, len: usize, bh: &Bh) -> Option<Skb> {
+        let (headroom, len) = (c_uint::try_from(headroom).ok()?, c_uint::try_from(len).ok()?);
+        let all = headroom.checked_add(len)?;
+        // SAFETY: The skb has `all` octets of tail room, by either way.
         unsafe {
-            let skb = Self::from_raw(sys::mml_skb_alloc(headroom as u32, len as u32))?;
-            sys::mml_skb_put(skb.as_ptr(), len as u32);
+            let skb = match Self::from_pool(all, bh) {
+                Some(skb) => skb,
+                None => Self::from_raw(sys::mml_skb_alloc(all))?,
+            };
+            sys::mml_skb_reserve(skb.as_ptr(), headroom);
+            sys::mml_skb_put(skb.as_ptr(), len);
             Some(skb)
+        }
+    }
+
+    #[inline]
+    fn from_pool(len: c_uint, bh: &Bh) -> Option<Skb> {
+        // SAFETY: The pools live while the module's hooks do; a pool is used on its own CPU with bottom halves off. What it
+        // gave is either built into the skb, which gives it back when freed, or given back here.
+        unsafe {
+            let mut size = sys::mml_skb_head_size(len);
+            if size as usize > PAGE_SIZE {
+                return None;
+            }
+            let pool = NonNull::new(POOLS.load(Ordering::Acquire))?.as_ref().place(bh)?.0;
+            let octets = sys::mml_pool_alloc(pool, &mut size);
+            if octets.is_null() {
+                return None;
+            }
+            let skb = Self::from_raw(sys::napi_build_skb(octets, size));
+            match &skb {
+                Some(skb) => sys::mml_skb_mark_for_recycle(skb.as_ptr()),
+                None => sys::mml_pool_free(pool, octets),
+            }
+            skb
         }
     }
 

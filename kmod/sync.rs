@@ -35,6 +35,42 @@ impl Bh {
     }
 }
 
+impl Bh {
+    /// Runs `f` where bottom halves are known to be off already, at no cost.
+    ///
+    /// # Safety
+    ///
+    /// They are off until `f` returns: it runs in softirq, or its caller has turned them off.
+    #[inline]
+    pub(crate) unsafe fn known_off<R>(f: impl FnOnce(&Bh) -> R) -> R {
+        // The value isn't dropped, since nothing was turned off.
+        f(&ManuallyDrop::new(Bh(PhantomData)))
+    }
+}
+
+/// Evidence of an RCU read-side critical section on this CPU that the caller has entered, for as long as it is borrowed:
+/// every door of the packet path is opened within one.
+pub(crate) struct Reader(NotThreadSafe);
+
+impl Reader {
+    /// Runs `f` within the caller's critical section, at no cost.
+    ///
+    /// # Safety
+    ///
+    /// `rcu_read_lock` or bottom halves off hold until `f` returns.
+    #[inline]
+    pub(crate) unsafe fn known<R>(f: impl FnOnce(&Reader) -> R) -> R {
+        f(&Reader(PhantomData))
+    }
+
+    /// Runs `f` within a critical section of its own.
+    #[inline]
+    pub(crate) fn enter<R>(f: impl FnOnce(&Reader) -> R) -> R {
+        let _guard = rcu::read_lock();
+        f(&Reader(PhantomData))
+    }
+}
+
 impl Drop for Bh {
     #[inline]
     fn drop(&mut self) {
@@ -187,9 +223,9 @@ impl<T> Table<T> {
         unsafe { buckets.as_ref() }.get(hash as usize % BUCKETS)
     }
 
-    /// The values of one hash, newest first. `guard` keeps them alive.
+    /// The values of one hash, newest first. `reader` keeps them alive.
     #[inline]
-    pub(crate) fn get<'g>(&'g self, hash: u32, _guard: &'g rcu::Guard) -> Chain<'g, T> {
+    pub(crate) fn get<'g>(&'g self, hash: u32, _reader: &'g Reader) -> Chain<'g, T> {
         let at = self.bucket(hash).map_or(ptr::null_mut(), |b| b.load(Ordering::Acquire));
         Chain { at, hash, _table: PhantomData }
     }
@@ -290,7 +326,7 @@ impl<'g, T> Iterator for Chain<'g, T> {
     #[inline]
     fn next(&mut self) -> Option<&'g T> {
         while let Some(node) = NonNull::new(self.at) {
-            // SAFETY: Reached under the RCU guard that `'g` is bound to, so the node is not freed meanwhile.
+            // SAFETY: Reached in the critical section that `'g` is bound to, so the node is not freed meanwhile.
             let node = unsafe { &*node.as_ptr() };
             self.at = node.next.load(Ordering::Acquire);
             if node.hash == self.hash {

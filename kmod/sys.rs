@@ -16,6 +16,9 @@ pub(crate) struct CryptoAead([u8; 0]);
 /// `struct aead_request`, opaque.
 #[repr(C)]
 pub(crate) struct AeadRequest([u8; 0]);
+/// `struct page_pool`, opaque.
+#[repr(C)]
+pub(crate) struct PagePool([u8; 0]);
 /// `struct nf_hook_state`, opaque.
 #[repr(C)]
 pub(crate) struct HookState([u8; 0]);
@@ -87,7 +90,15 @@ extern "C" {
     pub(crate) fn mml_skb_dst_xfrm(skb: *const sk_buff) -> bool;
     pub(crate) fn mml_skb_xfrm_done(skb: *const sk_buff) -> bool;
     pub(crate) fn mml_skb_sec_path(skb: *const sk_buff) -> bool;
-    pub(crate) fn mml_skb_alloc(headroom: c_uint, len: c_uint) -> *mut sk_buff;
+    pub(crate) fn mml_skb_alloc(len: c_uint) -> *mut sk_buff;
+    pub(crate) fn mml_skb_head_size(len: c_uint) -> c_uint;
+    pub(crate) fn mml_skb_mark_for_recycle(skb: *mut sk_buff);
+    pub(crate) fn mml_skb_reserve(skb: *mut sk_buff, len: c_uint);
+    pub(crate) fn mml_pool_new(cpu: c_int) -> *mut PagePool;
+    pub(crate) fn mml_pool_alloc(pool: *mut PagePool, size: *mut c_uint) -> *mut c_void;
+    pub(crate) fn mml_pool_free(pool: *mut PagePool, va: *mut c_void);
+    pub(crate) fn page_pool_destroy(pool: *mut PagePool);
+    pub(crate) fn napi_build_skb(data: *mut c_void, size: c_uint) -> *mut sk_buff;
     pub(crate) fn mml_skb_put(skb: *mut sk_buff, len: c_uint) -> *mut u8;
     pub(crate) fn mml_skb_consume(skb: *mut sk_buff);
     pub(crate) fn mml_skb_drop(skb: *mut sk_buff);

@@ -67,7 +67,7 @@ pub(crate) struct Walk {
 /// as many as its header says where that isn't known (`usize::MAX`).
 ///
 /// `None`: not IPv4 or IPv6, or an IPv4 header that says it is shorter than 20 octets.
-#[inline]
+#[inline(always)]
 pub(crate) fn walk(head: &[u8], len: usize) -> Option<Walk> {
     let first = *head.first()?;
     match first >> 4 {
@@ -107,7 +107,8 @@ pub(crate) fn walk(head: &[u8], len: usize) -> Option<Walk> {
     }
 }
 
-#[inline]
+// Out of line, so that the common case stays small enough to be inlined.
+#[inline(never)]
 fn walk6(head: &[u8], len: usize) -> Walk {
     let mut walk = Walk {
         base: V6_LEN,
@@ -200,37 +201,53 @@ pub struct Addresses {
 /// Reads a datagram's header; `None` if it isn't IPv4 or IPv6 or its first header isn't all there.
 #[inline]
 pub fn addresses(head: &[u8]) -> Option<Addresses> {
-    let walk = walk(head, usize::MAX)?;
-    let (family, src, dst, ds, df) = if version(head) == 4 {
-        let fixed = head.first_chunk::<V4_MIN>()?;
-        if head.len() < walk.base {
-            return None;
-        }
-        let [_, ds, _, _, _, _, flags, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *fixed;
-        (
-            4,
-            v4([s0, s1, s2, s3]),
-            v4([d0, d1, d2, d3]),
-            ds,
-            flags & 0x40 != 0,
-        )
-    } else {
-        let (fixed, _) = head.split_at_checked(V6_LEN)?;
-        let (_, addresses) = fixed.split_at_checked(8)?;
-        let (src, dst) = addresses.split_at_checked(16)?;
-        (6, *src.first_chunk()?, *dst.first_chunk()?, ds(head)?, true)
-    };
+    match version(head) {
+        4 => addresses4(head),
+        6 => addresses6(head),
+        _ => None,
+    }
+}
+
+#[inline]
+fn addresses4(head: &[u8]) -> Option<Addresses> {
+    let [first, ds, t0, t1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        *head.first_chunk::<V4_MIN>()?;
+    let header_len = usize::from(first & 0x0F) << 2;
+    if header_len < V4_MIN || head.len() < header_len {
+        return None;
+    }
+    let fragment = u16::from_be_bytes([f0, f1]);
     Some(Addresses {
-        family,
-        src,
-        dst,
-        protocol: walk.protocol,
+        family: 4,
+        src: v4([s0, s1, s2, s3]),
+        dst: v4([d0, d1, d2, d3]),
+        protocol,
         ds,
+        total_len: usize::from(u16::from_be_bytes([t0, t1])),
+        header_len,
+        fragment: fragment & 0x3FFF != 0,
+        transport: fragment & 0x1FFF == 0,
+        df: fragment & 0x4000 != 0,
+    })
+}
+
+#[inline(never)]
+fn addresses6(head: &[u8]) -> Option<Addresses> {
+    let walk = walk6(head, usize::MAX);
+    let (fixed, _) = head.split_at_checked(V6_LEN)?;
+    let (_, addresses) = fixed.split_at_checked(8)?;
+    let (src, dst) = addresses.split_at_checked(16)?;
+    Some(Addresses {
+        family: 6,
+        src: *src.first_chunk()?,
+        dst: *dst.first_chunk()?,
+        protocol: walk.protocol,
+        ds: ds(head)?,
         total_len: walk.total,
         header_len: walk.end,
         fragment: walk.fragment,
         transport: walk.transport,
-        df,
+        df: true,
     })
 }
 

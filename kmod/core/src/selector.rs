@@ -100,7 +100,6 @@ impl Selector {
 }
 
 /// The bits of octet `octet` that belong to a prefix of `len` bits.
-#[inline]
 fn mask(len: u8, octet: usize) -> u8 {
     match usize::from(len).saturating_sub(octet.saturating_mul(8)) {
         0 => 0,
@@ -109,13 +108,15 @@ fn mask(len: u8, octet: usize) -> u8 {
     }
 }
 
+/// Whether the first `len` bits agree; as one number each, for this is asked several times a packet.
 #[inline]
 fn within(prefix: &[u8; 16], len: u8, address: &[u8; 16]) -> bool {
-    prefix
-        .iter()
-        .zip(address)
-        .enumerate()
-        .all(|(i, (p, a))| (p ^ a) & mask(len, i) == 0)
+    let differ = u128::from_be_bytes(*prefix) ^ u128::from_be_bytes(*address);
+    match len {
+        0 => true,
+        1..=127 => differ >> (128 - u32::from(len)) == 0,
+        _ => differ == 0,
+    }
 }
 
 fn clear_behind(prefix: &[u8; 16], len: u8) -> bool {
