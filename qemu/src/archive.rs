@@ -34,13 +34,18 @@ fn choice_file(cache: &Cache, root: &BuildRoot) -> PathBuf {
 fn choose(cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Release> {
     let file = choice_file(cache, root);
     if !refresh {
-        let earlier = fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str(&text).ok());
+        let earlier = fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| serde_json::from_str(&text).ok());
         if let Some(release) = earlier {
             return Ok(release);
         }
     }
     root.update_lists(&cache.log("lists")?)?;
-    let series: Vec<String> = SUPPORTED.iter().map(|(major, minor)| format!("{major}[.]{minor}")).collect();
+    let series: Vec<String> = SUPPORTED
+        .iter()
+        .map(|(major, minor)| format!("{major}[.]{minor}"))
+        .collect();
     let script = format!(
         "apt-cache pkgnames linux- | grep -E '^linux-(headers|image|binary|modules|base|source)-({})' | grep -v -- -dbg | \
          xargs -r apt-cache show",
@@ -48,9 +53,15 @@ fn choose(cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Release> {
     );
     let show = root.output(&["/bin/sh", "-c", &script])?;
     let release = release::choose(&show, ARCH).ok_or_else(|| {
-        let names: Vec<String> = SUPPORTED.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+        let names: Vec<String> = SUPPORTED
+            .iter()
+            .map(|(major, minor)| format!("{major}.{minor}"))
+            .collect();
         Error::environment(
-            format!("the archive has no cloud kernel of series {} with its source", names.join(" or ")),
+            format!(
+                "the archive has no cloud kernel of series {} with its source",
+                names.join(" or ")
+            ),
             "name a kernel tree with --kdir, or take a newer version of this project",
         )
     })?;
@@ -74,26 +85,48 @@ pub fn ensure(cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Packages
 }
 
 fn download(cache: &Cache, root: &BuildRoot, release: &Release) -> Result<Packages> {
-    let key = Key::new("debs").text("release", &release.name).text("version", &release.version);
+    let key = Key::new("debs")
+        .text("release", &release.name)
+        .text("version", &release.version);
     let key = key.text("packages", &release.packages.join(" ")).finish();
     let directory = cache.product("debs", &key, |at| {
         let log = cache.log("debs")?;
         let mut wanted = vec![format!("{}={}", release.source, release.version)];
-        wanted.extend(release.packages.iter().map(|package| format!("{package}={}", release.version)));
+        wanted.extend(
+            release
+                .packages
+                .iter()
+                .map(|package| format!("{package}={}", release.version)),
+        );
         let script = format!(
             "cd '{}'; apt-get -o APT::Sandbox::User=root -o Acquire::Retries=3 download {}",
             root.inside(at),
             wanted.join(" ")
         );
-        let mut command = root.script(&[(Path::new("/etc/resolv.conf"), "/etc/resolv.conf")], &script);
-        progress::run(&format!("kernel {}: packages", release.name), &mut command, &log, None)
-            .map_err(|error| needs_network(error, "the kernel's packages"))?;
+        let mut command = root.script(
+            &[(Path::new("/etc/resolv.conf"), "/etc/resolv.conf")],
+            &script,
+        );
+        progress::run(
+            &format!("kernel {}: packages", release.name),
+            &mut command,
+            &log,
+            None,
+        )
+        .map_err(|error| needs_network(error, "the kernel's packages"))?;
         let mut names: Vec<String> = Vec::new();
         for entry in fs::read_dir(at).context(|| format!("reading {}", at.display()))? {
             let entry = entry.context(|| format!("reading {}", at.display()))?;
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
-        Ok(Contents { files: names, directories: Vec::new() })
+        Ok(Contents {
+            files: names,
+            directories: Vec::new(),
+        })
     })?;
-    Ok(Packages { release: release.clone(), directory, key })
+    Ok(Packages {
+        release: release.clone(),
+        directory,
+        key,
+    })
 }

@@ -15,39 +15,66 @@ use crate::table;
 /// The longest a run of all benchmarks may take, by the wall clock.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-const COLUMNS: [&str; 7] = ["name", "offload", "value", "unit", "peer", "peer_value", "ratio"];
+const COLUMNS: [&str; 7] = [
+    "name",
+    "offload",
+    "value",
+    "unit",
+    "peer",
+    "peer_value",
+    "ratio",
+];
 
 /// Runs the command.
 pub fn command(names: &[String], seconds: Option<f64>, shared: &Shared) -> Result<()> {
     let lab = Lab::prepare(shared, false)?;
-    println!("Measured in virtual time (one instruction is one nanosecond, idle time is skipped) on {}.", lab.kernel.origin);
+    println!(
+        "Measured in virtual time (one instruction is one nanosecond, idle time is skipped) on {}.",
+        lab.kernel.origin
+    );
     let mut options = Map::new();
     if let Some(seconds) = seconds {
         options.insert("seconds".into(), json!(seconds));
     }
     let order = json!({"mode": "bench", "names": names, "options": options});
     let mut collect = Collect::begin("benchmarks", None, false);
-    let boot = lab.boot("bench", Clock::Virtual, &order, LIMIT, &mut |event| collect.event(event))?;
+    let boot = lab.boot("bench", Clock::Virtual, &order, LIMIT, &mut |event| {
+        collect.event(event)
+    })?;
     let failure = boot.outcome.failure();
     collect.end(failure.is_none());
     collect.report.expect("bench");
     collect.report.set("kernel", lab.kernel.release.as_str());
-    collect.report.set("clock", "virtual: 1 instruction = 1 ns, one vCPU");
+    collect
+        .report
+        .set("clock", "virtual: 1 instruction = 1 ns, one vCPU");
     let rows: Vec<Vec<String>> = collect
         .report
         .all("bench")
         .iter()
-        .map(|row| COLUMNS.iter().map(|column| table::cell(row.get(*column))).collect())
+        .map(|row| {
+            COLUMNS
+                .iter()
+                .map(|column| table::cell(row.get(*column)))
+                .collect()
+        })
         .collect();
     println!("\n{}", table::render(&COLUMNS, &rows));
     show_others(&collect);
     collect.report.write(shared.json.as_deref())?;
     if let Some(why) = failure {
-        let said = collect.steps.last().map(|text| format!(" (last: {text})")).unwrap_or_default();
+        let said = collect
+            .steps
+            .last()
+            .map(|text| format!(" (last: {text})"))
+            .unwrap_or_default();
         return Err(Error::logged(format!("bench: {why}{said}"), boot.console));
     }
     if rows.is_empty() {
-        return Err(Error::logged("bench: the guest measured nothing", boot.console));
+        return Err(Error::logged(
+            "bench: the guest measured nothing",
+            boot.console,
+        ));
     }
     failed_checks(collect.report.all("check"))?;
     println!("It counts instructions: the same on any machine, and silent about caches and AES-NI's real latency.");
@@ -57,7 +84,11 @@ pub fn command(names: &[String], seconds: Option<f64>, shared: &Shared) -> Resul
 fn show_others(collect: &Collect) {
     for check in collect.report.all("check") {
         let ok = check["ok"].as_bool() == Some(true);
-        println!("  {} {}", if ok { "ok" } else { "NO" }, table::cell(check.get("name")));
+        println!(
+            "  {} {}",
+            if ok { "ok" } else { "NO" },
+            table::cell(check.get("name"))
+        );
     }
 }
 
@@ -82,7 +113,8 @@ mod tests {
     #[test]
     fn a_check_without_a_verdict_has_failed() {
         assert!(failed_checks(&[json!({"name": "a", "ok": true})]).is_ok());
-        let error = failed_checks(&[json!({"name": "a"}), json!({"name": "b", "ok": false})]).unwrap_err();
+        let error =
+            failed_checks(&[json!({"name": "a"}), json!({"name": "b", "ok": false})]).unwrap_err();
         assert_eq!(error.to_string(), "not true: a; b");
     }
 }

@@ -24,7 +24,9 @@ pub fn command(refresh: bool, shared: &Shared) -> Result<()> {
         println!("module   {}", module.display());
     }
     println!("tools    {}", lab.guest.mmlctl.display());
-    println!("\nThe module loads into this very kernel anywhere: insmod mml.ko. Next: cargo lab demo");
+    println!(
+        "\nThe module loads into this very kernel anywhere: insmod mml.ko. Next: cargo lab demo"
+    );
     let mut report = Report::default();
     report.set("kernel", lab.kernel.release.as_str());
     report.set("origin", lab.kernel.origin.as_str());
@@ -40,7 +42,11 @@ pub fn clean(kind: Option<&str>, json: Option<&Path>) -> Result<()> {
     let cache = Cache::open(Mode::of_caller())?;
     let directory = cache.dir.clone();
     let removed = cache.clean(kind)?;
-    println!("removed {} entries from {}", removed.len(), directory.display());
+    println!(
+        "removed {} entries from {}",
+        removed.len(),
+        directory.display()
+    );
     let mut report = Report::default();
     report.set("removed", json!(removed));
     report.write(json)

@@ -22,7 +22,8 @@ pub const INSIDE: &str = "/lab";
 const BOOTSTRAP_LINES: u64 = 20;
 
 /// The packages that decide what comes out of a build of kernel or module.
-const TOOLCHAIN: &str = "rustc rust-src bindgen libclang-19-dev clang-19 lld-19 llvm-19 gcc-14 binutils make pahole";
+const TOOLCHAIN: &str =
+    "rustc rust-src bindgen libclang-19-dev clang-19 lld-19 llvm-19 gcc-14 binutils make pahole";
 
 /// Their versions, in the product beside the root.
 const VERSIONS: &str = "toolchain";
@@ -50,11 +51,22 @@ impl Mode {
     pub fn command(self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         // Should the lab be killed, what it started must not go on: not even a guest nobody listens to.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "unshare"]);
+        command.args(["--pdeathsig", "KILL"]);
         if self == Mode::User {
-            command.args(["--user", "--map-auto", "--map-root-user"]);
+            // A process that enters a user namespace loses its parent-death signal: asked for again.
+            command.args([
+                "unshare",
+                "--user",
+                "--map-auto",
+                "--map-root-user",
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+            ]);
         }
-        command.args(["--mount", "--pid", "--fork", "--kill-child=KILL"]).arg(program);
+        command
+            .args(["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"])
+            .arg(program);
         command
     }
 }
@@ -74,7 +86,10 @@ pub struct BuildRoot {
 }
 
 fn words(text: &str) -> Vec<&str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
 }
 
 /// The non-comment lines of one of the lists in `kbuild/`.
@@ -97,14 +112,18 @@ impl BuildRoot {
     /// The root of this package list, made when it does not stand.
     pub fn ensure(workspace: &Workspace, cache: &Cache, mode: Mode) -> Result<Self> {
         let packages = list(workspace, "packages")?;
-        let key = Key::new("root").text("suite", SUITE).text("packages", &packages.join(" ")).text("recipe", "2");
+        let key = Key::new("root")
+            .text("suite", SUITE)
+            .text("packages", &packages.join(" "))
+            .text("recipe", "2");
         let key = key.finish();
         let product = cache.product("root", &key, |at| bootstrap(cache, mode, &packages, at))?;
         let versions = product.join(VERSIONS);
         let root = BuildRoot {
             path: product.join("root"),
             key,
-            toolchain: fs::read_to_string(&versions).context(|| format!("reading {}", versions.display()))?,
+            toolchain: fs::read_to_string(&versions)
+                .context(|| format!("reading {}", versions.display()))?,
             mode,
             enter: workspace.kbuild().join("enter"),
             cache: cache.dir.clone(),
@@ -131,12 +150,18 @@ impl BuildRoot {
     /// What a short command in the root prints.
     pub fn output(&self, words: &[&str]) -> Result<String> {
         let mut command = self.command(&[], words);
-        let output = command.output().context(|| format!("running {} in the build root", words[0]))?;
+        let output = command
+            .output()
+            .context(|| format!("running {} in the build root", words[0]))?;
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
             let error = String::from_utf8_lossy(&output.stderr);
-            Err(Error::check(format!("{} in the build root: {}", words.join(" "), error.trim())))
+            Err(Error::check(format!(
+                "{} in the build root: {}",
+                words.join(" "),
+                error.trim()
+            )))
         }
     }
 
@@ -193,25 +218,42 @@ fn bootstrap(cache: &Cache, mode: Mode, packages: &[String], at: &Path) -> Resul
     if let Some(mirror) = mirror() {
         command.arg(format!("deb {mirror} {SUITE} main"));
     }
-    progress::run("build root: Debian trixie with the kernel's toolchain", &mut command, &log, Some(BOOTSTRAP_LINES))
-        .map_err(|error| needs_network(error, "the build root"))?;
+    progress::run(
+        "build root: Debian trixie with the kernel's toolchain",
+        &mut command,
+        &log,
+        Some(BOOTSTRAP_LINES),
+    )
+    .map_err(|error| needs_network(error, "the build root"))?;
     if mode == Mode::User {
         // mmdebstrap maps user ids its own way; unpacked under ours, the files belong to the ids we enter with.
         fs::create_dir(&root).context(|| format!("making {}", root.display()))?;
         let mut unpack = mode.command("tar");
-        unpack.args(["--exclude=./dev/*", "-xf"]).arg(&tar).arg("-C").arg(&root);
+        unpack
+            .args(["--exclude=./dev/*", "-xf"])
+            .arg(&tar)
+            .arg("-C")
+            .arg(&root);
         progress::run("build root: unpacking", &mut unpack, &log, None)?;
         fs::remove_file(&tar).context(|| format!("removing {}", tar.display()))?;
     }
     add_backports(mode, &root, &log)?;
     let mut query = mode.command("dpkg-query");
-    query.arg("--root").arg(&root).args(["-W", "-f", "${Package} ${Version}\n"]).args(TOOLCHAIN.split(' '));
+    query
+        .arg("--root")
+        .arg(&root)
+        .args(["-W", "-f", "${Package} ${Version}\n"])
+        .args(TOOLCHAIN.split(' '));
     let output = query.output().context(|| "dpkg-query".to_owned())?;
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Error::logged(format!("the build root lacks compilers: {}", error.trim()), log));
+        return Err(Error::logged(
+            format!("the build root lacks compilers: {}", error.trim()),
+            log,
+        ));
     }
-    fs::write(at.join(VERSIONS), output.stdout).context(|| "writing the compilers' versions".to_owned())?;
+    fs::write(at.join(VERSIONS), output.stdout)
+        .context(|| "writing the compilers' versions".to_owned())?;
     Ok(Contents::files(&[
         VERSIONS,
         "root/usr/bin/qemu-system-x86_64",
@@ -225,18 +267,26 @@ fn bootstrap(cache: &Cache, mode: Mode, packages: &[String], at: &Path) -> Resul
 /// Adds the backports suite beside what mmdebstrap wrote, from the same mirror.
 fn add_backports(mode: Mode, root: &Path, log: &Path) -> Result<()> {
     let written = sources::read(&root.join("etc/apt"));
-    let mirror = sources::debian_mirror(&written).or_else(|| written.first().map(|s| s.uri.clone()));
+    let mirror =
+        sources::debian_mirror(&written).or_else(|| written.first().map(|s| s.uri.clone()));
     let Some(mirror) = mirror else {
-        return Err(Error::logged("mmdebstrap wrote no package source into the build root", log));
+        return Err(Error::logged(
+            "mmdebstrap wrote no package source into the build root",
+            log,
+        ));
     };
     let line = format!("deb {mirror} {SUITE}-backports main\n");
     let mut command = mode.command("sh");
     command.args(["-euc", "mkdir -p \"$1/lab\"; printf %s \"$2\" >\"$1/etc/apt/sources.list.d/backports.list\"; [ -e \"$1/etc/resolv.conf\" ] || : >\"$1/etc/resolv.conf\"", "sh"]);
     command.arg(root).arg(line);
-    let status = command.status().context(|| "adding backports to the build root".to_owned())?;
+    let status = command
+        .status()
+        .context(|| "adding backports to the build root".to_owned())?;
     if status.success() {
         Ok(())
     } else {
-        Err(Error::check("the backports suite could not be added to the build root"))
+        Err(Error::check(
+            "the backports suite could not be added to the build root",
+        ))
     }
 }

@@ -36,7 +36,10 @@ pub struct Contents {
 impl Contents {
     /// Files to hash, by name relative to the product.
     pub fn files(names: &[&str]) -> Self {
-        Contents { files: names.iter().map(|n| (*n).to_owned()).collect(), directories: Vec::new() }
+        Contents {
+            files: names.iter().map(|n| (*n).to_owned()).collect(),
+            directories: Vec::new(),
+        }
     }
 
     /// Adds directories to list.
@@ -48,23 +51,35 @@ impl Contents {
 
 /// `$XDG_CACHE_HOME/mml-ipsec`, or `~/.cache/mml-ipsec`.
 pub fn location() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let base =
+        base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     base.map(|base| base.join("mml-ipsec")).ok_or_else(|| {
-        Error::environment("neither XDG_CACHE_HOME nor HOME is set", "export XDG_CACHE_HOME=/some/directory")
+        Error::environment(
+            "neither XDG_CACHE_HOME nor HOME is set",
+            "export XDG_CACHE_HOME=/some/directory",
+        )
     })
 }
 
 fn lock(path: &Path, operation: FlockOperation, waiting: &str) -> Result<File> {
     let name = || format!("locking {}", path.display());
-    let file = File::options().create(true).append(true).open(path).context(name)?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .context(name)?;
     let at_once = match operation {
         FlockOperation::LockShared => FlockOperation::NonBlockingLockShared,
         _ => FlockOperation::NonBlockingLockExclusive,
     };
     if flock(&file, at_once).is_err() {
         progress::line(&format!("  .. {waiting}"));
-        flock(&file, operation).map_err(std::io::Error::from).context(name)?;
+        flock(&file, operation)
+            .map_err(std::io::Error::from)
+            .context(name)?;
     }
     Ok(file)
 }
@@ -76,8 +91,16 @@ impl Cache {
         for part in ["logs", "runs"] {
             fs::create_dir_all(dir.join(part)).context(|| format!("making {}", dir.display()))?;
         }
-        let lock = lock(&dir.join("lock"), FlockOperation::LockShared, "waiting for a `cargo lab clean`")?;
-        Ok(Cache { dir, mode, _lock: lock })
+        let lock = lock(
+            &dir.join("lock"),
+            FlockOperation::LockShared,
+            "waiting for a `cargo lab clean`",
+        )?;
+        Ok(Cache {
+            dir,
+            mode,
+            _lock: lock,
+        })
     }
 
     /// Where the log of a product or a step goes; an earlier one of the same name is emptied.
@@ -112,7 +135,9 @@ impl Cache {
                     touch(&path);
                     return Ok(path);
                 }
-                Some(why) => progress::line(&format!("  !! cached {kind} is damaged ({why}): made again")),
+                Some(why) => progress::line(&format!(
+                    "  !! cached {kind} is damaged ({why}): made again"
+                )),
             }
         }
         let temporary = self.dir.join(format!("{kind}-{key}.tmp"));
@@ -133,7 +158,13 @@ impl Cache {
         if fs::remove_dir_all(path).is_ok() {
             return Ok(());
         }
-        let status = self.mode.command("rm").arg("-rf").arg("--").arg(path).status();
+        let status = self
+            .mode
+            .command("rm")
+            .arg("-rf")
+            .arg("--")
+            .arg(path)
+            .status();
         let status = status.context(|| format!("removing {}", path.display()))?;
         if status.success() {
             Ok(())
@@ -189,7 +220,10 @@ impl Cache {
         for (_, path) in old.into_iter().skip(9) {
             let _ = self.remove(&path);
         }
-        let stamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
+        let stamp = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map(|d| d.as_secs())
+            .unwrap_or(0);
         let mut path = runs.join(format!("{stamp}-{}-{name}", std::process::id()));
         let mut n = 1;
         while path.exists() {
@@ -204,11 +238,23 @@ impl Cache {
     pub fn clean(self, kind: Option<&str>) -> Result<Vec<PathBuf>> {
         let waiting = "waiting until no other lab uses the cache";
         drop(self._lock);
-        let alone = lock(&self.dir.join("lock"), FlockOperation::LockExclusive, waiting)?;
-        let cache = Cache { dir: self.dir, mode: self.mode, _lock: alone };
+        let alone = lock(
+            &self.dir.join("lock"),
+            FlockOperation::LockExclusive,
+            waiting,
+        )?;
+        let cache = Cache {
+            dir: self.dir,
+            mode: self.mode,
+            _lock: alone,
+        };
         let mut removed = Vec::new();
         for path in cache.entries()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let wanted = match kind {
                 Some(kind) => name.starts_with(&format!("{kind}-")) || name == kind,
                 None => name != "lock",
@@ -240,7 +286,10 @@ fn modified(path: &Path) -> SystemTime {
 
 /// Marks a product as used now, for `prune`.
 fn touch(product: &Path) {
-    if let Ok(file) = File::options().append(true).open(product.join(crate::manifest::NAME)) {
+    if let Ok(file) = File::options()
+        .append(true)
+        .open(product.join(crate::manifest::NAME))
+    {
         let _ = file.set_modified(SystemTime::now());
     }
 }
@@ -253,7 +302,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("runs")).unwrap();
         let lock = File::create(dir.path().join("lock")).unwrap();
-        let cache = Cache { dir: dir.path().to_owned(), mode: Mode::Root, _lock: lock };
+        let cache = Cache {
+            dir: dir.path().to_owned(),
+            mode: Mode::Root,
+            _lock: lock,
+        };
         (dir, cache)
     }
 
@@ -266,7 +319,9 @@ mod tests {
     fn a_product_is_built_once() {
         let (_dir, cache) = cache();
         let first = cache.product("thing", "k", build).unwrap();
-        let second = cache.product("thing", "k", |_| panic!("built again")).unwrap();
+        let second = cache
+            .product("thing", "k", |_| panic!("built again"))
+            .unwrap();
         assert_eq!(first, second);
     }
 

@@ -91,13 +91,18 @@ impl Reader {
 /// Where an artefact may be written: a relative path that stays below the output directory.
 pub fn is_safe(name: &str) -> bool {
     use std::path::Component;
-    !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+    !name.is_empty()
+        && Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Writes an artefact.
 pub fn save(directory: &Path, name: &str, data: &str) -> Result<()> {
     if !is_safe(name) {
-        return Err(Error::check(format!("the guest sent a file with the name {name:?}")));
+        return Err(Error::check(format!(
+            "the guest sent a file with the name {name:?}"
+        )));
     }
     let octets = base64::engine::general_purpose::STANDARD
         .decode(data)
@@ -116,9 +121,17 @@ mod tests {
     #[test]
     fn events_are_read_across_pieces() {
         let mut reader = Reader::default();
-        assert!(reader.feed(b"{\"event\":\"hello\",\"kernel\":\"7.3\",").is_empty());
+        assert!(reader
+            .feed(b"{\"event\":\"hello\",\"kernel\":\"7.3\",")
+            .is_empty());
         let events = reader.feed(b"\"vcpus\":2}\n{\"event\":\"done\",\"ok\":true}\nnoise\n");
-        assert_eq!(events[0], Ok(Event::Hello { kernel: "7.3".into(), vcpus: 2 }));
+        assert_eq!(
+            events[0],
+            Ok(Event::Hello {
+                kernel: "7.3".into(),
+                vcpus: 2
+            })
+        );
         assert_eq!(events[1], Ok(Event::Done { ok: true }));
         assert_eq!(events[2], Err("noise".into()));
     }
@@ -126,8 +139,11 @@ mod tests {
     #[test]
     fn a_result_keeps_its_fields_and_loses_its_envelope() {
         let mut reader = Reader::default();
-        let events = reader.feed(b"{\"event\":\"result\",\"kind\":\"check\",\"name\":\"x\",\"ok\":true}\n");
-        let Ok(Event::Result { kind, fields }) = &events[0] else { panic!("{events:?}") };
+        let events =
+            reader.feed(b"{\"event\":\"result\",\"kind\":\"check\",\"name\":\"x\",\"ok\":true}\n");
+        let Ok(Event::Result { kind, fields }) = &events[0] else {
+            panic!("{events:?}")
+        };
         assert_eq!(kind, "check");
         assert_eq!(fields.len(), 2);
         assert_eq!(fields["ok"], true);

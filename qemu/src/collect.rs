@@ -9,13 +9,27 @@ use crate::report::Report;
 
 /// Programs whose calls the guest reports as steps.
 const PROGRAMS: [&str; 14] = [
-    "ip", "tc", "bridge", "mmlctl", "curl", "nginx", "nft", "wg", "iperf3", "tcpdump", "ping", "ethtool", "sysctl",
+    "ip",
+    "tc",
+    "bridge",
+    "mmlctl",
+    "curl",
+    "nginx",
+    "nft",
+    "wg",
+    "iperf3",
+    "tcpdump",
+    "ping",
+    "ethtool",
+    "sysctl",
     "conntrack",
 ];
 
 /// Whether a step is something that can be typed, not what it printed.
 fn is_command(text: &str) -> bool {
-    text.split_whitespace().next().is_some_and(|word| PROGRAMS.contains(&word))
+    text.split_whitespace()
+        .next()
+        .is_some_and(|word| PROGRAMS.contains(&word))
 }
 
 /// Takes a guest's events in.
@@ -113,8 +127,14 @@ mod tests {
     #[test]
     fn commands_stand_and_other_words_are_comments_in_the_script() {
         let mut collect = Collect::begin("x", None, false);
-        for text in ["transfer: plain", "ip -n ha link set mml0 up\nip -n ha route", "namespace\n  COUNTER  VALUE\n"] {
-            collect.event(Event::Step { text: text.to_owned() });
+        for text in [
+            "transfer: plain",
+            "ip -n ha link set mml0 up\nip -n ha route",
+            "namespace\n  COUNTER  VALUE\n",
+        ] {
+            collect.event(Event::Step {
+                text: text.to_owned(),
+            });
         }
         let script = "# transfer: plain\nip -n ha link set mml0 up\nip -n ha route\n# namespace\n#   COUNTER  VALUE\n";
         assert_eq!(collect.script(), script);

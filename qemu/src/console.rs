@@ -2,7 +2,14 @@
 //! The guest's kernel log, searched for what must not be in it.
 
 /// Complaints at the beginning of a message, after time stamp and caller.
-const BEGINNINGS: [&str; 6] = ["WARNING:", "BUG:", "Oops", "Call Trace:", "INFO: task ", "INFO: rcu"];
+const BEGINNINGS: [&str; 6] = [
+    "WARNING:",
+    "BUG:",
+    "Oops",
+    "Call Trace:",
+    "INFO: task ",
+    "INFO: rcu",
+];
 
 /// Complaints anywhere in a message.
 const ANYWHERE: [&str; 22] = [
@@ -34,10 +41,13 @@ const ANYWHERE: [&str; 22] = [
 fn message(line: &str) -> &str {
     let mut rest = line.trim();
     while let Some(inside) = rest.strip_prefix('[') {
-        let Some((stamp, after)) = inside.split_once(']') else { break };
+        let Some((stamp, after)) = inside.split_once(']') else {
+            break;
+        };
         let stamp = stamp.trim();
         let timing = stamp.chars().all(|c| c.is_ascii_digit() || c == '.');
-        let caller = stamp.starts_with(['T', 'C']) && stamp[1..].chars().all(|c| c.is_ascii_digit());
+        let caller =
+            stamp.starts_with(['T', 'C']) && stamp[1..].chars().all(|c| c.is_ascii_digit());
         if !timing && !caller {
             break;
         }
@@ -49,12 +59,17 @@ fn message(line: &str) -> &str {
 /// Whether a line of the console is a complaint of the kernel.
 pub fn is_complaint(line: &str) -> bool {
     let message = message(line);
-    BEGINNINGS.iter().any(|sign| message.starts_with(sign)) || ANYWHERE.iter().any(|sign| message.contains(sign))
+    BEGINNINGS.iter().any(|sign| message.starts_with(sign))
+        || ANYWHERE.iter().any(|sign| message.contains(sign))
 }
 
 /// All complaints of a log, at most `limit` of them.
 pub fn complaints(log: &str, limit: usize) -> Vec<String> {
-    log.lines().filter(|line| is_complaint(line)).take(limit).map(|line| line.trim().to_owned()).collect()
+    log.lines()
+        .filter(|line| is_complaint(line))
+        .take(limit)
+        .map(|line| line.trim().to_owned())
+        .collect()
 }
 
 #[cfg(test)]

@@ -27,7 +27,12 @@ pub struct Archive<W: Write> {
 impl<W: Write> Archive<W> {
     /// An empty archive written to `out`.
     pub fn new(out: W) -> Self {
-        Archive { out, inode: 0, written: 0, directories: BTreeSet::new() }
+        Archive {
+            out,
+            inode: 0,
+            written: 0,
+            directories: BTreeSet::new(),
+        }
     }
 
     fn pad(&mut self, to: u64) -> io::Result<()> {
@@ -42,8 +47,12 @@ impl<W: Write> Archive<W> {
 
     fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), data: &[u8]) -> io::Result<()> {
         self.inode += 1;
-        let size = u32::try_from(data.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: larger than 4 GiB")))?;
+        let size = u32::try_from(data.len()).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name}: larger than 4 GiB"),
+            )
+        })?;
         let header = format!(
             "070701{:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}{size:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
             self.inode,
@@ -97,7 +106,13 @@ impl<W: Write> Archive<W> {
     }
 
     /// A character device.
-    pub fn device(&mut self, name: &str, permissions: u32, major: u32, minor: u32) -> io::Result<()> {
+    pub fn device(
+        &mut self,
+        name: &str,
+        permissions: u32,
+        major: u32,
+        minor: u32,
+    ) -> io::Result<()> {
         self.parents(name)?;
         self.entry(name, CHARACTER | permissions, (major, minor), &[])
     }
@@ -108,7 +123,11 @@ impl<W: Write> Archive<W> {
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let leaf = entry.file_name().to_string_lossy().into_owned();
-            let name = if prefix.is_empty() { leaf } else { format!("{prefix}/{leaf}") };
+            let name = if prefix.is_empty() {
+                leaf
+            } else {
+                format!("{prefix}/{leaf}")
+            };
             let kind = entry.file_type()?;
             if kind.is_dir() {
                 self.directory(&name)?;

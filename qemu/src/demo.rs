@@ -56,17 +56,31 @@ pub fn command(out: &Path, bytes: Option<u64>, real: bool, shared: &Shared) -> R
         options.insert("bytes".into(), json!(bytes));
     }
     let order = json!({"mode": "demo", "names": [], "options": options});
-    let clock = if real { Clock::Real { vcpus: 2 } } else { Clock::Virtual };
+    let clock = if real {
+        Clock::Real { vcpus: 2 }
+    } else {
+        Clock::Virtual
+    };
     let mut collect = Collect::begin("the demo", Some(out), true);
-    let boot = lab.boot("demo", clock, &order, LIMIT, &mut |event| collect.event(event))?;
+    let boot = lab.boot("demo", clock, &order, LIMIT, &mut |event| {
+        collect.event(event)
+    })?;
     let failure = boot.outcome.failure();
     collect.end(failure.is_none());
     collect.report.expect("transfer");
     collect.report.expect("check");
     collect.report.set("kernel", lab.kernel.release.as_str());
-    collect.report.set("clock", if real { "real, 2 vCPUs" } else { "virtual: 1 instruction = 1 ns" });
+    collect.report.set(
+        "clock",
+        if real {
+            "real, 2 vCPUs"
+        } else {
+            "virtual: 1 instruction = 1 ns"
+        },
+    );
     let _ = std::fs::copy(&boot.console, out.join("console.log"));
-    std::fs::write(out.join("commands.txt"), collect.script()).context(|| format!("writing to {}", out.display()))?;
+    std::fs::write(out.join("commands.txt"), collect.script())
+        .context(|| format!("writing to {}", out.display()))?;
     show(&collect);
     let transfers = collect.report.all("transfer");
     let svg = out.join("goodput.svg");
@@ -76,8 +90,15 @@ pub fn command(out: &Path, bytes: Option<u64>, real: bool, shared: &Shared) -> R
     collect.report.write(Some(&out.join("demo.json")))?;
     collect.report.write(shared.json.as_deref())?;
     if let Some(why) = failure {
-        let said = collect.steps.last().map(|text| format!(" (last: {text})")).unwrap_or_default();
-        return Err(Error::logged(format!("the demo failed: {why}{said}"), boot.console));
+        let said = collect
+            .steps
+            .last()
+            .map(|text| format!(" (last: {text})"))
+            .unwrap_or_default();
+        return Err(Error::logged(
+            format!("the demo failed: {why}{said}"),
+            boot.console,
+        ));
     }
     judge(&collect)?;
     closing(out);
@@ -90,13 +111,22 @@ fn show(collect: &Collect) {
         .report
         .all("transfer")
         .iter()
-        .map(|row| COLUMNS.iter().map(|(field, _)| table::cell(row.get(*field))).collect())
+        .map(|row| {
+            COLUMNS
+                .iter()
+                .map(|(field, _)| table::cell(row.get(*field)))
+                .collect()
+        })
         .collect();
     println!("\n{}", table::render(&headings, &rows));
     println!("Who could read what, each line checked against the captures and the foreign agent's counters:\n");
     for check in collect.report.all("check") {
         let ok = check["ok"].as_bool() == Some(true);
-        println!("  {} {}", if ok { "ok" } else { "NO" }, table::cell(check.get("name")));
+        println!(
+            "  {} {}",
+            if ok { "ok" } else { "NO" },
+            table::cell(check.get("name"))
+        );
         if let Some(detail) = check["detail"].as_str().filter(|detail| !detail.is_empty()) {
             println!("       {detail}");
         }
@@ -112,10 +142,19 @@ fn judge(collect: &Collect) -> Result<()> {
     if transfers.is_empty() || checks.is_empty() {
         return Err(Error::check("the guest reported no transfers or no checks"));
     }
-    let broken: Vec<&Value> = transfers.iter().filter(|t| t["sha256_ok"].as_bool() != Some(true)).collect();
+    let broken: Vec<&Value> = transfers
+        .iter()
+        .filter(|t| t["sha256_ok"].as_bool() != Some(true))
+        .collect();
     if !broken.is_empty() {
-        let names: Vec<String> = broken.iter().map(|t| table::cell(t.get("config"))).collect();
-        return Err(Error::check(format!("the file did not arrive whole: {}", names.join(", "))));
+        let names: Vec<String> = broken
+            .iter()
+            .map(|t| table::cell(t.get("config")))
+            .collect();
+        return Err(Error::check(format!(
+            "the file did not arrive whole: {}",
+            names.join(", ")
+        )));
     }
     failed_checks(checks)
 }

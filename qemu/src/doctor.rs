@@ -53,7 +53,13 @@ pub struct Finding {
 
 impl Finding {
     fn new(name: &str, ok: bool, detail: impl Into<String>) -> Self {
-        Finding { name: name.to_owned(), ok, detail: detail.into(), package: None, mend: None }
+        Finding {
+            name: name.to_owned(),
+            ok,
+            detail: detail.into(),
+            package: None,
+            mend: None,
+        }
     }
 
     fn package(mut self, package: &str) -> Self {
@@ -70,7 +76,10 @@ impl Finding {
 /// Where a program is, also in the directories an ordinary user's PATH leaves out.
 fn find(program: &str) -> Option<PathBuf> {
     // Under `cargo lab` this is the cargo that runs us, wherever it lies.
-    if let Some(cargo) = std::env::var_os("CARGO").map(PathBuf::from).filter(|path| program == "cargo" && path.is_file()) {
+    if let Some(cargo) = std::env::var_os("CARGO")
+        .map(PathBuf::from)
+        .filter(|path| program == "cargo" && path.is_file())
+    {
         return Some(cargo);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -81,7 +90,10 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 fn succeeds(command: &mut Command) -> bool {
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let quiet = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
@@ -97,12 +109,18 @@ fn programs() -> Vec<Finding> {
     let pgp = Path::new("/usr/share/keyrings/debian-archive-keyring.pgp");
     let found = keyring.exists() || pgp.exists();
     findings.push(
-        Finding::new("Debian's archive keys", found, if found { "installed" } else { "not found" })
-            .package("debian-archive-keyring"),
+        Finding::new(
+            "Debian's archive keys",
+            found,
+            if found { "installed" } else { "not found" },
+        )
+        .package("debian-archive-keyring"),
     );
     // The guests' programs are linked static, libc included.
     let output = Command::new("gcc").arg("-print-file-name=libc.a").output();
-    let libc = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let libc = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
     let found = libc.starts_with('/');
     let detail = if found { libc } else { "not found".to_owned() };
     findings.push(Finding::new("static libc", found, detail).package("libc6-dev"));
@@ -114,16 +132,28 @@ fn rights(mode: Mode) -> Vec<Finding> {
     match mode {
         Mode::Root => {
             let finding = if works {
-                Finding::new("namespaces", true, "as root, in mount and process namespaces")
+                Finding::new(
+                    "namespaces",
+                    true,
+                    "as root, in mount and process namespaces",
+                )
             } else {
-                Finding::new("namespaces", false, "unshare --mount --pid is not allowed here")
-                    .mend("in a container, start it with CAP_SYS_ADMIN (docker run --privileged)")
+                Finding::new(
+                    "namespaces",
+                    false,
+                    "unshare --mount --pid is not allowed here",
+                )
+                .mend("in a container, start it with CAP_SYS_ADMIN (docker run --privileged)")
             };
             vec![finding]
         }
         Mode::User => {
             let newuidmap = find("newuidmap").is_some();
-            let mut findings = vec![Finding::new("newuidmap", newuidmap, "for subordinate user ids").package("uidmap")];
+            let mut findings =
+                vec![
+                    Finding::new("newuidmap", newuidmap, "for subordinate user ids")
+                        .package("uidmap"),
+                ];
             findings.push(if works {
                 Finding::new("namespaces", true, "as an ordinary user, in a user namespace")
             } else {
@@ -140,15 +170,22 @@ fn rights(mode: Mode) -> Vec<Finding> {
 
 fn resources(directory: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = directory
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
     let warm = std::fs::read_dir(directory).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("tree-"))
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("tree-"))
     });
     if let Ok(stat) = rustix::fs::statvfs(existing) {
         let free = stat.f_bavail.saturating_mul(stat.f_frsize) >> 30;
         let need = if warm { 2 } else { DISK };
         let detail = format!("{free} GiB free for {}, {need} needed", directory.display());
-        findings.push(Finding::new("disk", free >= need, detail).mend("make room, or set XDG_CACHE_HOME"));
+        findings.push(
+            Finding::new("disk", free >= need, detail).mend("make room, or set XDG_CACHE_HOME"),
+        );
     }
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     if let Some(free) = available_memory(&meminfo) {
@@ -165,7 +202,9 @@ fn resources(directory: &Path) -> Vec<Finding> {
 
 /// `MemAvailable` in GiB.
 fn available_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some((kib + (1 << 19)) >> 20)
 }
@@ -179,7 +218,11 @@ fn examine(mode: Mode, directory: &Path) -> Vec<Finding> {
 }
 
 fn packages(findings: &[Finding]) -> BTreeSet<&str> {
-    findings.iter().filter(|f| !f.ok).filter_map(|f| f.package.as_deref()).collect()
+    findings
+        .iter()
+        .filter(|f| !f.ok)
+        .filter_map(|f| f.package.as_deref())
+        .collect()
 }
 
 fn install_words(findings: &[Finding]) -> Option<Vec<String>> {
@@ -187,7 +230,9 @@ fn install_words(findings: &[Finding]) -> Option<Vec<String>> {
     if packages.is_empty() {
         return None;
     }
-    let mut words: Vec<String> = ["apt-get", "install", "-y", "--no-install-recommends"].map(str::to_owned).to_vec();
+    let mut words: Vec<String> = ["apt-get", "install", "-y", "--no-install-recommends"]
+        .map(str::to_owned)
+        .to_vec();
     words.extend(packages.into_iter().map(str::to_owned));
     if Mode::of_caller() == Mode::User {
         words.insert(0, "sudo".to_owned());
@@ -199,11 +244,18 @@ fn install(words: &[String]) -> bool {
     progress::line(&format!("  $ {}", words.join(" ")));
     let run = |words: &[String]| {
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
+        command
+            .args(&words[1..])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(std::io::stderr());
         command.status().is_ok_and(|status| status.success())
     };
     // The lists may be old or missing: once more with fresh ones.
-    let mut update: Vec<String> = words.iter().take_while(|word| *word != "install").cloned().collect();
+    let mut update: Vec<String> = words
+        .iter()
+        .take_while(|word| *word != "install")
+        .cloned()
+        .collect();
     update.push("update".to_owned());
     run(words) || (run(&update) && run(words))
 }
@@ -213,10 +265,24 @@ fn missing(findings: &[Finding]) -> Result<()> {
     if lacking.is_empty() {
         return Ok(());
     }
-    let what: Vec<String> = lacking.iter().map(|f| format!("{} ({})", f.name, f.detail)).collect();
-    let mut mends: Vec<String> = install_words(findings).map(|words| words.join(" ")).into_iter().collect();
-    mends.extend(lacking.iter().filter(|f| f.package.is_none()).filter_map(|f| f.mend.clone()));
-    Err(Error::environment(format!("this machine lacks: {}", what.join(", ")), mends.join("; and: ")))
+    let what: Vec<String> = lacking
+        .iter()
+        .map(|f| format!("{} ({})", f.name, f.detail))
+        .collect();
+    let mut mends: Vec<String> = install_words(findings)
+        .map(|words| words.join(" "))
+        .into_iter()
+        .collect();
+    mends.extend(
+        lacking
+            .iter()
+            .filter(|f| f.package.is_none())
+            .filter_map(|f| f.mend.clone()),
+    );
+    Err(Error::environment(
+        format!("this machine lacks: {}", what.join(", ")),
+        mends.join("; and: "),
+    ))
 }
 
 /// Before a command that needs it all: as root installs what is missing, else fails and says what brings it.
@@ -242,17 +308,35 @@ pub fn command(allowed: bool, look: bool, json: Option<&Path>) -> Result<()> {
             findings = examine(mode, &directory);
         }
     }
-    println!("The lab runs {}.", match mode {
-        Mode::Root => "as root",
-        Mode::User => "as an ordinary user, in user namespaces",
-    });
+    println!(
+        "The lab runs {}.",
+        match mode {
+            Mode::Root => "as root",
+            Mode::User => "as an ordinary user, in user namespaces",
+        }
+    );
     for finding in &findings {
-        println!("  {} {:22} {}", if finding.ok { "ok" } else { "!!" }, finding.name, finding.detail);
+        println!(
+            "  {} {:22} {}",
+            if finding.ok { "ok" } else { "!!" },
+            finding.name,
+            finding.detail
+        );
     }
     let mirror = build_root::mirror();
-    println!("  -- {:22} {}", "Debian mirror", mirror.as_deref().unwrap_or("none in the apt sources: mmdebstrap's own"));
+    println!(
+        "  -- {:22} {}",
+        "Debian mirror",
+        mirror
+            .as_deref()
+            .unwrap_or("none in the apt sources: mmdebstrap's own")
+    );
     let kvm = Path::new("/dev/kvm").exists();
-    let kvm = if kvm { "/dev/kvm is there; --accel auto tries it with a probe boot" } else { "no /dev/kvm: not needed" };
+    let kvm = if kvm {
+        "/dev/kvm is there; --accel auto tries it with a probe boot"
+    } else {
+        "no /dev/kvm: not needed"
+    };
     println!("  -- {:22} {kvm}", "KVM");
     println!("  -- {:22} {}", "cache", directory.display());
     let mut report = Report::default();
@@ -273,7 +357,10 @@ mod tests {
 
     #[test]
     fn available_memory_is_rounded_to_gibibytes() {
-        assert_eq!(available_memory("MemTotal: 1 kB\nMemAvailable:   3145000 kB\n"), Some(3));
+        assert_eq!(
+            available_memory("MemTotal: 1 kB\nMemAvailable:   3145000 kB\n"),
+            Some(3)
+        );
         assert_eq!(available_memory("nothing"), None);
     }
 
@@ -288,7 +375,9 @@ mod tests {
         let words = install_words(&findings).unwrap();
         assert_eq!(words.iter().filter(|word| *word == "util-linux").count(), 1);
         assert!(!words.contains(&"other".to_owned()));
-        let Err(Error::Environment { what, mend, .. }) = missing(&findings) else { panic!("nothing missing") };
+        let Err(Error::Environment { what, mend, .. }) = missing(&findings) else {
+            panic!("nothing missing")
+        };
         assert!(what.contains("d (full)") && mend.contains("make room"));
         assert!(missing(&[]).is_ok());
     }

@@ -46,17 +46,27 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failed check without a log of its own.
     pub fn check(what: impl Into<String>) -> Self {
-        Error::Check { what: what.into(), log: None }
+        Error::Check {
+            what: what.into(),
+            log: None,
+        }
     }
 
     /// A failed check whose log tells more.
     pub fn logged(what: impl Into<String>, log: impl Into<PathBuf>) -> Self {
-        Error::Check { what: what.into(), log: Some(log.into()) }
+        Error::Check {
+            what: what.into(),
+            log: Some(log.into()),
+        }
     }
 
     /// Something the machine lacks.
     pub fn environment(what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Error::Environment { what: what.into(), mend: mend.into(), log: None }
+        Error::Environment {
+            what: what.into(),
+            mend: mend.into(),
+            log: None,
+        }
     }
 
     /// The process exit code: 1 a check failed, 2 usage, 3 the environment lacks something.
@@ -91,8 +101,13 @@ impl Error {
 
 /// The last `count` lines that are not empty, in their order.
 pub fn tail(text: &str, count: usize) -> Vec<&str> {
-    let mut lines: Vec<&str> =
-        text.lines().map(str::trim_end).filter(|l| !l.is_empty()).rev().take(count).collect();
+    let mut lines: Vec<&str> = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|l| !l.is_empty())
+        .rev()
+        .take(count)
+        .collect();
     lines.reverse();
     lines
 }
@@ -105,7 +120,10 @@ pub trait Context<T> {
 
 impl<T> Context<T> for std::io::Result<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Error::Io { what: what(), source })
+        self.map_err(|source| Error::Io {
+            what: what(),
+            source,
+        })
     }
 }
 

@@ -40,28 +40,52 @@ pub struct Scenario {
 
 /// Builds both programs; cargo decides what there is to do.
 pub fn build(workspace: &Workspace, log: &Path) -> Result<Guest> {
-    let directory = compile(workspace, log, &["-p", "mml-tests", "-p", "keyd", "--bin", "mml-guest", "--bin", "mmlctl"])?;
-    Ok(Guest { init: directory.join("mml-guest"), mmlctl: directory.join("mmlctl") })
+    let directory = compile(
+        workspace,
+        log,
+        &[
+            "-p",
+            "mml-tests",
+            "-p",
+            "keyd",
+            "--bin",
+            "mml-guest",
+            "--bin",
+            "mmlctl",
+        ],
+    )?;
+    Ok(Guest {
+        init: directory.join("mml-guest"),
+        mmlctl: directory.join("mmlctl"),
+    })
 }
 
 /// The scenarios the guest program knows, asked on the host.
 pub fn scenarios(workspace: &Workspace, log: &Path) -> Result<Vec<Scenario>> {
     let directory = compile(workspace, log, &["-p", "mml-tests", "--bin", "mml-guest"])?;
-    Guest { init: directory.join("mml-guest"), mmlctl: PathBuf::new() }.scenarios()
+    Guest {
+        init: directory.join("mml-guest"),
+        mmlctl: PathBuf::new(),
+    }
+    .scenarios()
 }
 
 /// Runs cargo and says where its products are.
 fn compile(workspace: &Workspace, log: &Path, what: &[&str]) -> Result<PathBuf> {
     let mut command = workspace.cargo();
-    command.args(["build", "--release", "--target", TARGET]).args(what);
+    command
+        .args(["build", "--release", "--target", TARGET])
+        .args(what);
     command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     progress::run("guest programs", &mut command, log, None)?;
     let mut metadata = workspace.cargo();
     metadata.args(["metadata", "--no-deps", "--format-version", "1"]);
     let output = metadata.output().context(|| "cargo metadata".to_owned())?;
-    let value: serde_json::Value =
-        serde_json::from_slice(&output.stdout).map_err(|e| Error::check(format!("cargo metadata: {e}")))?;
-    let directory = value["target_directory"].as_str().ok_or_else(|| Error::check("cargo metadata: no target"))?;
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .map_err(|e| Error::check(format!("cargo metadata: {e}")))?;
+    let directory = value["target_directory"]
+        .as_str()
+        .ok_or_else(|| Error::check("cargo metadata: no target"))?;
     Ok(Path::new(directory).join(TARGET).join("release"))
 }
 
@@ -74,13 +98,17 @@ impl Guest {
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
-            Err(Error::check(format!("mml-guest {option}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+            Err(Error::check(format!(
+                "mml-guest {option}: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            )))
         }
     }
 
     /// What its image must hold.
     pub fn needs(&self) -> Result<Needs> {
-        serde_json::from_str(&self.ask("--needs")?).map_err(|e| Error::check(format!("mml-guest --needs: {e}")))
+        serde_json::from_str(&self.ask("--needs")?)
+            .map_err(|e| Error::check(format!("mml-guest --needs: {e}")))
     }
 
     /// The scenarios it knows.
@@ -89,7 +117,10 @@ impl Guest {
             .ask("--list")?
             .lines()
             .filter_map(|line| line.split_once('\t'))
-            .map(|(name, proves)| Scenario { name: name.to_owned(), proves: proves.to_owned() })
+            .map(|(name, proves)| Scenario {
+                name: name.to_owned(),
+                proves: proves.to_owned(),
+            })
             .collect())
     }
 }

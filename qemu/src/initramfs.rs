@@ -22,17 +22,38 @@ use crate::workspace::Workspace;
 const PROGRAM_PATH: [&str; 2] = ["/usr/bin", "/usr/sbin"];
 
 /// Directories the guest mounts on or its programs write to.
-const DIRECTORIES: [&str; 10] =
-    ["proc", "sys", "dev", "tmp", "run", "root", "var/log/nginx", "var/lib/nginx", "var/tmp", "etc/nginx"];
+const DIRECTORIES: [&str; 10] = [
+    "proc",
+    "sys",
+    "dev",
+    "tmp",
+    "run",
+    "root",
+    "var/log/nginx",
+    "var/lib/nginx",
+    "var/tmp",
+    "etc/nginx",
+];
 
 /// Users its programs look up.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/dash\nwww-data:x:33:33:www-data:/var/www:/bin/false\ntcpdump:x:100:100::/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nwww-data:x:33:\ntcpdump:x:100:\nnogroup:x:65534:\n";
 
 /// The base archive for this kernel.
-pub fn base(workspace: &Workspace, cache: &Cache, root: &BuildRoot, kernel: &Kernel, needs: &Needs) -> Result<PathBuf> {
+pub fn base(
+    workspace: &Workspace,
+    cache: &Cache,
+    root: &BuildRoot,
+    kernel: &Kernel,
+    needs: &Needs,
+) -> Result<PathBuf> {
     let mut programs = build_root::list(workspace, "guest-programs")?;
-    programs.extend(needs.programs.iter().filter_map(|name| find_program(root, name)));
+    programs.extend(
+        needs
+            .programs
+            .iter()
+            .filter_map(|name| find_program(root, name)),
+    );
     let mut modules = build_root::list(workspace, "guest-modules")?;
     modules.extend(needs.modules.iter().cloned());
     let key = Key::new("base")
@@ -43,7 +64,8 @@ pub fn base(workspace: &Workspace, cache: &Cache, root: &BuildRoot, kernel: &Ker
         .text("recipe", "1")
         .finish();
     let product = cache.product("base", &key, |at| {
-        let step = progress::Step::begin(&format!("guest file system for {}", kernel.release), None);
+        let step =
+            progress::Step::begin(&format!("guest file system for {}", kernel.release), None);
         let made = write_base(cache, root, kernel, &programs, &modules, at);
         match made {
             Ok(()) => step.done(),
@@ -83,36 +105,58 @@ fn write_base(
     let mut archive = Archive::new(BufWriter::new(file));
     for link in ["bin", "sbin", "lib", "lib64"] {
         archive.directory(&format!("usr/{link}")).context(name)?;
-        archive.symlink(link, &format!("usr/{link}")).context(name)?;
+        archive
+            .symlink(link, &format!("usr/{link}"))
+            .context(name)?;
     }
     for directory in DIRECTORIES {
         archive.directory(directory).context(name)?;
     }
     archive.device("dev/console", 0o600, 5, 1).context(name)?;
     archive.device("dev/null", 0o666, 1, 3).context(name)?;
-    archive.file("etc/passwd", 0o644, PASSWD.as_bytes()).context(name)?;
-    archive.file("etc/group", 0o644, GROUP.as_bytes()).context(name)?;
-    archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n").context(name)?;
+    archive
+        .file("etc/passwd", 0o644, PASSWD.as_bytes())
+        .context(name)?;
+    archive
+        .file("etc/group", 0o644, GROUP.as_bytes())
+        .context(name)?;
+    archive
+        .file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n")
+        .context(name)?;
     let files = with_libraries(root, programs)?;
     for (inside, host) in &files {
         if host.is_dir() {
-            archive.tree(host, inside).context(|| format!("packing {inside}"))?;
+            archive
+                .tree(host, inside)
+                .context(|| format!("packing {inside}"))?;
         } else {
             let data = fs::read(host).context(|| format!("reading {}", host.display()))?;
             let permissions = if is_program(inside) { 0o755 } else { 0o644 };
             archive.file(inside, permissions, &data).context(name)?;
         }
     }
-    let taken: BTreeSet<&str> = files.keys().filter_map(|path| path.rsplit('/').next()).collect();
-    for applet in root.output(&["/usr/bin/busybox", "--list"])?.split_whitespace() {
+    let taken: BTreeSet<&str> = files
+        .keys()
+        .filter_map(|path| path.rsplit('/').next())
+        .collect();
+    for applet in root
+        .output(&["/usr/bin/busybox", "--list"])?
+        .split_whitespace()
+    {
         if !taken.contains(applet) {
-            archive.symlink(&format!("usr/bin/{applet}"), "/usr/bin/busybox").context(name)?;
+            archive
+                .symlink(&format!("usr/bin/{applet}"), "/usr/bin/busybox")
+                .context(name)?;
         }
     }
     for link in ["modprobe", "insmod", "rmmod", "lsmod", "depmod", "modinfo"] {
-        archive.symlink(&format!("usr/sbin/{link}"), "/usr/bin/kmod").context(name)?;
+        archive
+            .symlink(&format!("usr/sbin/{link}"), "/usr/bin/kmod")
+            .context(name)?;
     }
-    archive.symlink("usr/bin/sh", "/usr/bin/dash").context(name)?;
+    archive
+        .symlink("usr/bin/sh", "/usr/bin/dash")
+        .context(name)?;
     archive.tree(&stage, "").context(name)?;
     archive.finish().context(name)?;
     cache.remove(&stage)
@@ -131,8 +175,11 @@ fn with_libraries(root: &BuildRoot, programs: &[String]) -> Result<BTreeMap<Stri
     let libraries = libraries(&root.output(&words)?);
     let mut files = BTreeMap::new();
     for path in programs.iter().chain(&libraries) {
-        let host = resolve(&root.path, path)
-            .ok_or_else(|| Error::check(format!("kbuild/guest-programs names {path}, which the build root lacks")))?;
+        let host = resolve(&root.path, path).ok_or_else(|| {
+            Error::check(format!(
+                "kbuild/guest-programs names {path}, which the build root lacks"
+            ))
+        })?;
         files.insert(merged(path), host);
     }
     Ok(files)
@@ -144,7 +191,9 @@ fn libraries(text: &str) -> BTreeSet<String> {
         .filter_map(|line| {
             let line = line.trim();
             let path = line.split_once(" => ").map_or(line, |(_, path)| path);
-            path.split(" (0x").next().filter(|path| path.starts_with('/') && line.contains("(0x"))
+            path.split(" (0x")
+                .next()
+                .filter(|path| path.starts_with('/') && line.contains("(0x"))
         })
         .map(str::to_owned)
         .collect()
@@ -200,14 +249,27 @@ fn parts(path: &Path) -> Vec<std::ffi::OsString> {
 }
 
 /// Copies the wanted modules, unpacked, with what depmod(8) says of them.
-fn stage_modules(cache: &Cache, root: &BuildRoot, kernel: &Kernel, wanted: &[String], stage: &Path) -> Result<()> {
+fn stage_modules(
+    cache: &Cache,
+    root: &BuildRoot,
+    kernel: &Kernel,
+    wanted: &[String],
+    stage: &Path,
+) -> Result<()> {
     let directory = stage.join("usr/lib/modules").join(&kernel.release);
     fs::create_dir_all(&directory).context(|| format!("making {}", directory.display()))?;
-    let Some(modules) = &kernel.modules else { return Ok(()) };
-    for file in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+    let Some(modules) = &kernel.modules else {
+        return Ok(());
+    };
+    for file in [
+        "modules.builtin",
+        "modules.builtin.modinfo",
+        "modules.order",
+    ] {
         let from = modules.join(file);
         if from.exists() {
-            fs::copy(&from, directory.join(file)).context(|| format!("copying {}", from.display()))?;
+            fs::copy(&from, directory.join(file))
+                .context(|| format!("copying {}", from.display()))?;
         }
     }
     let dependencies = fs::read_to_string(modules.join("modules.dep")).unwrap_or_default();
@@ -232,21 +294,42 @@ fn stage_modules(cache: &Cache, root: &BuildRoot, kernel: &Kernel, wanted: &[Str
 /// What one run adds: our programs and modules and the order.
 ///
 /// The modules stand among the kernel's own, where tools look, and by a short path for `insmod` by hand.
-pub fn for_run(base: &Path, guest: &Guest, kernel: &Kernel, modules: &[PathBuf], order: &serde_json::Value, to: &Path) -> Result<()> {
+pub fn for_run(
+    base: &Path,
+    guest: &Guest,
+    kernel: &Kernel,
+    modules: &[PathBuf],
+    order: &serde_json::Value,
+    to: &Path,
+) -> Result<()> {
     let name = || format!("writing {}", to.display());
     fs::copy(base, to).context(name)?;
     let file = fs::File::options().append(true).open(to).context(name)?;
     let mut archive = Archive::new(BufWriter::new(file));
     let read = |path: &Path| fs::read(path).context(|| format!("reading {}", path.display()));
-    archive.file("init", 0o755, &read(&guest.init)?).context(name)?;
-    archive.file("usr/bin/mmlctl", 0o755, &read(&guest.mmlctl)?).context(name)?;
+    archive
+        .file("init", 0o755, &read(&guest.init)?)
+        .context(name)?;
+    archive
+        .file("usr/bin/mmlctl", 0o755, &read(&guest.mmlctl)?)
+        .context(name)?;
     for module in modules {
-        let leaf = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let leaf = module
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let path = format!("{}/updates/{leaf}", kernel.release);
-        archive.file(&format!("usr/lib/modules/{path}"), 0o644, &read(module)?).context(name)?;
-        archive.symlink(&format!("usr/lib/modules/{leaf}"), &path).context(name)?;
+        archive
+            .file(&format!("usr/lib/modules/{path}"), 0o644, &read(module)?)
+            .context(name)?;
+        archive
+            .symlink(&format!("usr/lib/modules/{leaf}"), &path)
+            .context(name)?;
     }
-    archive.file("run.json", 0o644, order.to_string().as_bytes()).context(name)?;
+    archive
+        .file("run.json", 0o644, order.to_string().as_bytes())
+        .context(name)?;
     archive.finish().context(name)?;
     Ok(())
 }
@@ -259,7 +342,13 @@ mod tests {
     fn libraries_are_read_from_ldd() {
         let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n\tstatically linked\n\tlibx.so => not found\n";
         let found: Vec<String> = libraries(text).into_iter().collect();
-        assert_eq!(found, ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
+        assert_eq!(
+            found,
+            [
+                "/lib/x86_64-linux-gnu/libc.so.6",
+                "/lib64/ld-linux-x86-64.so.2"
+            ]
+        );
     }
 
     #[test]
@@ -271,7 +360,10 @@ mod tests {
         std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
         std::os::unix::fs::symlink("/usr/lib/libx.so.1.2", root.join("usr/lib/libx.so.1")).unwrap();
         std::os::unix::fs::symlink("../../../../etc/passwd", root.join("usr/lib/out")).unwrap();
-        assert_eq!(resolve(root, "/lib/libx.so.1"), Some(root.join("usr/lib/libx.so.1.2")));
+        assert_eq!(
+            resolve(root, "/lib/libx.so.1"),
+            Some(root.join("usr/lib/libx.so.1.2"))
+        );
         assert_eq!(resolve(root, "/usr/lib/out"), None);
     }
 

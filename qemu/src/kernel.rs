@@ -44,6 +44,9 @@ pub struct Kernel {
     pub tree: PathBuf,
     /// Whether it was built with LLVM, and modules must be too.
     pub llvm: bool,
+    /// The compiler that built its Rust parts, as its configuration names it; for a tree the user names. Modules must be
+    /// built by the very same one: the build root's when it is, else the host's.
+    pub rustc: Option<String>,
     /// Slow: every time-out is stretched.
     pub debug: bool,
     /// The key of the tree: an ingredient of modules.
@@ -53,55 +56,96 @@ pub struct Kernel {
 /// Where the source package of these packages lies.
 fn source_package(packages: &Packages) -> Result<String> {
     let prefix = format!("{}_", packages.release.source);
-    let entries = fs::read_dir(&packages.directory).context(|| format!("{}", packages.directory.display()))?;
+    let entries = fs::read_dir(&packages.directory)
+        .context(|| format!("{}", packages.directory.display()))?;
     entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .find(|name| name.starts_with(&prefix))
-        .ok_or_else(|| Error::check(format!("{} is not among the packages", packages.release.source)))
+        .ok_or_else(|| {
+            Error::check(format!(
+                "{} is not among the packages",
+                packages.release.source
+            ))
+        })
 }
 
 /// Where the recipes are seen inside the root.
 const RECIPES: &str = "/kbuild";
 
 /// Unpacks the kernel's source.
-fn unpack(workspace: &Workspace, root: &BuildRoot, packages: &Packages, tree: &Path, title: &str, log: &Path) -> Result<()> {
+fn unpack(
+    workspace: &Workspace,
+    root: &BuildRoot,
+    packages: &Packages,
+    tree: &Path,
+    title: &str,
+    log: &Path,
+) -> Result<()> {
     let package = root.inside(&packages.directory.join(source_package(packages)?));
     let script = format!("{RECIPES}/unpack-source");
-    let mut command = root.command(&[(&workspace.kbuild(), RECIPES)], &[&script, &package, &root.inside(tree)]);
+    let mut command = root.command(
+        &[(&workspace.kbuild(), RECIPES)],
+        &[&script, &package, &root.inside(tree)],
+    );
     progress::run(title, &mut command, log, None).map(|_| ())
 }
 
 fn jobs() -> usize {
-    std::thread::available_parallelism().map(usize::from).unwrap_or(1)
+    std::thread::available_parallelism()
+        .map(usize::from)
+        .unwrap_or(1)
 }
 
 /// The stock kernel: its image and modules unpacked, its tree prepared.
-pub fn stock(workspace: &Workspace, cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Kernel> {
+pub fn stock(
+    workspace: &Workspace,
+    cache: &Cache,
+    root: &BuildRoot,
+    refresh: bool,
+) -> Result<Kernel> {
     let packages = archive::ensure(cache, root, refresh)?;
     let release = &packages.release;
-    let key = Key::new("kernel").text("packages", &packages.key).text("recipe", "1").finish();
-    let product = cache.product("kernel", &key, |at| unpack_image(cache, root, &packages, at))?;
+    let key = Key::new("kernel")
+        .text("packages", &packages.key)
+        .text("recipe", "1")
+        .finish();
+    let product = cache.product("kernel", &key, |at| {
+        unpack_image(cache, root, &packages, at)
+    })?;
     let tree_key = Key::new("tree")
         .text("kernel", &key)
         .text("toolchain", &root.toolchain)
         .file("unpack", &workspace.kbuild().join("unpack-source"))?
         .file("prepare", &workspace.kbuild().join("prepare-tree"))?
         .finish();
-    let tree = cache.product("tree", &tree_key, |at| prepare(workspace, cache, root, &packages, &product, at))?;
+    let tree = cache.product("tree", &tree_key, |at| {
+        prepare(workspace, cache, root, &packages, &product, at)
+    })?;
     Ok(Kernel {
         release: release.name.clone(),
-        origin: format!("Debian {} {} (linux {}), unmodified", archive::ARCH, release.name, release.version),
+        origin: format!(
+            "Debian {} {} (linux {}), unmodified",
+            archive::ARCH,
+            release.name,
+            release.version
+        ),
         image: Some(product.join("vmlinuz")),
         modules: Some(product.join("lib/modules").join(&release.name)),
         tree: tree.join("linux"),
         llvm: false,
+        rustc: None,
         debug: false,
         key: tree_key,
     })
 }
 
-fn unpack_image(cache: &Cache, root: &BuildRoot, packages: &Packages, at: &Path) -> Result<Contents> {
+fn unpack_image(
+    cache: &Cache,
+    root: &BuildRoot,
+    packages: &Packages,
+    at: &Path,
+) -> Result<Contents> {
     let log = cache.log("kernel")?;
     let name = &packages.release.name;
     // The layout changed during 7.x: image and configuration lie in /boot or beside the modules.
@@ -117,7 +161,12 @@ fn unpack_image(cache: &Cache, root: &BuildRoot, packages: &Packages, at: &Path)
         at = root.inside(at),
         debs = root.inside(&packages.directory),
     );
-    progress::run(&format!("kernel {name}: image and modules"), &mut root.script(&[], &script), &log, None)?;
+    progress::run(
+        &format!("kernel {name}: image and modules"),
+        &mut root.script(&[], &script),
+        &log,
+        None,
+    )?;
     Ok(Contents::files(&["vmlinuz", "config", "Module.symvers"]).and_directories(&["lib"]))
 }
 
@@ -132,7 +181,14 @@ fn prepare(
     let log = cache.log("tree")?;
     let name = &packages.release.name;
     let tree = at.join("linux");
-    unpack(workspace, root, packages, &tree, &format!("kernel {name}: source"), &log)?;
+    unpack(
+        workspace,
+        root,
+        packages,
+        &tree,
+        &format!("kernel {name}: source"),
+        &log,
+    )?;
     let inside = |path: &Path| root.inside(path);
     let script = format!("{RECIPES}/prepare-tree");
     let words = [
@@ -145,7 +201,12 @@ fn prepare(
     ];
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut command = root.command(&[(&workspace.kbuild(), RECIPES)], &words);
-    progress::run(&format!("kernel {name}: Rust metadata"), &mut command, &log, Some(TREE_LINES))?;
+    progress::run(
+        &format!("kernel {name}: Rust metadata"),
+        &mut command,
+        &log,
+        Some(TREE_LINES),
+    )?;
     Ok(tree_contents(&[]))
 }
 
@@ -161,11 +222,21 @@ fn tree_contents(more: &[&str]) -> Contents {
         "linux/scripts/mod/modpost",
     ];
     files.extend(more);
-    Contents::files(&files).and_directories(&["linux/include", "linux/rust", "linux/scripts", "linux/arch/x86/include"])
+    Contents::files(&files).and_directories(&[
+        "linux/include",
+        "linux/rust",
+        "linux/scripts",
+        "linux/arch/x86/include",
+    ])
 }
 
 /// The debug kernel, built from the same source as the stock one.
-pub fn debug(workspace: &Workspace, cache: &Cache, root: &BuildRoot, refresh: bool) -> Result<Kernel> {
+pub fn debug(
+    workspace: &Workspace,
+    cache: &Cache,
+    root: &BuildRoot,
+    refresh: bool,
+) -> Result<Kernel> {
     let packages = archive::ensure(cache, root, refresh)?;
     let fragment = workspace.kbuild().join("debug.config");
     let key = Key::new("debug")
@@ -174,17 +245,24 @@ pub fn debug(workspace: &Workspace, cache: &Cache, root: &BuildRoot, refresh: bo
         .file("config", &fragment)?
         .text("recipe", "1")
         .finish();
-    let product = cache.product("debug", &key, |at| build_debug(workspace, cache, root, &packages, &fragment, at))?;
+    let product = cache.product("debug", &key, |at| {
+        build_debug(workspace, cache, root, &packages, &fragment, at)
+    })?;
     let release = product.join("linux/include/config/kernel.release");
-    let release = fs::read_to_string(&release).context(|| format!("reading {}", release.display()))?;
+    let release =
+        fs::read_to_string(&release).context(|| format!("reading {}", release.display()))?;
     let release = release.trim().to_owned();
     Ok(Kernel {
-        origin: format!("debug kernel {release} from {} {}", packages.release.source, packages.release.version),
+        origin: format!(
+            "debug kernel {release} from {} {}",
+            packages.release.source, packages.release.version
+        ),
         release,
         image: Some(product.join("linux/arch/x86/boot/bzImage")),
         modules: Some(product.join("modules")),
         tree: product.join("linux"),
         llvm: true,
+        rustc: None,
         debug: true,
         key,
     })
@@ -199,18 +277,37 @@ fn build_debug(
     at: &Path,
 ) -> Result<Contents> {
     let log = cache.log("debug")?;
-    unpack(workspace, root, packages, &at.join("linux"), "debug kernel: source", &log)?;
+    unpack(
+        workspace,
+        root,
+        packages,
+        &at.join("linux"),
+        "debug kernel: source",
+        &log,
+    )?;
     let wanted = at.join("debug.config");
     fs::copy(fragment, &wanted).context(|| format!("copying {}", fragment.display()))?;
     let tree = root.inside(&at.join("linux"));
-    let configure = format!("cd '{tree}'; make LLVM=-19 KCONFIG_ALLCONFIG='{}' allnoconfig", root.inside(&wanted));
-    progress::run("debug kernel: configuration", &mut root.script(&[], &configure), &log, None)?;
+    let configure = format!(
+        "cd '{tree}'; make LLVM=-19 KCONFIG_ALLCONFIG='{}' allnoconfig",
+        root.inside(&wanted)
+    );
+    progress::run(
+        "debug kernel: configuration",
+        &mut root.script(&[], &configure),
+        &log,
+        None,
+    )?;
     let dotconfig = at.join("linux/.config");
-    let text = fs::read_to_string(&dotconfig).context(|| format!("reading {}", dotconfig.display()))?;
+    let text =
+        fs::read_to_string(&dotconfig).context(|| format!("reading {}", dotconfig.display()))?;
     let asked = fs::read_to_string(&wanted).context(|| format!("reading {}", wanted.display()))?;
     let refused = refused(&asked, &text);
     if !refused.is_empty() {
-        let what = format!("kbuild/debug.config asks for what this kernel does not take: {}", refused.join(" "));
+        let what = format!(
+            "kbuild/debug.config asks for what this kernel does not take: {}",
+            refused.join(" ")
+        );
         return Err(Error::logged(what, log));
     }
     // Object files are not needed to build modules, and are most of the tree's size.
@@ -219,8 +316,16 @@ fn build_debug(
          find . -name '*.o' ! -path './tools/*' ! -path './scripts/*' -delete",
         jobs()
     );
-    progress::run("debug kernel: building", &mut root.script(&[], &build), &log, Some(DEBUG_LINES))?;
-    Ok(tree_contents(&["linux/arch/x86/boot/bzImage", "modules/modules.builtin"]))
+    progress::run(
+        "debug kernel: building",
+        &mut root.script(&[], &build),
+        &log,
+        Some(DEBUG_LINES),
+    )?;
+    Ok(tree_contents(&[
+        "linux/arch/x86/boot/bzImage",
+        "modules/modules.builtin",
+    ]))
 }
 
 /// Options of a fragment that did not come out as asked.
@@ -236,6 +341,14 @@ fn refused(asked: &str, got: &str) -> Vec<String> {
         })
         .map(str::to_owned)
         .collect()
+}
+
+/// `CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.1 (4eb161250 2025-03-15) …"` → `1.85.1`.
+fn rustc_version(config: &str) -> Option<String> {
+    let text = config
+        .lines()
+        .find_map(|line| line.strip_prefix("CONFIG_RUSTC_VERSION_TEXT=\"rustc "))?;
+    text.split([' ', '"']).next().map(str::to_owned)
 }
 
 /// A kernel tree the user names: modules are built against it, and its own image is booted when it has one.
@@ -261,8 +374,12 @@ pub fn named(tree: &Path) -> Result<Kernel> {
         image: image.exists().then_some(image),
         modules: tree.join("modules.builtin").exists().then(|| tree.clone()),
         llvm: on("CONFIG_CC_IS_CLANG"),
+        rustc: rustc_version(&config),
         debug: on("CONFIG_KASAN"),
-        key: Key::new("named").text("release", release.trim()).file("config", &tree.join(".config"))?.finish(),
+        key: Key::new("named")
+            .text("release", release.trim())
+            .file("config", &tree.join(".config"))?
+            .finish(),
         tree,
     })
 }
@@ -274,8 +391,16 @@ mod tests {
     #[test]
     fn options_that_did_not_come_out_are_named() {
         let asked = "# note\nCONFIG_A=y\nCONFIG_B=y\nCONFIG_C=n\nCONFIG_D=n\nCONFIG_E=400\n";
-        let got = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=y\n# CONFIG_D is not set\nCONFIG_E=400\n";
+        let got =
+            "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=y\n# CONFIG_D is not set\nCONFIG_E=400\n";
         assert_eq!(refused(asked, got), ["CONFIG_B=y", "CONFIG_C=n"]);
+    }
+
+    #[test]
+    fn the_compiler_of_a_tree_is_read_from_its_configuration() {
+        let config = "CONFIG_X=y\nCONFIG_RUSTC_VERSION_TEXT=\"rustc 1.85.1 (4eb161250 2025-03-15) (built from a source tarball)\"\n";
+        assert_eq!(rustc_version(config).as_deref(), Some("1.85.1"));
+        assert_eq!(rustc_version("CONFIG_X=y\n"), None);
     }
 
     #[test]
@@ -284,7 +409,11 @@ mod tests {
         assert_eq!(named(dir.path()).err().unwrap().exit_code(), 3);
         std::fs::create_dir_all(dir.path().join("include/config")).unwrap();
         std::fs::write(dir.path().join("include/config/kernel.release"), "7.3.4\n").unwrap();
-        std::fs::write(dir.path().join(".config"), "CONFIG_RUST=y\nCONFIG_CC_IS_CLANG=y\n").unwrap();
+        std::fs::write(
+            dir.path().join(".config"),
+            "CONFIG_RUST=y\nCONFIG_CC_IS_CLANG=y\n",
+        )
+        .unwrap();
         let kernel = named(dir.path()).unwrap();
         assert!(kernel.llvm && kernel.image.is_none());
         assert_eq!(kernel.release, "7.3.4");

@@ -32,9 +32,18 @@ impl Key {
     }
 
     /// Adds every file below a directory, by relative name and content; `skip` says which names to leave out.
-    pub fn tree(mut self, name: &str, directory: &Path, skip: &dyn Fn(&str) -> bool) -> Result<Self> {
+    pub fn tree(
+        mut self,
+        name: &str,
+        directory: &Path,
+        skip: &dyn Fn(&str) -> bool,
+    ) -> Result<Self> {
         for path in files(directory, skip)? {
-            let relative = path.strip_prefix(directory).unwrap_or(&path).to_string_lossy().into_owned();
+            let relative = path
+                .strip_prefix(directory)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
             self = self.file(&format!("{name}/{relative}"), &path)?;
         }
         Ok(self)
@@ -102,7 +111,12 @@ mod tests {
     #[test]
     fn a_tree_changes_with_content_and_names_but_not_with_what_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
-        let key = || Key::new("k").tree("t", dir.path(), &|leaf| leaf == "target").unwrap().finish();
+        let key = || {
+            Key::new("k")
+                .tree("t", dir.path(), &|leaf| leaf == "target")
+                .unwrap()
+                .finish()
+        };
         std::fs::write(dir.path().join("a"), "1").unwrap();
         let first = key();
         std::fs::create_dir(dir.path().join("target")).unwrap();

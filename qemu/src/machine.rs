@@ -91,7 +91,10 @@ impl Outcome {
             return Some(why.clone());
         }
         if !self.complaints.is_empty() {
-            return Some(format!("the guest's kernel complained: {}", self.complaints.join(" / ")));
+            return Some(format!(
+                "the guest's kernel complained: {}",
+                self.complaints.join(" / ")
+            ));
         }
         match self.done {
             Some(true) => None,
@@ -126,7 +129,11 @@ impl Machine<'_> {
         let inside = |path: PathBuf| self.root.inside(&path);
         // A guest that panics ends at once; lines of routine below "notice" only cost time on an emulated port.
         let command_line = "console=ttyS0 panic=-1 oops=panic loglevel=6 net.ifnames=0";
-        let console = if interactive { "mon:stdio".to_owned() } else { format!("file:{}", inside(self.console())) };
+        let console = if interactive {
+            "mon:stdio".to_owned()
+        } else {
+            format!("file:{}", inside(self.console()))
+        };
         let mut words: Vec<String> = [
             "qemu-system-x86_64",
             "-nodefaults",
@@ -150,8 +157,14 @@ impl Machine<'_> {
         pair("-smp", self.clock.vcpus().to_string());
         pair("-initrd", inside(self.initramfs()));
         pair("-serial", console);
-        pair("-chardev", format!("file,id=report,path={}", inside(self.report())));
-        pair("-device", format!("virtserialport,chardev=report,name={}", channel::PORT));
+        pair(
+            "-chardev",
+            format!("file,id=report,path={}", inside(self.report())),
+        );
+        pair(
+            "-device",
+            format!("virtserialport,chardev=report,name={}", channel::PORT),
+        );
         match self.clock {
             _ if self.kvm => pair("-accel", "kvm".into()),
             Clock::Real { .. } => pair("-accel", "tcg,thread=multi".into()),
@@ -171,8 +184,12 @@ impl Machine<'_> {
     }
 
     /// Boots it and gives every event to `on_event` as it arrives, until it is off.
-    pub fn run(&self, on_event: &mut dyn FnMut(std::result::Result<Event, String>)) -> Result<Outcome> {
-        let create = |path: PathBuf| File::create(&path).context(|| format!("writing {}", path.display()));
+    pub fn run(
+        &self,
+        on_event: &mut dyn FnMut(std::result::Result<Event, String>),
+    ) -> Result<Outcome> {
+        let create =
+            |path: PathBuf| File::create(&path).context(|| format!("writing {}", path.display()));
         let messages = create(self.messages())?;
         create(self.console())?;
         create(self.report())?;
@@ -215,9 +232,15 @@ impl Machine<'_> {
     /// Boots it with its console on this terminal.
     pub fn interactive(&self) -> Result<Outcome> {
         let began = Instant::now();
-        let status = self.command(true).status().context(|| "starting QEMU".to_owned())?;
+        let status = self
+            .command(true)
+            .status()
+            .context(|| "starting QEMU".to_owned())?;
         let mut reader = channel::Reader::default();
-        let mut outcome = Outcome { seconds: began.elapsed().as_secs_f64(), ..Outcome::default() };
+        let mut outcome = Outcome {
+            seconds: began.elapsed().as_secs_f64(),
+            ..Outcome::default()
+        };
         for event in reader.feed(&std::fs::read(self.report()).unwrap_or_default()) {
             if let Ok(Event::Done { ok }) = event {
                 outcome.done = Some(ok);
@@ -262,7 +285,9 @@ impl Watch {
 
     fn look(&mut self, on_event: &mut dyn FnMut(std::result::Result<Event, String>)) {
         let mut octets = Vec::new();
-        if self.report.seek(SeekFrom::Start(self.read)).is_ok() && self.report.read_to_end(&mut octets).is_ok() {
+        if self.report.seek(SeekFrom::Start(self.read)).is_ok()
+            && self.report.read_to_end(&mut octets).is_ok()
+        {
             self.read += octets.len() as u64;
         }
         let console_size = self.console.metadata().map(|m| m.len()).unwrap_or(0);
@@ -284,10 +309,16 @@ impl Watch {
             return Some("the guest did not power off".into());
         }
         if self.began.elapsed() > machine.limit {
-            return Some(format!("the guest ran longer than {} s", machine.limit.as_secs()));
+            return Some(format!(
+                "the guest ran longer than {} s",
+                machine.limit.as_secs()
+            ));
         }
         if self.heard.elapsed() > machine.silence {
-            return Some(format!("the guest said nothing for {} s", machine.silence.as_secs()));
+            return Some(format!(
+                "the guest said nothing for {} s",
+                machine.silence.as_secs()
+            ));
         }
         None
     }
@@ -299,11 +330,33 @@ mod tests {
 
     #[test]
     fn only_a_report_of_success_with_a_clean_log_is_a_success() {
-        let good = || Outcome { done: Some(true), ..Outcome::default() };
+        let good = || Outcome {
+            done: Some(true),
+            ..Outcome::default()
+        };
         assert_eq!(good().failure(), None);
-        assert!(Outcome::default().failure().unwrap().contains("without a report"));
-        assert!(Outcome { done: Some(false), ..good() }.failure().is_some());
-        assert!(Outcome { complaints: vec!["WARNING: x".into()], ..good() }.failure().unwrap().contains("WARNING"));
-        assert!(Outcome { killed: Some("late".into()), ..good() }.failure().is_some());
+        assert!(Outcome::default()
+            .failure()
+            .unwrap()
+            .contains("without a report"));
+        assert!(Outcome {
+            done: Some(false),
+            ..good()
+        }
+        .failure()
+        .is_some());
+        assert!(Outcome {
+            complaints: vec!["WARNING: x".into()],
+            ..good()
+        }
+        .failure()
+        .unwrap()
+        .contains("WARNING"));
+        assert!(Outcome {
+            killed: Some("late".into()),
+            ..good()
+        }
+        .failure()
+        .is_some());
     }
 }

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo lab`: kernels, guests, topologies, with one command.
+//!
+//! Where to look: `cli` is what can be typed; `build`, `demo`, `test`, `bench`, `shell` and `doctor` are the commands.
+//! They all begin with `setup`, which makes in order what a guest needs and boots it: `build_root` (a Debian trixie, and
+//! how commands run in it), `archive` and `release` (which kernel there is), `kernel` (image, tree, debug kernel),
+//! `module`, `guest` (our own programs), `initramfs` over `cpio`. Everything made is a product of the `cache`, named by
+//! its `key` and watched over by its `manifest`. `machine` is one boot, `channel` what the guest reports, `console` its
+//! kernel log. The recipes themselves, as lists and scripts, are in `kbuild/`.
 
 mod archive;
 mod bench;
@@ -53,14 +60,42 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Doctor { install, look, json } => doctor::command(install, look, json.as_deref()),
+        Command::Doctor {
+            install,
+            look,
+            json,
+        } => doctor::command(install, look, json.as_deref()),
         Command::Build { refresh, shared } => build::command(refresh, &shared),
-        Command::Demo { out, bytes, real, shared } => demo::command(&out, bytes, real, &shared),
-        Command::Test { names, list, vcpus, fail_fast, only_guests, only_pure, shared } => {
-            let options = test::Options { names, list, vcpus, fail_fast, only_guests, only_pure };
+        Command::Demo {
+            out,
+            bytes,
+            real,
+            shared,
+        } => demo::command(&out, bytes, real, &shared),
+        Command::Test {
+            names,
+            list,
+            vcpus,
+            fail_fast,
+            only_guests,
+            only_pure,
+            shared,
+        } => {
+            let options = test::Options {
+                names,
+                list,
+                vcpus,
+                fail_fast,
+                only_guests,
+                only_pure,
+            };
             test::command(&options, &shared)
         }
-        Command::Bench { names, seconds, shared } => bench::command(&names, seconds, &shared),
+        Command::Bench {
+            names,
+            seconds,
+            shared,
+        } => bench::command(&names, seconds, &shared),
         Command::Shell { shared } => shell::command(&shared),
         Command::Clean { kind, json } => build::clean(kind.as_deref(), json.as_deref()),
     }

@@ -41,12 +41,19 @@ fn listing(directory: &Path) -> Result<String> {
 impl Manifest {
     /// Takes stock of a product: `files` are hashed, `directories` listed by name and size.
     pub fn take(product: &Path, files: &[String], directories: &[String]) -> Result<Self> {
-        let mut manifest = Manifest { files: BTreeMap::new(), listings: BTreeMap::new() };
+        let mut manifest = Manifest {
+            files: BTreeMap::new(),
+            listings: BTreeMap::new(),
+        };
         for file in files {
-            manifest.files.insert(file.clone(), key::digest(&product.join(file))?);
+            manifest
+                .files
+                .insert(file.clone(), key::digest(&product.join(file))?);
         }
         for directory in directories {
-            manifest.listings.insert(directory.clone(), listing(&product.join(directory))?);
+            manifest
+                .listings
+                .insert(directory.clone(), listing(&product.join(directory))?);
         }
         Ok(manifest)
     }
@@ -60,7 +67,9 @@ impl Manifest {
 
     /// What is wrong with a product, or nothing.
     pub fn complaint(product: &Path) -> Option<String> {
-        let Ok(text) = std::fs::read_to_string(product.join(NAME)) else { return Some("no manifest".into()) };
+        let Ok(text) = std::fs::read_to_string(product.join(NAME)) else {
+            return Some("no manifest".into());
+        };
         let Ok(manifest) = serde_json::from_str::<Manifest>(&text) else {
             return Some("unreadable manifest".into());
         };
@@ -73,7 +82,9 @@ impl Manifest {
         }
         for (directory, expected) in &manifest.listings {
             if listing(&product.join(directory)).ok().as_ref() != Some(expected) {
-                return Some(format!("files below {directory} are missing, added or cut short"));
+                return Some(format!(
+                    "files below {directory} are missing, added or cut short"
+                ));
             }
         }
         None
@@ -89,7 +100,10 @@ mod tests {
         std::fs::create_dir(dir.path().join("d")).unwrap();
         std::fs::write(dir.path().join("image"), "kernel").unwrap();
         std::fs::write(dir.path().join("d/a"), "1234").unwrap();
-        Manifest::take(dir.path(), &["image".into()], &["d".into()]).unwrap().write(dir.path()).unwrap();
+        Manifest::take(dir.path(), &["image".into()], &["d".into()])
+            .unwrap()
+            .write(dir.path())
+            .unwrap();
         dir
     }
 

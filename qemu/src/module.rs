@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::build_root::BuildRoot;
 use crate::cache::{Cache, Contents};
@@ -15,6 +16,9 @@ use crate::workspace::Workspace;
 /// Modules of earlier sources that are kept.
 const KEEP: usize = 12;
 
+/// Where a tree the user names is seen inside the root.
+const NAMED: &str = "/kdir";
+
 /// What is copied, by the same relative path: the module and the two crates linked into it.
 const SOURCES: [&str; 3] = ["kmod", "kmod/core/src", "pfkey/src"];
 
@@ -24,12 +28,22 @@ fn skipped(leaf: &str) -> bool {
 }
 
 /// The modules built from the checkout for this kernel, by path.
-pub fn ensure(workspace: &Workspace, cache: &Cache, root: &BuildRoot, kernel: &Kernel) -> Result<Vec<PathBuf>> {
-    let mut key = Key::new("module").text("kernel", &kernel.key).text("toolchain", &root.toolchain).text("recipe", "1");
+pub fn ensure(
+    workspace: &Workspace,
+    cache: &Cache,
+    root: &BuildRoot,
+    kernel: &Kernel,
+) -> Result<Vec<PathBuf>> {
+    let mut key = Key::new("module")
+        .text("kernel", &kernel.key)
+        .text("toolchain", &root.toolchain)
+        .text("recipe", "1");
     for source in SOURCES {
         key = key.tree(source, &workspace.root().join(source), &skipped)?;
     }
-    let product = cache.product("module", &key.finish(), |at| build(workspace, cache, root, kernel, at))?;
+    let product = cache.product("module", &key.finish(), |at| {
+        build(workspace, cache, root, kernel, at)
+    })?;
     cache.prune("module", KEEP)?;
     modules_in(&product)
 }
@@ -61,28 +75,70 @@ fn copy_sources(workspace: &Workspace, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn build(workspace: &Workspace, cache: &Cache, root: &BuildRoot, kernel: &Kernel, at: &Path) -> Result<Contents> {
-    let log = cache.log(if kernel.debug { "module-debug" } else { "module" })?;
+fn build(
+    workspace: &Workspace,
+    cache: &Cache,
+    root: &BuildRoot,
+    kernel: &Kernel,
+    at: &Path,
+) -> Result<Contents> {
+    let log = cache.log(if kernel.debug {
+        "module-debug"
+    } else {
+        "module"
+    })?;
     let sources = at.join("build");
     copy_sources(workspace, &sources)?;
-    let jobs = std::thread::available_parallelism().map(usize::from).unwrap_or(1);
-    let mut binds: Vec<(&Path, &str)> = Vec::new();
-    let tree = if kernel.tree.starts_with(&cache.dir) {
-        root.inside(&kernel.tree)
-    } else {
-        binds.push((&kernel.tree, "/kdir"));
-        "/kdir".to_owned()
+    let jobs = std::thread::available_parallelism()
+        .map(usize::from)
+        .unwrap_or(1);
+    let make = |tree: &str, sources: &str, llvm: &str| {
+        let llvm = if kernel.llvm { llvm } else { "" };
+        format!(
+            "make -C '{tree}' M='{sources}/kmod' KERNELRELEASE='{}' {llvm} -j{jobs} modules",
+            kernel.release
+        )
     };
-    let script = format!(
-        "make -C '{tree}' M='{}/kmod' KERNELRELEASE='{}' {} -j{jobs} modules",
-        root.inside(&sources),
-        kernel.release,
-        if kernel.llvm { "LLVM=-19" } else { "" },
-    );
-    progress::run(&format!("module for {}", kernel.release), &mut root.script(&binds, &script), &log, None)?;
+    let mut command = if kernel.tree.starts_with(&cache.dir) {
+        root.script(
+            &[],
+            &make(
+                &root.inside(&kernel.tree),
+                &root.inside(&sources),
+                "LLVM=-19",
+            ),
+        )
+    } else if kernel
+        .rustc
+        .as_ref()
+        .is_none_or(|version| root.toolchain.contains(&format!("rustc {version}")))
+    {
+        root.script(
+            &[(&kernel.tree, NAMED)],
+            &make(NAMED, &root.inside(&sources), "LLVM=-19"),
+        )
+    } else {
+        let mut command = Command::new("sh");
+        let tree = kernel.tree.display().to_string();
+        command.args([
+            "-euc",
+            &make(&tree, &sources.display().to_string(), "LLVM=1"),
+        ]);
+        command
+    };
+    progress::run(
+        &format!("module for {}", kernel.release),
+        &mut command,
+        &log,
+        None,
+    )?;
     let mut contents = Contents::default();
     for module in modules_in(&sources.join("kmod"))? {
-        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = module
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         fs::copy(&module, at.join(&name)).context(|| format!("copying {}", module.display()))?;
         contents.files.push(name);
     }

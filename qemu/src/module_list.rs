@@ -50,7 +50,13 @@ mod tests {
     fn a_module_brings_what_it_needs_and_a_built_in_one_nothing() {
         let text = "kernel/a/x-y.ko.xz: kernel/b/z.ko.xz kernel/b/w.ko.xz\nkernel/b/z.ko.xz: kernel/b/w.ko.xz\nkernel/b/w.ko.xz:\nkernel/c/q.ko:\n";
         let list = ModuleList::parse(text);
-        let paths: Vec<String> = list.with_needs(&["x_y".into(), "builtin".into()]).into_iter().collect();
-        assert_eq!(paths, ["kernel/a/x-y.ko.xz", "kernel/b/w.ko.xz", "kernel/b/z.ko.xz"]);
+        let paths: Vec<String> = list
+            .with_needs(&["x_y".into(), "builtin".into()])
+            .into_iter()
+            .collect();
+        assert_eq!(
+            paths,
+            ["kernel/a/x-y.ko.xz", "kernel/b/w.ko.xz", "kernel/b/z.ko.xz"]
+        );
     }
 }

@@ -51,8 +51,14 @@ impl Step {
         let now = Instant::now();
         let bar = terminal().then(|| {
             let (bar, template) = match expected {
-                Some(n) => (ProgressBar::new(n), "  {spinner} {prefix} [{bar:24}] {elapsed} {wide_msg:.dim}"),
-                None => (ProgressBar::new_spinner(), "  {spinner} {prefix} {elapsed} {wide_msg:.dim}"),
+                Some(n) => (
+                    ProgressBar::new(n),
+                    "  {spinner} {prefix} [{bar:24}] {elapsed} {wide_msg:.dim}",
+                ),
+                None => (
+                    ProgressBar::new_spinner(),
+                    "  {spinner} {prefix} {elapsed} {wide_msg:.dim}",
+                ),
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
@@ -65,7 +71,12 @@ impl Step {
         if bar.is_none() {
             eprintln!("  .. {title}");
         }
-        Step { title: title.to_owned(), bar, began: now, spoke: now }
+        Step {
+            title: title.to_owned(),
+            bar,
+            began: now,
+            spoke: now,
+        }
     }
 
     /// Says how far it is; a bar stays short of its end until `done`.
@@ -77,7 +88,11 @@ impl Step {
             bar.set_message(message.to_owned());
         } else if self.spoke.elapsed() > HEARTBEAT {
             self.spoke = Instant::now();
-            eprintln!("  .. {} ({:.0} s so far)", self.title, self.began.elapsed().as_secs_f64());
+            eprintln!(
+                "  .. {} ({:.0} s so far)",
+                self.title,
+                self.began.elapsed().as_secs_f64()
+            );
         }
     }
 
@@ -113,13 +128,18 @@ struct Tail {
 impl Tail {
     fn follow(&mut self, file: &mut File) {
         let mut text = Vec::new();
-        if file.seek(SeekFrom::Start(self.offset)).is_err() || file.read_to_end(&mut text).is_err() {
+        if file.seek(SeekFrom::Start(self.offset)).is_err() || file.read_to_end(&mut text).is_err()
+        {
             return;
         }
         self.offset += text.len() as u64;
         self.lines += text.iter().filter(|octet| **octet == b'\n').count() as u64;
         let text = String::from_utf8_lossy(&text);
-        if let Some(last) = text.split(['\n', '\r']).map(str::trim).rfind(|l| !l.is_empty()) {
+        if let Some(last) = text
+            .split(['\n', '\r'])
+            .map(str::trim)
+            .rfind(|l| !l.is_empty())
+        {
             self.last = last.chars().filter(|c| !c.is_control()).take(100).collect();
         }
     }
@@ -144,9 +164,16 @@ pub fn run_status(
     expected: Option<u64>,
 ) -> Result<(ExitStatus, f64)> {
     let name = || format!("{}", log.display());
-    let output = File::options().create(true).append(true).open(log).context(name)?;
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .context(name)?;
     let mut reader = File::open(log).context(name)?;
-    let mut tail = Tail { offset: reader.metadata().context(name)?.len(), ..Tail::default() };
+    let mut tail = Tail {
+        offset: reader.metadata().context(name)?.len(),
+        ..Tail::default()
+    };
     let error = output.try_clone().context(name)?;
     let mut child = command
         .stdin(Stdio::null())
@@ -178,9 +205,21 @@ mod tests {
     fn output_lands_in_the_log_and_failure_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("x.log");
-        run("good", Command::new("sh").args(["-c", "echo one; echo two >&2"]), &log, None).unwrap();
+        run(
+            "good",
+            Command::new("sh").args(["-c", "echo one; echo two >&2"]),
+            &log,
+            None,
+        )
+        .unwrap();
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "one\ntwo\n");
-        let error = run("bad", Command::new("sh").args(["-c", "echo three; exit 7"]), &log, None).unwrap_err();
+        let error = run(
+            "bad",
+            Command::new("sh").args(["-c", "echo three; exit 7"]),
+            &log,
+            None,
+        )
+        .unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert!(matches!(error, Error::Check { log: Some(path), .. } if path == log));
     }

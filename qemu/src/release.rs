@@ -37,7 +37,12 @@ fn stanzas(show: &str) -> Vec<Stanza<'_>> {
 
 /// `7.3.4+deb13-cloud-amd64` → `[7, 3, 4]`.
 fn numbers(release: &str) -> Option<Vec<u32>> {
-    release.split('+').next()?.split('.').map(|part| part.parse().ok()).collect()
+    release
+        .split('+')
+        .next()?
+        .split('.')
+        .map(|part| part.parse().ok())
+        .collect()
 }
 
 /// Chooses from the text of `apt-cache show` over all `linux-*` packages of interest.
@@ -47,30 +52,52 @@ fn numbers(release: &str) -> Option<Vec<u32>> {
 pub fn choose(show: &str, arch: &str) -> Option<Release> {
     let all = stanzas(show);
     let has = |package: &str, version: &str| {
-        all.iter().any(|s| s.get("Package") == Some(&package) && s.get("Version") == Some(&version))
+        all.iter()
+            .any(|s| s.get("Package") == Some(&package) && s.get("Version") == Some(&version))
     };
     let mut best: Option<(Vec<u32>, Release)> = None;
     for stanza in &all {
-        let (Some(package), Some(version)) = (stanza.get("Package"), stanza.get("Version")) else { continue };
-        let Some(name) = package.strip_prefix("linux-headers-") else { continue };
+        let (Some(package), Some(version)) = (stanza.get("Package"), stanza.get("Version")) else {
+            continue;
+        };
+        let Some(name) = package.strip_prefix("linux-headers-") else {
+            continue;
+        };
         if !name.ends_with(&format!("-cloud-{arch}")) {
             continue;
         }
-        let Some(number) = numbers(name) else { continue };
-        let [major, minor, ..] = number[..] else { continue };
+        let Some(number) = numbers(name) else {
+            continue;
+        };
+        let [major, minor, ..] = number[..] else {
+            continue;
+        };
         let source = format!("linux-source-{major}.{minor}");
         if !SUPPORTED.contains(&(major, minor)) || !has(&source, version) {
             continue;
         }
         // Since 7.x the image is split over four packages; before, linux-image held all of it.
-        let packages: Vec<String> = ["linux-headers", "linux-image", "linux-binary", "linux-modules", "linux-base"]
+        let packages: Vec<String> = [
+            "linux-headers",
+            "linux-image",
+            "linux-binary",
+            "linux-modules",
+            "linux-base",
+        ]
+        .iter()
+        .map(|kind| format!("{kind}-{name}"))
+        .filter(|package| has(package, version))
+        .collect();
+        let image = packages
             .iter()
-            .map(|kind| format!("{kind}-{name}"))
-            .filter(|package| has(package, version))
-            .collect();
-        let image = packages.iter().any(|p| p.starts_with("linux-image-") || p.starts_with("linux-binary-"));
+            .any(|p| p.starts_with("linux-image-") || p.starts_with("linux-binary-"));
         if image && best.as_ref().is_none_or(|(top, _)| number > *top) {
-            let release = Release { name: name.to_owned(), version: (*version).to_owned(), packages, source };
+            let release = Release {
+                name: name.to_owned(),
+                version: (*version).to_owned(),
+                packages,
+                source,
+            };
             best = Some((number, release));
         }
     }
@@ -128,6 +155,9 @@ mod tests {
             ("linux-source-7.3", "7.3.4-1"),
         ]);
         assert_eq!(choose(&text, "amd64"), None);
-        assert_eq!(choose(&text, "arm64").unwrap().name, "7.3.4+deb13-cloud-arm64");
+        assert_eq!(
+            choose(&text, "arm64").unwrap().name,
+            "7.3.4+deb13-cloud-arm64"
+        );
     }
 }

@@ -28,7 +28,9 @@ impl Report {
 
     /// Makes sure results of this kind have a list, even an empty one.
     pub fn expect(&mut self, kind: &str) {
-        self.0.entry(plural(kind)).or_insert_with(|| Value::Array(Vec::new()));
+        self.0
+            .entry(plural(kind))
+            .or_insert_with(|| Value::Array(Vec::new()));
     }
 
     /// Adds a result to the list of its kind.
@@ -41,14 +43,21 @@ impl Report {
 
     /// The results of a kind.
     pub fn all(&self, kind: &str) -> &[Value] {
-        self.0.get(&plural(kind)).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.0
+            .get(&plural(kind))
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Writes it where the user asked for it, if they did.
     pub fn write(&self, path: Option<&Path>) -> Result<()> {
         let Some(path) = path else { return Ok(()) };
-        let text = serde_json::to_string_pretty(&self.0).map_err(|error| Error::check(error.to_string()))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let text = serde_json::to_string_pretty(&self.0)
+            .map_err(|error| Error::check(error.to_string()))?;
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             std::fs::create_dir_all(parent).context(|| format!("making {}", parent.display()))?;
         }
         std::fs::write(path, text + "\n").context(|| format!("writing {}", path.display()))
@@ -64,7 +73,12 @@ mod tests {
         let mut report = Report::default();
         report.expect("check");
         for value in [1, 2] {
-            report.add("bench", [("value".to_owned(), Value::from(value))].into_iter().collect());
+            report.add(
+                "bench",
+                [("value".to_owned(), Value::from(value))]
+                    .into_iter()
+                    .collect(),
+            );
         }
         assert_eq!(report.all("bench").len(), 2);
         assert!(report.all("check").is_empty());

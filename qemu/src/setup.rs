@@ -19,6 +19,9 @@ use crate::module;
 use crate::progress;
 use crate::workspace::Workspace;
 
+/// Products of each of the large kinds that are kept, by last use.
+const KEEP: usize = 3;
+
 /// A debug kernel under emulation is this many times slower.
 const DEBUG_PATIENCE: u32 = 8;
 
@@ -50,7 +53,9 @@ impl Lab {
         let (root, guest) = std::thread::scope(|scope| {
             let programs = scope.spawn(|| guest::build(&workspace, &guest_log));
             let root = BuildRoot::ensure(&workspace, &cache, mode);
-            let guest = programs.join().unwrap_or_else(|_| Err(Error::check("building the guest programs panicked")));
+            let guest = programs
+                .join()
+                .unwrap_or_else(|_| Err(Error::check("building the guest programs panicked")));
             (root, guest)
         });
         let root = root?;
@@ -60,11 +65,22 @@ impl Lab {
             (None, Flavour::Debug) => kernel::debug(&workspace, &cache, &root, refresh)?,
         };
         progress::line(&format!("  kernel: {}", kernel.origin));
+        for kind in ["root", "debs", "kernel", "tree", "debug"] {
+            cache.prune(kind, KEEP)?;
+        }
         let modules = module::ensure(&workspace, &cache, &root, &kernel)?;
         let guest = guest?;
         let base = initramfs::base(&workspace, &cache, &root, &kernel, &guest.needs()?)?;
-        let mut lab =
-            Lab { cache, root, kernel, modules, guest, base, kvm: false, timeout: shared.timeout };
+        let mut lab = Lab {
+            cache,
+            root,
+            kernel,
+            modules,
+            guest,
+            base,
+            kvm: false,
+            timeout: shared.timeout,
+        };
         lab.kvm = lab.choose_accelerator(shared.accel)?;
         Ok(lab)
     }
@@ -72,7 +88,10 @@ impl Lab {
     fn image(&self) -> Result<&Path> {
         self.kernel.image.as_deref().ok_or_else(|| {
             Error::environment(
-                format!("{} has no arch/x86/boot/bzImage to boot", self.kernel.tree.display()),
+                format!(
+                    "{} has no arch/x86/boot/bzImage to boot",
+                    self.kernel.tree.display()
+                ),
                 "build it there (make bzImage), or run without --kdir",
             )
         })
@@ -86,29 +105,50 @@ impl Lab {
         let why = if Path::new("/dev/kvm").exists() {
             self.kvm = true;
             let order = json!({"mode": "list", "names": [], "options": {}});
-            let machine = self.machine("kvm-probe", Clock::Real { vcpus: 1 }, &order, Duration::from_secs(60))?;
+            let machine = self.machine(
+                "kvm-probe",
+                Clock::Real { vcpus: 1 },
+                &order,
+                Duration::from_secs(60),
+            )?;
             let step = progress::Step::begin("probing KVM", None);
             let mut hello = false;
-            let outcome = machine.run(&mut |event| hello |= matches!(event, Ok(Event::Hello { .. })))?;
+            let outcome =
+                machine.run(&mut |event| hello |= matches!(event, Ok(Event::Hello { .. })))?;
             if hello && outcome.done == Some(true) {
                 step.done();
                 return Ok(true);
             }
             step.failed();
-            format!("a probe boot failed: {}", outcome.failure().unwrap_or_default())
+            format!(
+                "a probe boot failed: {}",
+                outcome.failure().unwrap_or_default()
+            )
         } else {
             "there is no /dev/kvm".to_owned()
         };
         if accel == Accel::Kvm {
-            return Err(Error::environment(format!("KVM does not run this kernel: {why}"), "use --accel tcg"));
+            return Err(Error::environment(
+                format!("KVM does not run this kernel: {why}"),
+                "use --accel tcg",
+            ));
         }
         progress::line(&format!("  KVM is not used: {why}"));
         Ok(false)
     }
 
-    fn machine(&self, name: &str, clock: Clock, order: &Value, limit: Duration) -> Result<Machine<'_>> {
+    fn machine(
+        &self,
+        name: &str,
+        clock: Clock,
+        order: &Value,
+        limit: Duration,
+    ) -> Result<Machine<'_>> {
         let slow = if self.kernel.debug { DEBUG_PATIENCE } else { 1 };
-        let limit = self.timeout.map(Duration::from_secs).unwrap_or(limit * slow);
+        let limit = self
+            .timeout
+            .map(Duration::from_secs)
+            .unwrap_or(limit * slow);
         let machine = Machine {
             root: &self.root,
             image: self.image()?,
@@ -119,7 +159,14 @@ impl Lab {
             limit,
             silence: Duration::from_secs(240) * slow,
         };
-        initramfs::for_run(&self.base, &self.guest, &self.kernel, &self.modules, order, &machine.initramfs())?;
+        initramfs::for_run(
+            &self.base,
+            &self.guest,
+            &self.kernel,
+            &self.modules,
+            order,
+            &machine.initramfs(),
+        )?;
         Ok(machine)
     }
 
@@ -139,12 +186,20 @@ impl Lab {
         })?;
         // The archive is the largest file of a run and is made again from the cache at will.
         let _ = std::fs::remove_file(machine.initramfs());
-        Ok(Boot { outcome, console: machine.console() })
+        Ok(Boot {
+            outcome,
+            console: machine.console(),
+        })
     }
 
     /// Boots a guest with its console on this terminal.
     pub fn boot_interactive(&self, order: &Value) -> Result<Outcome> {
-        let machine = self.machine("shell", Clock::Real { vcpus: 2 }, order, Duration::from_secs(0))?;
+        let machine = self.machine(
+            "shell",
+            Clock::Real { vcpus: 2 },
+            order,
+            Duration::from_secs(0),
+        )?;
         let outcome = machine.interactive()?;
         let _ = std::fs::remove_file(machine.initramfs());
         Ok(outcome)

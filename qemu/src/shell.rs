@@ -13,7 +13,9 @@ use crate::setup::Lab;
 /// Runs the command.
 pub fn command(shared: &Shared) -> Result<()> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::Usage("shell needs a terminal to type at; `cargo lab test NAME` runs without one".into()));
+        return Err(Error::Usage(
+            "shell needs a terminal to type at; `cargo lab test NAME` runs without one".into(),
+        ));
     }
     let lab = Lab::prepare(shared, false)?;
     println!("Booting {}. `exit` ends it; so does Ctrl-A X at once. Nodes: ip netns exec cn|ha|core|fa1|fa2|mh COMMAND", lab.kernel.origin);

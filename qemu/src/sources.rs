@@ -21,7 +21,16 @@ pub struct Source {
 
 /// Suites that Debian itself publishes: what tells its archive from a third party's.
 const SUITES: [&str; 11] = [
-    "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "testing", "stable", "oldstable",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "testing",
+    "stable",
+    "oldstable",
     "unstable",
 ];
 
@@ -32,7 +41,10 @@ pub fn parse_list(text: &str) -> Vec<Source> {
 
 fn parse_line(line: &str) -> Option<Source> {
     let line = line.split('#').next()?.trim();
-    let mut rest = line.strip_prefix("deb")?.strip_prefix([' ', '\t'])?.trim_start();
+    let mut rest = line
+        .strip_prefix("deb")?
+        .strip_prefix([' ', '\t'])?
+        .trim_start();
     let mut signed_by = None;
     if let Some(options) = rest.strip_prefix('[') {
         let (inside, after) = options.split_once(']')?;
@@ -44,7 +56,12 @@ fn parse_line(line: &str) -> Option<Source> {
     }
     let mut words = rest.split_whitespace().map(str::to_owned);
     let (uri, suite) = (words.next()?, words.next()?);
-    Some(Source { uri, suites: vec![suite], components: words.collect(), signed_by })
+    Some(Source {
+        uri,
+        suites: vec![suite],
+        components: words.collect(),
+        signed_by,
+    })
 }
 
 /// Parses a deb822 file: stanzas of `Field: value`, continued by indented lines.
@@ -58,7 +75,9 @@ pub fn parse_deb822(text: &str) -> Vec<Source> {
                 .flat_map(|(_, value)| value.split_whitespace().map(str::to_owned))
                 .collect()
         };
-        let disabled = words("Enabled").first().is_some_and(|v| v == "no" || v == "false");
+        let disabled = words("Enabled")
+            .first()
+            .is_some_and(|v| v == "no" || v == "false");
         if disabled || !words("Types").iter().any(|t| t == "deb") {
             continue;
         }
@@ -96,17 +115,19 @@ fn stanzas(text: &str) -> Vec<Vec<(String, String)>> {
 /// How surely a source is Debian's own archive; `None` when it is not.
 fn likeness(source: &Source) -> Option<u32> {
     let http = source.uri.starts_with("http://") || source.uri.starts_with("https://");
-    let base = |suite: &str| SUITES.iter().any(|known| suite == *known);
     let uri = source.uri.trim_end_matches('/');
     if !http
         || !uri.ends_with("/debian")
         || !source.components.iter().any(|c| c == "main")
-        || !source.suites.iter().any(|s| base(s))
+        || !source.suites.iter().any(|s| SUITES.contains(&s.as_str()))
     {
         return None;
     }
     // A third party may call its archive `…/debian bookworm main` too, but it signs with its own key.
-    let own_key = source.signed_by.as_deref().is_some_and(|key| !key.contains("debian-archive"));
+    let own_key = source
+        .signed_by
+        .as_deref()
+        .is_some_and(|key| !key.contains("debian-archive"));
     let updates = source.suites.iter().any(|s| s.ends_with("-updates"));
     Some(if own_key { 0 } else { 2 } + u32::from(updates))
 }
@@ -133,7 +154,9 @@ pub fn read(apt: &Path) -> Vec<Source> {
     files.sort();
     let mut sources = Vec::new();
     for file in files {
-        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
         match file.extension().and_then(|e| e.to_str()) {
             Some("list") => sources.extend(parse_list(&text)),
             Some("sources") => sources.extend(parse_deb822(&text)),
@@ -154,7 +177,10 @@ mod tests {
                     Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\nComponents: main\n";
         let sources = parse_deb822(text);
         assert_eq!(sources.len(), 2);
-        assert_eq!(debian_mirror(&sources).as_deref(), Some("http://mirror.example/debian"));
+        assert_eq!(
+            debian_mirror(&sources).as_deref(),
+            Some("http://mirror.example/debian")
+        );
     }
 
     #[test]
@@ -165,7 +191,10 @@ mod tests {
         assert_eq!(sources.len(), 1);
         assert_eq!(sources[0].signed_by.as_deref(), Some("/k.gpg"));
         assert_eq!(sources[0].components, ["main", "contrib"]);
-        assert_eq!(debian_mirror(&sources).as_deref(), Some("https://b.example/debian"));
+        assert_eq!(
+            debian_mirror(&sources).as_deref(),
+            Some("https://b.example/debian")
+        );
     }
 
     #[test]
@@ -175,8 +204,14 @@ mod tests {
                     deb [signed-by=/usr/share/keyrings/vendor.gpg] https://db.example/repo/debian bookworm main\n\
                     deb http://near.example/debian bookworm main\n";
         let sources = parse_list(text);
-        assert_eq!(debian_mirror(&sources).as_deref(), Some("http://near.example/debian"));
-        assert_eq!(debian_mirror(&parse_list("deb http://ubuntu.example/ubuntu noble main\n")), None);
+        assert_eq!(
+            debian_mirror(&sources).as_deref(),
+            Some("http://near.example/debian")
+        );
+        assert_eq!(
+            debian_mirror(&parse_list("deb http://ubuntu.example/ubuntu noble main\n")),
+            None
+        );
     }
 
     #[test]

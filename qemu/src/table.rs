@@ -15,7 +15,9 @@ pub fn render(heading: &[&str], rows: &[Vec<String>]) -> String {
     let numeric = |column: usize| {
         !rows.is_empty()
             && rows.iter().all(|row| {
-                row.get(column).is_none_or(|cell| cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+                row.get(column).is_none_or(|cell| {
+                    cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+                })
             })
     };
     let right: Vec<bool> = (0..count).map(numeric).collect();
@@ -25,7 +27,11 @@ pub fn render(heading: &[&str], rows: &[Vec<String>]) -> String {
             let cell = cells.get(column).map_or("", String::as_str);
             let fill = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
             text.push(' ');
-            text.push_str(&if right[column] { fill + cell } else { cell.to_owned() + &fill });
+            text.push_str(&if right[column] {
+                fill + cell
+            } else {
+                cell.to_owned() + &fill
+            });
             text.push(' ');
         }
         text.trim_end().to_owned() + "\n"
@@ -81,8 +87,14 @@ mod tests {
 
     #[test]
     fn numbers_stand_right_and_words_left() {
-        let rows = vec![vec!["plain".to_owned(), "12".to_owned()], vec!["x".to_owned(), "1,234".to_owned()]];
-        assert_eq!(render(&["name", "kb/s"], &rows), "  name    kb/s\n  -----  -----\n  plain     12\n  x      1,234\n");
+        let rows = vec![
+            vec!["plain".to_owned(), "12".to_owned()],
+            vec!["x".to_owned(), "1,234".to_owned()],
+        ];
+        assert_eq!(
+            render(&["name", "kb/s"], &rows),
+            "  name    kb/s\n  -----  -----\n  plain     12\n  x      1,234\n"
+        );
     }
 
     #[test]

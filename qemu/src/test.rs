@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cache::Cache;
 use crate::build_root::Mode;
+use crate::cache::Cache;
 use crate::channel::Event;
 use crate::cli::Shared;
 use crate::error::{Error, Result};
@@ -51,10 +51,17 @@ fn choose<'a>(all: &'a [Scenario], names: &[String]) -> Result<Vec<&'a Scenario>
     let mut chosen: Vec<&Scenario> = Vec::new();
     for name in names {
         let exact: Vec<&Scenario> = all.iter().filter(|s| s.name == *name).collect();
-        let found =
-            if exact.is_empty() { all.iter().filter(|s| s.name.contains(name.as_str())).collect() } else { exact };
+        let found = if exact.is_empty() {
+            all.iter()
+                .filter(|s| s.name.contains(name.as_str()))
+                .collect()
+        } else {
+            exact
+        };
         if found.is_empty() {
-            return Err(Error::Usage(format!("no scenario is called {name}; see `cargo lab test --list`")));
+            return Err(Error::Usage(format!(
+                "no scenario is called {name}; see `cargo lab test --list`"
+            )));
         }
         for scenario in found {
             if !chosen.iter().any(|other| other.name == scenario.name) {
@@ -75,7 +82,15 @@ struct Tally {
 }
 
 impl Tally {
-    fn scenario(&mut self, name: &str, vcpus: u32, ok: bool, seconds: f64, proves: &str, detail: &str) {
+    fn scenario(
+        &mut self,
+        name: &str,
+        vcpus: u32,
+        ok: bool,
+        seconds: f64,
+        proves: &str,
+        detail: &str,
+    ) {
         if ok {
             self.passed += 1;
         } else {
@@ -102,8 +117,15 @@ pub fn command(options: &Options, shared: &Shared) -> Result<()> {
     if options.names.is_empty() && !options.only_guests {
         let log = cache.log("cargo-test")?;
         let counts = suite::run(&workspace, &log)?;
-        println!("  {} passed, {} failed without a guest", counts.passed, counts.failed.len());
-        tally.report.set("pure", json!({"passed": counts.passed, "failed": counts.failed}));
+        println!(
+            "  {} passed, {} failed without a guest",
+            counts.passed,
+            counts.failed.len()
+        );
+        tally.report.set(
+            "pure",
+            json!({"passed": counts.passed, "failed": counts.failed}),
+        );
         tally.passed += counts.passed;
         if !counts.failed.is_empty() {
             tally.logs.push(log);
@@ -156,7 +178,11 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
     let all = lab.guest.scenarios()?;
     let chosen = choose(&all, &options.names)?;
     for vcpus in &options.vcpus {
-        println!("\n{} scenarios on {}, {vcpus} vCPU", chosen.len(), lab.kernel.origin);
+        println!(
+            "\n{} scenarios on {}, {vcpus} vCPU",
+            chosen.len(),
+            lab.kernel.origin
+        );
         pass(&lab, &chosen, *vcpus, options.fail_fast, tally)?;
         if options.fail_fast && !tally.failed.is_empty() {
             break;
@@ -166,7 +192,13 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
 }
 
 /// All chosen scenarios with this many processors: one boot, and another after each scenario that takes its guest down.
-fn pass(lab: &Lab, chosen: &[&Scenario], vcpus: u32, fail_fast: bool, tally: &mut Tally) -> Result<()> {
+fn pass(
+    lab: &Lab,
+    chosen: &[&Scenario],
+    vcpus: u32,
+    fail_fast: bool,
+    tally: &mut Tally,
+) -> Result<()> {
     let mut left: VecDeque<&Scenario> = chosen.iter().copied().collect();
     let mut fruitless = 0;
     while !left.is_empty() {
@@ -181,9 +213,16 @@ fn pass(lab: &Lab, chosen: &[&Scenario], vcpus: u32, fail_fast: bool, tally: &mu
                 tally.scenario(&culprit.name, vcpus, false, 0.0, &culprit.proves, &why);
             }
             tally.logs.push(boot.console.clone());
-            fruitless = if left.len() + 1 == before { fruitless + 1 } else { 0 };
+            fruitless = if left.len() + 1 == before {
+                fruitless + 1
+            } else {
+                0
+            };
             if fruitless >= FRUITLESS {
-                let what = format!("guests end before their scenarios do; {} were not run", left.len());
+                let what = format!(
+                    "guests end before their scenarios do; {} were not run",
+                    left.len()
+                );
                 return Err(Error::logged(what, boot.console));
             }
         } else {
@@ -198,22 +237,40 @@ fn pass(lab: &Lab, chosen: &[&Scenario], vcpus: u32, fail_fast: bool, tally: &mu
 }
 
 /// A guest that ended by itself has run everything it was asked for, with a clean log, or the run has failed.
-fn judge_rest(boot: &Boot, left: &mut VecDeque<&Scenario>, vcpus: u32, stopped: bool, tally: &mut Tally) {
+fn judge_rest(
+    boot: &Boot,
+    left: &mut VecDeque<&Scenario>,
+    vcpus: u32,
+    stopped: bool,
+    tally: &mut Tally,
+) {
     let failed_scenarios = !tally.failed.is_empty();
     if !boot.outcome.complaints.is_empty() {
         let why = boot.outcome.failure().unwrap_or_default();
         progress::line(&format!("  FAIL kernel log: {why}"));
-        tally.failed.push(format!("kernel log ({vcpus} vCPU): {why}"));
+        tally
+            .failed
+            .push(format!("kernel log ({vcpus} vCPU): {why}"));
         tally.logs.push(boot.console.clone());
     } else if boot.outcome.done == Some(false) && !failed_scenarios {
-        tally.failed.push(format!("guest ({vcpus} vCPU): {}", boot.outcome.failure().unwrap_or_default()));
+        tally.failed.push(format!(
+            "guest ({vcpus} vCPU): {}",
+            boot.outcome.failure().unwrap_or_default()
+        ));
         tally.logs.push(boot.console.clone());
     } else if failed_scenarios {
         tally.logs.push(boot.console.clone());
     }
     if !stopped {
         for scenario in left.drain(..) {
-            tally.scenario(&scenario.name, vcpus, false, 0.0, &scenario.proves, "the guest did not report it");
+            tally.scenario(
+                &scenario.name,
+                vcpus,
+                false,
+                0.0,
+                &scenario.proves,
+                "the guest did not report it",
+            );
         }
     }
 }
@@ -233,27 +290,52 @@ fn one_boot(
     let mut current = String::from("booting");
     let mut stopped = false;
     let mut last_words = String::new();
-    let boot = lab.boot("test", Clock::Real { vcpus }, &order, limit, &mut |event| match event {
-        Event::Step { text } => {
-            let line = text.lines().next().unwrap_or_default();
-            if let Some(rest) = line.strip_prefix("scenario ") {
-                current = rest.split(':').next().unwrap_or(rest).to_owned();
+    let boot = lab.boot(
+        "test",
+        Clock::Real { vcpus },
+        &order,
+        limit,
+        &mut |event| match event {
+            Event::Step { text } => {
+                let line = text.lines().next().unwrap_or_default();
+                if let Some(rest) = line.strip_prefix("scenario ") {
+                    current = rest.split(':').next().unwrap_or(rest).to_owned();
+                }
+                last_words = line.to_owned();
+                step.at(
+                    Some(total - left.len() as u64),
+                    &format!("{current}: {line}"),
+                );
             }
-            last_words = line.to_owned();
-            step.at(Some(total - left.len() as u64), &format!("{current}: {line}"));
-        }
-        Event::Scenario { name, ok, seconds, proves, detail } => {
-            left.retain(|scenario| scenario.name != name);
-            let detail = detail.unwrap_or_default();
-            progress::line(&format!("  {} {name} ({seconds:.1} s)", if ok { "ok  " } else { "FAIL" }));
-            progress::line(&format!("         {}", if ok || detail.is_empty() { &proves } else { &detail }));
-            stopped |= fail_fast && !ok;
-            tally.scenario(&name, vcpus, ok, seconds, &proves, &detail);
-            step.at(Some(total - left.len() as u64), &name);
-        }
-        Event::Result { kind, fields } => tally.report.add(&kind, fields),
-        _ => {}
-    })?;
+            Event::Scenario {
+                name,
+                ok,
+                seconds,
+                proves,
+                detail,
+            } => {
+                left.retain(|scenario| scenario.name != name);
+                let detail = detail.unwrap_or_default();
+                progress::line(&format!(
+                    "  {} {name} ({seconds:.1} s)",
+                    if ok { "ok  " } else { "FAIL" }
+                ));
+                progress::line(&format!(
+                    "         {}",
+                    if ok || detail.is_empty() {
+                        &proves
+                    } else {
+                        &detail
+                    }
+                ));
+                stopped |= fail_fast && !ok;
+                tally.scenario(&name, vcpus, ok, seconds, &proves, &detail);
+                step.at(Some(total - left.len() as u64), &name);
+            }
+            Event::Result { kind, fields } => tally.report.add(&kind, fields),
+            _ => {}
+        },
+    )?;
     if boot.outcome.done == Some(true) {
         step.done();
     } else {
@@ -270,17 +352,28 @@ mod tests {
     use super::*;
 
     fn scenario(name: &str) -> Scenario {
-        Scenario { name: name.to_owned(), proves: String::new() }
+        Scenario {
+            name: name.to_owned(),
+            proves: String::new(),
+        }
     }
 
     #[test]
     fn a_whole_name_wins_over_a_part_and_an_unknown_one_is_wrong_usage() {
-        let all = [scenario("guard"), scenario("guard-fails-closed"), scenario("relay")];
-        let names = |list: &[&str]| -> Vec<String> { list.iter().map(|n| (*n).to_owned()).collect() };
+        let all = [
+            scenario("guard"),
+            scenario("guard-fails-closed"),
+            scenario("relay"),
+        ];
+        let names =
+            |list: &[&str]| -> Vec<String> { list.iter().map(|n| (*n).to_owned()).collect() };
         assert_eq!(choose(&all, &[]).unwrap().len(), 3);
         assert_eq!(choose(&all, &names(&["guard"])).unwrap().len(), 1);
         assert_eq!(choose(&all, &names(&["guar"])).unwrap().len(), 2);
         assert_eq!(choose(&all, &names(&["relay", "rel"])).unwrap().len(), 1);
-        assert_eq!(choose(&all, &names(&["nothing"])).unwrap_err().exit_code(), 2);
+        assert_eq!(
+            choose(&all, &names(&["nothing"])).unwrap_err().exit_code(),
+            2
+        );
     }
 }

@@ -19,9 +19,14 @@ impl Workspace {
             .filter(|path| path.join("../kbuild").is_dir())
             .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
         match crate_directory.parent() {
-            Some(root) if root.join("kbuild").is_dir() => Ok(Workspace { root: root.to_owned() }),
+            Some(root) if root.join("kbuild").is_dir() => Ok(Workspace {
+                root: root.to_owned(),
+            }),
             _ => Err(Error::environment(
-                format!("the checkout this lab was built from is gone from {}", crate_directory.display()),
+                format!(
+                    "the checkout this lab was built from is gone from {}",
+                    crate_directory.display()
+                ),
                 "run `cargo lab` inside a checkout",
             )),
         }
