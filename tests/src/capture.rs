@@ -162,14 +162,23 @@ fn read_all(socket: Socket, link_header: usize, stop: &AtomicBool) -> Result<Vec
     loop {
         let stopping = stop.load(Ordering::Acquire);
         let mut into = [IoSliceMut::new(&mut buffer)];
-        match recvmsg::<()>(socket.as_raw_fd(), &mut into, Some(&mut control), MsgFlags::empty()) {
+        match recvmsg::<()>(
+            socket.as_raw_fd(),
+            &mut into,
+            Some(&mut control),
+            MsgFlags::empty(),
+        ) {
             Ok(message) => {
                 let time = message.cmsgs()?.find_map(|control| match control {
                     ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
                     _ => None,
                 });
                 let length = message.bytes;
-                packets.push(Packet { time: time.unwrap_or_default(), frame: buffer.get(..length).unwrap_or_default().to_vec(), link_header });
+                packets.push(Packet {
+                    time: time.unwrap_or_default(),
+                    frame: buffer.get(..length).unwrap_or_default().to_vec(),
+                    link_header,
+                });
             }
             Err(Errno::EAGAIN) => {
                 if stopping {

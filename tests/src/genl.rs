@@ -50,7 +50,12 @@ pub struct Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", std::io::Error::from_raw_os_error(self.errno), self.text)
+        write!(
+            f,
+            "{}: {}",
+            std::io::Error::from_raw_os_error(self.errno),
+            self.text
+        )
     }
 }
 
@@ -81,7 +86,9 @@ pub fn attributes(mut octets: &[u8]) -> Vec<(u16, &[u8])> {
     while let Some(header) = octets.first_chunk::<4>() {
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
         let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
-        let Some(value) = octets.get(4..length) else { break };
+        let Some(value) = octets.get(4..length) else {
+            break;
+        };
         found.push((kind, value));
         octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
@@ -90,11 +97,16 @@ pub fn attributes(mut octets: &[u8]) -> Vec<(u16, &[u8])> {
 
 /// The first attribute of this type.
 pub fn find(octets: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(octets).into_iter().find(|(found, _)| *found == kind).map(|(_, value)| value)
+    attributes(octets)
+        .into_iter()
+        .find(|(found, _)| *found == kind)
+        .map(|(_, value)| value)
 }
 
 pub fn string(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).trim_end_matches('\0').to_owned()
+    String::from_utf8_lossy(octets)
+        .trim_end_matches('\0')
+        .to_owned()
 }
 
 impl Genl {
@@ -110,16 +122,35 @@ impl Genl {
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
         socket.set_rx_buf_sz(4i32 << 20)?;
-        let mut genl = Self { socket, family: GENL_ID_CTRL, groups: HashMap::new(), sequence: 0 };
+        let mut genl = Self {
+            socket,
+            family: GENL_ID_CTRL,
+            groups: HashMap::new(),
+            sequence: 0,
+        };
         let mut name = FAMILY.as_bytes().to_vec();
         name.push(0);
-        let answers = genl.request(CTRL_CMD_GETFAMILY, 0, &attribute(CTRL_ATTR_FAMILY_NAME, &name))?;
-        let answers = answers.map_err(|refusal| anyhow::anyhow!("generic netlink has no family {FAMILY}: {refusal}"))?;
+        let answers = genl.request(
+            CTRL_CMD_GETFAMILY,
+            0,
+            &attribute(CTRL_ATTR_FAMILY_NAME, &name),
+        )?;
+        let answers = answers.map_err(|refusal| {
+            anyhow::anyhow!("generic netlink has no family {FAMILY}: {refusal}")
+        })?;
         let family = answers.first().context("no answer about the family")?;
-        let id = find(family, CTRL_ATTR_FAMILY_ID).and_then(|id| id.first_chunk::<2>()).context("the family has no number")?;
+        let id = find(family, CTRL_ATTR_FAMILY_ID)
+            .and_then(|id| id.first_chunk::<2>())
+            .context("the family has no number")?;
         genl.family = u16::from_ne_bytes(*id);
-        for (_, group) in find(family, CTRL_ATTR_MCAST_GROUPS).map(attributes).unwrap_or_default() {
-            if let (Some(name), Some(id)) = (find(group, CTRL_ATTR_MCAST_GRP_NAME), find(group, CTRL_ATTR_MCAST_GRP_ID).and_then(|id| id.first_chunk::<4>())) {
+        for (_, group) in find(family, CTRL_ATTR_MCAST_GROUPS)
+            .map(attributes)
+            .unwrap_or_default()
+        {
+            if let (Some(name), Some(id)) = (
+                find(group, CTRL_ATTR_MCAST_GRP_NAME),
+                find(group, CTRL_ATTR_MCAST_GRP_ID).and_then(|id| id.first_chunk::<4>()),
+            ) {
                 genl.groups.insert(string(name), u32::from_ne_bytes(*id));
             }
         }
@@ -139,7 +170,13 @@ impl Genl {
 
     pub fn pfkey_with(&mut self, message: &[u8], flags: u16) -> Result<Answer> {
         let answer = self.request(CMD_PFKEY, flags, &attribute(A_PFKEY, message))?;
-        Ok(answer.map(|answers| answers.iter().filter_map(|answer| find(answer, A_PFKEY)).map(<[u8]>::to_vec).collect()))
+        Ok(answer.map(|answers| {
+            answers
+                .iter()
+                .filter_map(|answer| find(answer, A_PFKEY))
+                .map(<[u8]>::to_vec)
+                .collect()
+        }))
     }
 
     fn message(&mut self, command: u8, flags: u16, attributes: &[u8]) -> Vec<u8> {
@@ -160,13 +197,21 @@ impl Genl {
         let mut answers = Vec::new();
         loop {
             let (datagram, _) = self.socket.recv_from_full().context("netlink receive")?;
-            for Part { kind, flags, sequence, octets } in parts(&datagram) {
+            for Part {
+                kind,
+                flags,
+                sequence,
+                octets,
+            } in parts(&datagram)
+            {
                 if sequence != self.sequence {
                     continue;
                 }
                 match kind {
                     NLMSG_ERROR | NLMSG_DONE => {
-                        let errno = octets.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                        let errno = octets
+                            .first_chunk::<4>()
+                            .map_or(0, |code| i32::from_ne_bytes(*code));
                         if errno == 0 {
                             return Ok(Ok(answers));
                         }
@@ -176,8 +221,15 @@ impl Genl {
                             _ if flags & NLM_F_CAPPED != 0 => 20,
                             _ => 4 + message.len().next_multiple_of(4),
                         };
-                        let text = octets.get(skip..).and_then(|rest| find(rest, 1)).map(string).unwrap_or_default();
-                        return Ok(Err(Refusal { errno: -errno, text }));
+                        let text = octets
+                            .get(skip..)
+                            .and_then(|rest| find(rest, 1))
+                            .map(string)
+                            .unwrap_or_default();
+                        return Ok(Err(Refusal {
+                            errno: -errno,
+                            text,
+                        }));
                     }
                     _ => answers.push(octets.get(4..).unwrap_or_default().to_vec()),
                 }
@@ -187,7 +239,10 @@ impl Genl {
 
     /// Joins the group of events. The kernel refuses those who may not.
     pub fn join(&self, group: &str) -> Result<std::io::Result<()>> {
-        let id = self.groups.get(group).with_context(|| format!("the family has no group {group}"))?;
+        let id = self
+            .groups
+            .get(group)
+            .with_context(|| format!("the family has no group {group}"))?;
         Ok(self.socket.add_membership(*id))
     }
 
@@ -198,7 +253,9 @@ impl Genl {
         let found = loop {
             match self.socket.recv_from_full() {
                 Ok((datagram, _)) => {
-                    let event = parts(&datagram).into_iter().find_map(|part| find(part.octets.get(4..)?, A_PFKEY).map(<[u8]>::to_vec));
+                    let event = parts(&datagram)
+                        .into_iter()
+                        .find_map(|part| find(part.octets.get(4..)?, A_PFKEY).map(<[u8]>::to_vec));
                     if event.is_some() {
                         break event;
                     }
@@ -220,7 +277,11 @@ impl Genl {
     pub fn set(&mut self, name: &str, value: u64) -> Result<Answer> {
         let mut text = name.as_bytes().to_vec();
         text.push(0);
-        let pair = [attribute(A_NAME, &text), attribute(A_VALUE, &value.to_ne_bytes())].concat();
+        let pair = [
+            attribute(A_NAME, &text),
+            attribute(A_VALUE, &value.to_ne_bytes()),
+        ]
+        .concat();
         // NLA_F_NESTED
         self.request(CMD_SET, 0, &attribute(A_COUNTER | 0x8000, &pair))
     }
@@ -237,9 +298,13 @@ struct Part<'a> {
 fn parts(mut datagram: &[u8]) -> Vec<Part<'_>> {
     let mut found = Vec::new();
     while let Some(header) = datagram.first_chunk::<16>() {
-        let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word = |at: usize| {
+            u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let length = word(0) as usize;
-        let Some(octets) = datagram.get(16..length) else { break };
+        let Some(octets) = datagram.get(16..length) else {
+            break;
+        };
         let kind_and_flags = word(4).to_ne_bytes();
         found.push(Part {
             kind: u16::from_ne_bytes([kind_and_flags[0], kind_and_flags[1]]),
@@ -247,7 +312,9 @@ fn parts(mut datagram: &[u8]) -> Vec<Part<'_>> {
             sequence: word(8),
             octets,
         });
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        datagram = datagram
+            .get(length.next_multiple_of(4)..)
+            .unwrap_or_default();
     }
     found
 }

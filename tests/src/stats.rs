@@ -16,6 +16,8 @@ pub type Counters = BTreeMap<String, u64>;
 #[derive(Clone, Debug)]
 pub struct CsaStats {
     pub spi: u32,
+    /// Outer source and destination, 4 octets each.
+    pub ends: [Vec<u8>; 2],
     pub role: u8,
     pub counters: Counters,
 }
@@ -30,15 +32,27 @@ pub struct Stats {
 impl Stats {
     pub fn read(namespace: &Netns) -> Result<Self> {
         let mut genl = Genl::open(namespace)?;
-        let answers = genl::accepted(genl.request(genl::CMD_STATS, genl::NLM_F_DUMP, &[])?, "a dump of the statistics")?;
+        let answers = genl::accepted(
+            genl.request(genl::CMD_STATS, genl::NLM_F_DUMP, &[])?,
+            "a dump of the statistics",
+        )?;
         let mut stats = Self::default();
         for answer in &answers {
             let counters = counters(answer);
-            match genl::find(answer, genl::A_STATS_SCOPE).map(genl::string).as_deref() {
+            match genl::find(answer, genl::A_STATS_SCOPE)
+                .map(genl::string)
+                .as_deref()
+            {
                 Some("namespace") => stats.namespace.extend(counters),
                 _ => stats.csas.push(CsaStats {
-                    spi: genl::find(answer, genl::A_SPI).and_then(|spi| spi.first_chunk().copied()).map_or(0, u32::from_be_bytes),
-                    role: genl::find(answer, genl::A_ROLE).and_then(|role| role.first().copied()).unwrap_or(0),
+                    spi: genl::find(answer, genl::A_SPI)
+                        .and_then(|spi| spi.first_chunk().copied())
+                        .map_or(0, u32::from_be_bytes),
+                    role: genl::find(answer, genl::A_ROLE)
+                        .and_then(|role| role.first().copied())
+                        .unwrap_or(0),
+                    ends: [genl::A_SRC, genl::A_DST]
+                        .map(|end| genl::find(answer, end).unwrap_or_default().to_vec()),
                     counters,
                 }),
             }
@@ -53,7 +67,11 @@ impl Stats {
 
     /// What grew since `before`.
     pub fn since(&self, before: &Stats) -> Counters {
-        self.namespace.iter().map(|(name, value)| (name.clone(), value.saturating_sub(before.total(name)))).filter(|(_, grown)| *grown > 0).collect()
+        self.namespace
+            .iter()
+            .map(|(name, value)| (name.clone(), value.saturating_sub(before.total(name))))
+            .filter(|(_, grown)| *grown > 0)
+            .collect()
     }
 }
 
@@ -63,7 +81,10 @@ fn counters(answer: &[u8]) -> Counters {
         if kind != genl::A_COUNTER {
             continue;
         }
-        if let (Some(name), Some(value)) = (genl::find(nested, genl::A_NAME), genl::find(nested, genl::A_VALUE).and_then(|value| value.first_chunk())) {
+        if let (Some(name), Some(value)) = (
+            genl::find(nested, genl::A_NAME),
+            genl::find(nested, genl::A_VALUE).and_then(|value| value.first_chunk()),
+        ) {
             counters.insert(genl::string(name), u64::from_ne_bytes(*value));
         }
     }
@@ -78,7 +99,10 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub fn start(namespace: &'a Netns) -> Result<Self> {
-        Ok(Self { namespace, before: Stats::read(namespace)? })
+        Ok(Self {
+            namespace,
+            before: Stats::read(namespace)?,
+        })
     }
 
     /// What grew since the start.
@@ -88,15 +112,32 @@ impl<'a> Watch<'a> {
 
     /// Exactly these reasons to drop a packet grew, each by that much.
     pub fn expect(&self, expected: &[(&str, u64)]) -> Result<()> {
-        let grown: Counters = self.grown()?.into_iter().filter(|(name, _)| is_reason(name)).collect();
-        let expected: Counters = expected.iter().filter(|(_, count)| *count > 0).map(|(name, count)| ((*name).to_owned(), *count)).collect();
-        ensure!(grown == expected, "at {} the counters grew by {grown:?}, not by {expected:?}", self.namespace.name());
+        let grown: Counters = self
+            .grown()?
+            .into_iter()
+            .filter(|(name, _)| is_reason(name))
+            .collect();
+        let expected: Counters = expected
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
+        ensure!(
+            grown == expected,
+            "at {} the counters grew by {grown:?}, not by {expected:?}",
+            self.namespace.name()
+        );
         Ok(())
     }
 
     /// All reasons to drop a packet together grew by as much.
     pub fn dropped(&self) -> Result<u64> {
-        Ok(self.grown()?.iter().filter(|(name, _)| is_reason(name)).map(|(_, count)| count).sum())
+        Ok(self
+            .grown()?
+            .iter()
+            .filter(|(name, _)| is_reason(name))
+            .map(|(_, count)| count)
+            .sum())
     }
 }
 

@@ -38,14 +38,24 @@ pub fn udp(namespace: &Netns, address: Ipv4Addr, port: u16) -> Result<UdpSocket>
             .with_context(|| format!("UDP {address}:{port} in {}", namespace.name()))
     })?;
     sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20)?;
-    sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+    sys::set_option(
+        &socket,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_DONT,
+    )?;
     socket.set_read_timeout(Some(ARRIVES))?;
     Ok(socket)
 }
 
 /// Sets DF on what the socket sends, and makes it fail where the path is known to be too narrow.
 pub fn dont_fragment(socket: &UdpSocket) -> Result<()> {
-    Ok(sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?)
+    Ok(sys::set_option(
+        socket,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_DO,
+    )?)
 }
 
 /// The next datagram, or None after `patience`.
@@ -156,7 +166,12 @@ pub fn raw(namespace: &Netns, protocol: u8) -> Result<Socket> {
         .context("raw socket")?;
         socket.set_header_included_v4(true)?;
         // What this host has learnt of the path must not keep a packet of any size back.
-        sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+        sys::set_option(
+            &socket,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_PROBE,
+        )?;
         sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20)?;
         sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 16 << 20)?;
         Ok(socket)

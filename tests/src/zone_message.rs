@@ -20,6 +20,8 @@ pub const SPDDELETE: u8 = 15;
 pub const SPDDUMP: u8 = 18;
 pub const SPDFLUSH: u8 = 19;
 
+pub const CSA_STATE: u8 = 128;
+
 pub const MLESP: u8 = 249;
 
 pub const SA: u16 = 1;
@@ -38,6 +40,14 @@ pub enum Role {
     Origin = 1,
     Terminus = 2,
     Relay = 3,
+}
+
+/// Where a CSA stands in its life; larval ones have no keys and are never updated to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Active = 1,
+    Standby = 2,
+    Dying = 3,
 }
 
 /// What a policy does (Linux's `ipsec.h`).
@@ -82,7 +92,14 @@ pub struct Message {
 
 impl Message {
     pub fn new(kind: u8, extensions: Vec<Extension>) -> Self {
-        Self { version: 2, kind, errno: 0, satype: MLESP, reserved: 0, extensions }
+        Self {
+            version: 2,
+            kind,
+            errno: 0,
+            satype: MLESP,
+            reserved: 0,
+            extensions,
+        }
     }
 
     /// The octets of it.
@@ -108,14 +125,20 @@ impl Message {
     /// The same without extensions of this type.
     pub fn without(&self, kind: u16) -> Self {
         let mut message = self.clone();
-        message.extensions.retain(|extension| extension.kind != kind);
+        message
+            .extensions
+            .retain(|extension| extension.kind != kind);
         message
     }
 
     /// The same with the first extension of this type changed.
     pub fn with(&self, kind: u16, change: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut message = self.clone();
-        if let Some(extension) = message.extensions.iter_mut().find(|extension| extension.kind == kind) {
+        if let Some(extension) = message
+            .extensions
+            .iter_mut()
+            .find(|extension| extension.kind == kind)
+        {
             change(&mut extension.octets);
         }
         message
@@ -123,7 +146,10 @@ impl Message {
 }
 
 fn extension(kind: u16, parts: &[&[u8]]) -> Extension {
-    Extension { kind, octets: parts.concat() }
+    Extension {
+        kind,
+        octets: parts.concat(),
+    }
 }
 
 /// sadb_sa: SPI, replay 0, state mature, no algorithms of its own, no flags.
@@ -133,7 +159,16 @@ pub fn sa(spi: u32) -> Extension {
 
 /// sadb_address with a sockaddr_in behind it.
 pub fn address(kind: u16, address: Ipv4Addr) -> Extension {
-    extension(kind, &[&[0, 32, 0, 0], &(libc::AF_INET as u16).to_ne_bytes(), &[0; 2], &address.octets(), &[0; 8]])
+    extension(
+        kind,
+        &[
+            &[0, 32, 0, 0],
+            &(libc::AF_INET as u16).to_ne_bytes(),
+            &[0; 2],
+            &address.octets(),
+            &[0; 8],
+        ],
+    )
 }
 
 pub fn selector(source: Prefix, destination: Prefix, protocol: u8) -> Extension {
@@ -142,12 +177,29 @@ pub fn selector(source: Prefix, destination: Prefix, protocol: u8) -> Extension 
         octets[..4].copy_from_slice(&address.octets());
         octets
     };
-    extension(SELECTOR, &[&[libc::AF_INET as u8, protocol, source.1, destination.1], &[0; 4], &wide(source.0), &wide(destination.0)])
+    extension(
+        SELECTOR,
+        &[
+            &[libc::AF_INET as u8, protocol, source.1, destination.1],
+            &[0; 4],
+            &wide(source.0),
+            &wide(destination.0),
+        ],
+    )
 }
 
 pub fn zone_map(stop: Option<usize>) -> Extension {
     let stop = stop.map_or(0xFFFE, |stop| stop as u16);
-    extension(ZONE_MAP, &[&[2, 2, 0, 0], &[1, 0], &stop.to_ne_bytes(), &[2, 0], &0xFFFFu16.to_ne_bytes()])
+    extension(
+        ZONE_MAP,
+        &[
+            &[2, 2, 0, 0],
+            &[1, 0],
+            &stop.to_ne_bytes(),
+            &[2, 0],
+            &0xFFFFu16.to_ne_bytes(),
+        ],
+    )
 }
 
 pub fn zone_sa(zone: u8, key: Option<&ZoneKey>) -> Extension {
@@ -155,22 +207,51 @@ pub fn zone_sa(zone: u8, key: Option<&ZoneKey>) -> Extension {
         None => extension(ZONE_SA, &[&[zone, 1], &[0; 6]]),
         Some(key) => extension(
             ZONE_SA,
-            &[&[zone, 0], &key.encr.to_ne_bytes(), &((key.key.len() * 8) as u16).to_ne_bytes(), &[4, 16], &key.key, &key.salt],
+            &[
+                &[zone, 0],
+                &key.encr.to_ne_bytes(),
+                &((key.key.len() * 8) as u16).to_ne_bytes(),
+                &[4, 16],
+                &key.key,
+                &key.salt,
+            ],
         ),
     }
 }
 
 /// `sequence`: the last number sealed or seen.
 pub fn csa(role: Role, window: u32, sequence: u64) -> Extension {
-    extension(CSA, &[&[role as u8, 2, 1, 0], &window.to_ne_bytes(), &1u32.to_ne_bytes(), &[0; 4], &sequence.to_ne_bytes()])
+    extension(
+        CSA,
+        &[
+            &[role as u8, 2, 1, 0],
+            &window.to_ne_bytes(),
+            &1u32.to_ne_bytes(),
+            &[0; 4],
+            &sequence.to_ne_bytes(),
+        ],
+    )
 }
 
 pub fn relay(may_write: bool, number: u16) -> Extension {
-    extension(RELAY, &[&u16::from(may_write).to_ne_bytes(), &number.to_ne_bytes(), &[0; 4]])
+    extension(
+        RELAY,
+        &[
+            &u16::from(may_write).to_ne_bytes(),
+            &number.to_ne_bytes(),
+            &[0; 4],
+        ],
+    )
 }
 
 /// Everything an ADD of one direction needs at a node of this role.
-pub fn add(sa_: &Sa, role: Role, selected: (Prefix, Prefix), window: u32, sequence: u64) -> Message {
+pub fn add(
+    sa_: &Sa,
+    role: Role,
+    selected: (Prefix, Prefix),
+    window: u32,
+    sequence: u64,
+) -> Message {
     let mut extensions = vec![
         sa(sa_.spi),
         address(ADDRESS_SRC, sa_.source),
@@ -179,7 +260,14 @@ pub fn add(sa_: &Sa, role: Role, selected: (Prefix, Prefix), window: u32, sequen
         selector(selected.0, selected.1, 0),
         zone_map(sa_.stop),
         zone_sa(1, Some(&sa_.zones[0])),
-        zone_sa(2, if role == Role::Relay { None } else { Some(&sa_.zones[1]) }),
+        zone_sa(
+            2,
+            if role == Role::Relay {
+                None
+            } else {
+                Some(&sa_.zones[1])
+            },
+        ),
     ];
     if sa_.may_write {
         extensions.push(relay(true, if role == Role::Relay { 1 } else { 0 }));
@@ -189,12 +277,40 @@ pub fn add(sa_: &Sa, role: Role, selected: (Prefix, Prefix), window: u32, sequen
 
 /// Names one CSA, for GET and DELETE.
 pub fn name(kind: u8, sa_: &Sa, role: Role) -> Message {
-    Message::new(kind, vec![sa(sa_.spi), address(ADDRESS_SRC, sa_.source), address(ADDRESS_DST, sa_.destination), csa(role, 0, 0)])
+    Message::new(
+        kind,
+        vec![
+            sa(sa_.spi),
+            address(ADDRESS_SRC, sa_.source),
+            address(ADDRESS_DST, sa_.destination),
+            csa(role, 0, 0),
+        ],
+    )
+}
+
+/// Changes a CSA's state.
+pub fn update(sa: &Sa, role: Role, state: State) -> Message {
+    name(UPDATE, sa, role).with(CSA, |octets| octets[2] = state as u8)
 }
 
 /// An SPDADD; `template` is the outer source and destination of the CSA a protect policy asks for.
-pub fn policy(action: Action, direction: Direction, selected: (Prefix, Prefix), protocol: u8, priority: u32, template: Option<(Ipv4Addr, Ipv4Addr)>) -> Message {
-    let ext = extension(X_POLICY, &[&(action as u16).to_ne_bytes(), &[direction as u8, 0], &0u32.to_ne_bytes(), &priority.to_ne_bytes()]);
+pub fn policy(
+    action: Action,
+    direction: Direction,
+    selected: (Prefix, Prefix),
+    protocol: u8,
+    priority: u32,
+    template: Option<(Ipv4Addr, Ipv4Addr)>,
+) -> Message {
+    let ext = extension(
+        X_POLICY,
+        &[
+            &(action as u16).to_ne_bytes(),
+            &[direction as u8, 0],
+            &0u32.to_ne_bytes(),
+            &priority.to_ne_bytes(),
+        ],
+    );
     let mut extensions = vec![ext, selector(selected.0, selected.1, protocol)];
     if let Some((source, destination)) = template {
         extensions.push(address(ADDRESS_SRC, source));

@@ -27,12 +27,36 @@ pub struct Cipher {
     pub name: &'static str,
 }
 
-pub const AES128: Cipher = Cipher { encr: aead::AES_GCM_16, key: 16, name: "aes128-gcm16" };
-pub const AES256: Cipher = Cipher { encr: aead::AES_GCM_16, key: 32, name: "aes256-gcm16" };
-pub const CHACHA: Cipher = Cipher { encr: aead::CHACHA20, key: 32, name: "chacha20-poly1305" };
-pub const AES128_IIV: Cipher = Cipher { encr: aead::AES_GCM_16_IIV, key: 16, name: "aes128-gcm16-iiv" };
-pub const AES256_IIV: Cipher = Cipher { encr: aead::AES_GCM_16_IIV, key: 32, name: "aes256-gcm16-iiv" };
-pub const CHACHA_IIV: Cipher = Cipher { encr: aead::CHACHA20_IIV, key: 32, name: "chacha20-poly1305-iiv" };
+pub const AES128: Cipher = Cipher {
+    encr: aead::AES_GCM_16,
+    key: 16,
+    name: "aes128-gcm16",
+};
+pub const AES256: Cipher = Cipher {
+    encr: aead::AES_GCM_16,
+    key: 32,
+    name: "aes256-gcm16",
+};
+pub const CHACHA: Cipher = Cipher {
+    encr: aead::CHACHA20,
+    key: 32,
+    name: "chacha20-poly1305",
+};
+pub const AES128_IIV: Cipher = Cipher {
+    encr: aead::AES_GCM_16_IIV,
+    key: 16,
+    name: "aes128-gcm16-iiv",
+};
+pub const AES256_IIV: Cipher = Cipher {
+    encr: aead::AES_GCM_16_IIV,
+    key: 32,
+    name: "aes256-gcm16-iiv",
+};
+pub const CHACHA_IIV: Cipher = Cipher {
+    encr: aead::CHACHA20_IIV,
+    key: 32,
+    name: "chacha20-poly1305-iiv",
+};
 
 /// Every transform there is.
 pub const CIPHERS: [Cipher; 6] = [AES128, AES256, CHACHA, AES128_IIV, AES256_IIV, CHACHA_IIV];
@@ -57,7 +81,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ciphers: [AES256_IIV; 2], stop: None, window: 8192, sequence: 0, may_write: false, relay: true, protect: true, routes: true }
+        Self {
+            ciphers: [AES256_IIV; 2],
+            stop: None,
+            window: 8192,
+            sequence: 0,
+            may_write: false,
+            relay: true,
+            protect: true,
+            routes: true,
+        }
     }
 }
 
@@ -73,7 +106,11 @@ impl Keys {
     pub fn new(options: &Options) -> Self {
         let key = |cipher: Cipher| {
             let salt = traffic::random(4);
-            ZoneKey { encr: cipher.encr, key: traffic::random(cipher.key), salt: [salt[0], salt[1], salt[2], salt[3]] }
+            ZoneKey {
+                encr: cipher.encr,
+                key: traffic::random(cipher.key),
+                salt: [salt[0], salt[1], salt[2], salt[3]],
+            }
         };
         let direction = |source, destination| {
             let spi = traffic::random(4);
@@ -87,7 +124,10 @@ impl Keys {
                 may_write: options.may_write,
             }
         };
-        Self { to_mh: direction(HA, MH), from_mh: direction(MH, HA) }
+        Self {
+            to_mh: direction(HA, MH),
+            from_mh: direction(MH, HA),
+        }
     }
 }
 
@@ -116,15 +156,37 @@ pub fn set_up(net: &Topology, options: &Options) -> Result<Keys> {
 pub fn load(net: &Topology, options: &Options) -> Result<Keys> {
     let keys = Keys::new(options);
     let add = |sa: &Sa, role| {
-        let selected = if sa.destination == MH { (ANY, HOME_ONLY) } else { (HOME_ONLY, ANY) };
+        let selected = if sa.destination == MH {
+            (ANY, HOME_ONLY)
+        } else {
+            (HOME_ONLY, ANY)
+        };
         zone_message::add(sa, role, selected, options.window, options.sequence)
     };
     // Who opens must know before who seals.
-    send(&net.mh, &[add(&keys.to_mh, Role::Terminus), add(&keys.from_mh, Role::Origin)])?;
+    send(
+        &net.mh,
+        &[
+            add(&keys.to_mh, Role::Terminus),
+            add(&keys.from_mh, Role::Origin),
+        ],
+    )?;
     if options.relay {
-        send(&net.fa1, &[add(&keys.to_mh, Role::Relay), add(&keys.from_mh, Role::Relay)])?;
+        send(
+            &net.fa1,
+            &[
+                add(&keys.to_mh, Role::Relay),
+                add(&keys.from_mh, Role::Relay),
+            ],
+        )?;
     }
-    send(&net.ha, &[add(&keys.from_mh, Role::Terminus), add(&keys.to_mh, Role::Origin)])?;
+    send(
+        &net.ha,
+        &[
+            add(&keys.from_mh, Role::Terminus),
+            add(&keys.to_mh, Role::Origin),
+        ],
+    )?;
     Ok(keys)
 }
 
@@ -133,16 +195,49 @@ pub const PRIORITY: u32 = 100;
 
 /// Policies that protect the home address at both ends.
 pub fn protect(net: &Topology) -> Result<()> {
-    let outwards = |ends| zone_message::policy(Action::Protect, Direction::Out, (ANY, HOME_ONLY), 0, PRIORITY, ends);
+    let outwards = |ends| {
+        zone_message::policy(
+            Action::Protect,
+            Direction::Out,
+            (ANY, HOME_ONLY),
+            0,
+            PRIORITY,
+            ends,
+        )
+    };
     send(
         &net.ha,
-        &[outwards(Some((HA, MH))), zone_message::policy(Action::Protect, Direction::In, (HOME_ONLY, ANY), 0, PRIORITY, None)],
+        &[
+            outwards(Some((HA, MH))),
+            zone_message::policy(
+                Action::Protect,
+                Direction::In,
+                (HOME_ONLY, ANY),
+                0,
+                PRIORITY,
+                None,
+            ),
+        ],
     )?;
     send(
         &net.mh,
         &[
-            zone_message::policy(Action::Protect, Direction::Out, (HOME_ONLY, ANY), 0, PRIORITY, Some((MH, HA))),
-            zone_message::policy(Action::Protect, Direction::In, (ANY, HOME_ONLY), 0, PRIORITY, None),
+            zone_message::policy(
+                Action::Protect,
+                Direction::Out,
+                (HOME_ONLY, ANY),
+                0,
+                PRIORITY,
+                Some((MH, HA)),
+            ),
+            zone_message::policy(
+                Action::Protect,
+                Direction::In,
+                (ANY, HOME_ONLY),
+                0,
+                PRIORITY,
+                None,
+            ),
         ],
     )
 }
@@ -168,9 +263,30 @@ pub fn send(namespace: &Netns, messages: &[Message]) -> Result<()> {
 /// Files with fresh keys by `mmlctl`, in a folder of their own: `ha.toml`, `fa.toml`, `mh.toml`.
 pub fn new_files(more: &[&str]) -> Result<PathBuf> {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let folder = format!("/run/csa-{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let folder = format!(
+        "/run/csa-{}",
+        NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    );
     let (ha, mh, home) = (HA.to_string(), MH.to_string(), format!("{HOME}/32"));
-    command::run(&[&["mmlctl", "csa", "new", "--out", &folder, "--ha", &ha, "--mh", &mh, "--selector-mh", &home], more].concat())?;
+    command::run(
+        &[
+            &[
+                "mmlctl",
+                "csa",
+                "new",
+                "--out",
+                &folder,
+                "--ha",
+                &ha,
+                "--mh",
+                &mh,
+                "--selector-mh",
+                &home,
+            ],
+            more,
+        ]
+        .concat(),
+    )?;
     Ok(PathBuf::from(folder))
 }
 
@@ -186,15 +302,52 @@ pub fn set_up_by_mmlctl(net: &Topology, relay: bool, more: &[&str]) -> Result<Ke
     load_file(&net.ha, &folder.join("ha.toml"))?;
     let (home, ha, mh) = (format!("{HOME}/32"), HA.to_string(), MH.to_string());
     for (namespace, to_mh, from_mh) in [(&net.ha, "out", "in"), (&net.mh, "in", "out")] {
-        mmlctl(namespace, &["policy", "add", "--dir", to_mh, "--protect", "--src", "0.0.0.0/0", "--dst", &home, "--outer-src", &ha, "--outer-dst", &mh])?;
-        mmlctl(namespace, &["policy", "add", "--dir", from_mh, "--protect", "--src", &home, "--dst", "0.0.0.0/0", "--outer-src", &mh, "--outer-dst", &ha])?;
+        mmlctl(
+            namespace,
+            &[
+                "policy",
+                "add",
+                "--dir",
+                to_mh,
+                "--protect",
+                "--src",
+                "0.0.0.0/0",
+                "--dst",
+                &home,
+                "--outer-src",
+                &ha,
+                "--outer-dst",
+                &mh,
+            ],
+        )?;
+        mmlctl(
+            namespace,
+            &[
+                "policy",
+                "add",
+                "--dir",
+                from_mh,
+                "--protect",
+                "--src",
+                &home,
+                "--dst",
+                "0.0.0.0/0",
+                "--outer-src",
+                &mh,
+                "--outer-dst",
+                &ha,
+            ],
+        )?;
     }
     tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
     Ok(keys)
 }
 
 fn load_file(namespace: &Netns, file: &Path) -> Result<()> {
-    mmlctl(namespace, &["csa", "add", "-f", file.to_str().context("path")?])?;
+    mmlctl(
+        namespace,
+        &["csa", "add", "-f", file.to_str().context("path")?],
+    )?;
     Ok(())
 }
 

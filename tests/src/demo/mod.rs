@@ -85,15 +85,28 @@ pub fn run(config: &RunConfig, modules: &Modules) -> Result<bool> {
         report::result("transfer", row);
         for check in readers::checks(&transfer, &marker)? {
             all_hold &= check.ok;
-            report::result("check", json!({"name": check.name, "ok": check.ok, "detail": check.detail, "config": way.name()}));
+            report::result(
+                "check",
+                json!({"name": check.name, "ok": check.ok, "detail": check.detail, "config": way.name()}),
+            );
         }
         for link in &transfer.links {
-            report::file(&format!("captures/{}-{}.pcap", way.name(), link.name), &link.pcap(PACKETS_KEPT));
+            report::file(
+                &format!("captures/{}-{}.pcap", way.name(), link.name),
+                &link.pcap(PACKETS_KEPT),
+            );
         }
     }
     let quiet = log.check();
-    let detail = quiet.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
-    report::result("check", json!({"name": "the kernel logged no warning", "ok": quiet.is_ok(), "detail": detail, "config": "all"}));
+    let detail = quiet
+        .as_ref()
+        .err()
+        .map(|error| format!("{error:#}"))
+        .unwrap_or_default();
+    report::result(
+        "check",
+        json!({"name": "the kernel logged no warning", "ok": quiet.is_ok(), "detail": detail, "config": "all"}),
+    );
     Ok(all_hold && quiet.is_ok())
 }
 
@@ -131,15 +144,25 @@ fn transfer(config: Config, bytes: usize, sum: &[u8]) -> Result<(Transfer, Value
         Capture::start(&net.fa1, "wl1", "fa1-mh")?,
     ];
     let seconds = fetch(&net)?;
-    let links = captures.into_iter().map(Capture::stop).collect::<Result<Vec<_>>>()?;
+    let links = captures
+        .into_iter()
+        .map(Capture::stop)
+        .collect::<Result<Vec<_>>>()?;
     let got = std::fs::read("/run/got").context("/run/got")?;
     let whole = got.len() == bytes && digest::digest(&digest::SHA256, &got).as_ref() == sum;
-    let agent = if keys.is_some() { Stats::read(&net.fa1)? } else { Stats::default() };
+    let agent = if keys.is_some() {
+        Stats::read(&net.fa1)?
+    } else {
+        Stats::default()
+    };
     if config == Config::TwoZoneEsp {
         report::step(zone_tunnel::mmlctl(&net.fa1, &["stats"])?.trim());
     }
 
-    let (inner, outer) = (links.first().map_or(0, full_size), links.get(2).map_or(0, full_size));
+    let (inner, outer) = (
+        links.first().map_or(0, full_size),
+        links.get(2).map_or(0, full_size),
+    );
     // RFC 6691 §2: the MSS counts neither IP nor TCP options.
     let mss = inner.saturating_sub(40);
     let row = json!({
@@ -151,7 +174,17 @@ fn transfer(config: Config, bytes: usize, sum: &[u8]) -> Result<(Transfer, Value
         "mss": mss,
         "seconds": seconds,
     });
-    Ok((Transfer { config, links, keys, agent, inner, outer }, row))
+    Ok((
+        Transfer {
+            config,
+            links,
+            keys,
+            agent,
+            inner,
+            outer,
+        },
+        row,
+    ))
 }
 
 /// Starts nginx at the correspondent.
@@ -167,9 +200,14 @@ fn serve(net: &Topology) -> Result<Background> {
         }}"
     );
     std::fs::write("/run/nginx.conf", configuration)?;
-    let mut server = net.cn.background(&["nginx", "-e", "stderr", "-c", "/run/nginx.conf"])?;
+    let mut server = net
+        .cn
+        .background(&["nginx", "-e", "stderr", "-c", "/run/nginx.conf"])?;
     let end = Instant::now() + Duration::from_secs(20);
-    while net.cn.enter(|| Ok(std::net::TcpStream::connect((CN, 80)).is_err()))? {
+    while net
+        .cn
+        .enter(|| Ok(std::net::TcpStream::connect((CN, 80)).is_err()))?
+    {
         ensure!(server.runs(), "nginx ended: {}", server.finish()?.stderr);
         ensure!(Instant::now() < end, "nginx does not answer");
         std::thread::sleep(Duration::from_millis(20));
@@ -182,8 +220,21 @@ fn fetch(net: &Topology) -> Result<f64> {
     let _ = std::fs::remove_file(Path::new("/run/got"));
     let url = format!("http://{CN}/file");
     let home = HOME.to_string();
-    let said = net.mh.run(&["curl", "-sS", "--fail", "--interface", &home, "-o", "/run/got", "-w", "%{time_total}", &url])?;
-    said.trim().parse().with_context(|| format!("curl said {said:?}"))
+    let said = net.mh.run(&[
+        "curl",
+        "-sS",
+        "--fail",
+        "--interface",
+        &home,
+        "-o",
+        "/run/got",
+        "-w",
+        "%{time_total}",
+        &url,
+    ])?;
+    said.trim()
+        .parse()
+        .with_context(|| format!("curl said {said:?}"))
 }
 
 /// The size of most packets above 1,000 octets: the largest would be one sent before the path was known.
@@ -192,17 +243,23 @@ fn full_size(link: &Captured) -> usize {
     for ip in link.headers().filter(|ip| ip.total_length > 1000) {
         *counts.entry(ip.total_length).or_default() += 1;
     }
-    counts.into_iter().max_by_key(|(_, count)| *count).map_or(0, |(size, _)| size)
+    counts
+        .into_iter()
+        .max_by_key(|(_, count)| *count)
+        .map_or(0, |(size, _)| size)
 }
 
 /// Whether this link carries an IP packet of the two hosts in clear.
 fn shows_inner_header(link: &Captured) -> bool {
-    link.headers().any(|ip| [ip.source, ip.destination] == [CN, HOME] || [ip.source, ip.destination] == [HOME, CN])
-        || link.holding(&[CN.octets(), HOME.octets()].concat()) > 0
+    link.headers().any(|ip| {
+        [ip.source, ip.destination] == [CN, HOME] || [ip.source, ip.destination] == [HOME, CN]
+    }) || link.holding(&[CN.octets(), HOME.octets()].concat()) > 0
         || link.holding(&[HOME.octets(), CN.octets()].concat()) > 0
 }
 
 /// ESP packets on a link.
 fn sealed(link: &Captured) -> usize {
-    link.headers().filter(|ip| ip.protocol == headers::ESP).count()
+    link.headers()
+        .filter(|ip| ip.protocol == headers::ESP)
+        .count()
 }

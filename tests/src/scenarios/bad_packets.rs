@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Bad packets by raw socket from the backbone: each dropped, counted under its reason, never delivered.
 
-use std::net::UdpSocket;
-use std::time::{Duration, Instant};
-
 use anyhow::{ensure, Context, Result};
-use socket2::Socket;
 
+use super::attack::Attack;
 use crate::headers::{self, fix_ip_checksum, IpDraft};
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Watch;
-use crate::topology::{CN, HOME};
+use crate::topology::CN;
 use crate::traffic;
-use crate::zone_esp::{outer, Draft, Sa, RELAY_IV, W};
-use crate::zone_tunnel::{self, Cipher, Options, AES256, AES256_IIV, CHACHA};
+use crate::zone_esp::{outer, Draft, RELAY_IV, W};
+use crate::zone_tunnel::{Cipher, Options, AES256, AES256_IIV, CHACHA};
 
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -66,93 +63,15 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-/// An attacker on the backbone, and the mobile host's socket that must stay silent.
-pub struct Attack<'a> {
-    pub ctx: &'a Ctx<'a>,
-    pub sa: Sa,
-    core: Socket,
-    receiver: UdpSocket,
-}
-
-impl<'a> Attack<'a> {
-    /// Takes the direction to the mobile host, which the home agent does not use meanwhile.
-    pub fn prepare(ctx: &'a Ctx<'a>, options: &Options) -> Result<Self> {
-        let keys = ctx.zone_tunnel(options)?;
-        Self::with(ctx, keys.to_mh)
-    }
-
-    fn with(ctx: &'a Ctx<'a>, sa: Sa) -> Result<Self> {
-        let attack = Self { ctx, sa, core: traffic::raw(ctx.net.core()?, 255)?, receiver: traffic::udp(&ctx.net.mh, HOME, 5000)? };
-        // A good packet first: it proves that the attacker's packets are right but for what is wrong with them, and
-        // makes the neighbours known.
-        attack.inject(&attack.draft(1, b"first").seal(&attack.sa)?)?;
-        attack.delivered(b"first")?;
-        Ok(attack)
-    }
-
-    /// Other keys under the same topology.
-    fn rekey(&mut self, options: &Options) -> Result<()> {
-        zone_tunnel::flush_csas(&self.ctx.net)?;
-        self.sa = zone_tunnel::load(&self.ctx.net, options)?.to_mh;
-        self.inject(&self.draft(1, b"first").seal(&self.sa)?)?;
-        self.delivered(b"first")
-    }
-
-    /// A datagram that would reach the receiver.
-    pub fn datagram(&self, data: &[u8]) -> Vec<u8> {
-        IpDraft::new(CN, HOME, headers::UDP).write(&headers::udp(CN, 4000, HOME, 5000, data))
-    }
-
-    /// A good packet, to be spoiled.
-    pub fn draft(&self, sequence: u64, data: &[u8]) -> Draft {
-        Draft::new(&self.sa, sequence, &self.datagram(data))
-    }
-
-    pub fn inject(&self, esp: &[u8]) -> Result<()> {
-        traffic::send_raw(&self.core, &outer(&self.sa, esp))
-    }
-
-    /// The receiver gets exactly this next.
-    pub fn delivered(&self, data: &[u8]) -> Result<()> {
-        let received = traffic::receive(&self.receiver, traffic::ARRIVES)?.with_context(|| format!("a good packet ({:?}) was not delivered", String::from_utf8_lossy(data)))?;
-        ensure!(received == data, "delivered {received:02x?}");
-        Ok(())
-    }
-
-    /// The receiver gets nothing.
-    pub fn silent(&self) -> Result<()> {
-        traffic::silent(&self.receiver)
-    }
-
-    /// Waits until as many packets are counted as dropped, then checks that none was delivered.
-    pub fn all_dropped(&self, watch: &Watch<'_>, count: u64) -> Result<()> {
-        let end = Instant::now() + self.ctx.seconds(5.0);
-        while watch.dropped()? < count && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.silent()?;
-        let dropped = watch.dropped()?;
-        ensure!(dropped == count, "{count} packets were injected and {dropped} counted: {:?}", watch.grown()?);
-        Ok(())
-    }
-
-    /// One spoiled packet is dropped for exactly this reason.
-    pub fn dropped_for(&self, reason: &str, what: &str, esp: &[u8]) -> Result<()> {
-        let watch = Watch::start(&self.ctx.net.mh)?;
-        self.inject(esp)?;
-        let end = Instant::now() + self.ctx.seconds(2.0);
-        while watch.dropped()? == 0 && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        watch.expect(&[(reason, 1)]).with_context(|| what.to_owned())
-    }
-}
-
 /// The kinds of packet whose lengths differ.
 const KINDS: [[Cipher; 2]; 3] = [[AES256_IIV; 2], [AES256; 2], [CHACHA, AES256_IIV]];
 
 fn options(ciphers: [Cipher; 2]) -> Options {
-    Options { ciphers, relay: false, ..Options::default() }
+    Options {
+        ciphers,
+        relay: false,
+        ..Options::default()
+    }
 }
 
 fn truncated(ctx: &mut Ctx) -> Result<()> {
@@ -194,9 +113,23 @@ fn flipped(ctx: &mut Ctx) -> Result<()> {
 fn wrong_spi(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &Options::default())?;
     let watch = Watch::start(&ctx.net.mh)?;
-    for spi in [0, 1, 255, 256, attack.sa.spi ^ 1, attack.sa.spi.swap_bytes(), u32::MAX] {
+    for spi in [
+        0,
+        1,
+        255,
+        256,
+        attack.sa.spi ^ 1,
+        attack.sa.spi.swap_bytes(),
+        u32::MAX,
+    ] {
         if spi != attack.sa.spi {
-            attack.inject(&Draft { spi, ..attack.draft(20, b"wrong") }.seal(&attack.sa)?)?;
+            attack.inject(
+                &Draft {
+                    spi,
+                    ..attack.draft(20, b"wrong")
+                }
+                .seal(&attack.sa)?,
+            )?;
         }
     }
     attack.silent()?;
@@ -204,7 +137,10 @@ fn wrong_spi(ctx: &mut Ctx) -> Result<()> {
     // The right SPI to another of the host's addresses is not this CSA's either.
     let mut elsewhere = attack.sa.clone();
     elsewhere.destination = std::net::Ipv4Addr::new(10, 1, 2, 7);
-    let packet = outer(&elsewhere, &attack.draft(21, b"elsewhere").seal(&attack.sa)?);
+    let packet = outer(
+        &elsewhere,
+        &attack.draft(21, b"elsewhere").seal(&attack.sa)?,
+    );
     traffic::send_raw(&attack.core, &packet)?;
     attack.silent()?;
     watch.expect(&[])
@@ -214,7 +150,9 @@ fn replayed(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &options(KINDS[0]))?;
     let watch = Watch::start(&ctx.net.mh)?;
     for sequence in 2..40 {
-        let packet = attack.draft(sequence, &sequence.to_be_bytes()).seal(&attack.sa)?;
+        let packet = attack
+            .draft(sequence, &sequence.to_be_bytes())
+            .seal(&attack.sa)?;
         for _ in 0..3 {
             attack.inject(&packet)?;
         }
@@ -222,16 +160,36 @@ fn replayed(ctx: &mut Ctx) -> Result<()> {
     }
     attack.silent()?;
     watch.expect(&[("replay", 2 * 38)])?;
-    attack.dropped_for("replay", "number 0", &attack.draft(0, b"zero").seal(&attack.sa)?)?;
-    attack.dropped_for("replay", "the very first", &attack.draft(1, b"first").seal(&attack.sa)?)
+    attack.dropped_for(
+        "replay",
+        "number 0",
+        &attack.draft(0, b"zero").seal(&attack.sa)?,
+    )?;
+    attack.dropped_for(
+        "replay",
+        "the very first",
+        &attack.draft(1, b"first").seal(&attack.sa)?,
+    )
 }
 
 fn reordered(ctx: &mut Ctx) -> Result<()> {
     const WINDOW: u64 = 64;
-    let attack = Attack::prepare(ctx, &Options { window: WINDOW as u32, ..options(KINDS[0]) })?;
+    let attack = Attack::prepare(
+        ctx,
+        &Options {
+            window: WINDOW as u32,
+            ..options(KINDS[0])
+        },
+    )?;
     const TOP: u64 = 1000;
     let watch = Watch::start(&ctx.net.mh)?;
-    let send = |sequence: u64| attack.inject(&attack.draft(sequence, &sequence.to_be_bytes()).seal(&attack.sa)?);
+    let send = |sequence: u64| {
+        attack.inject(
+            &attack
+                .draft(sequence, &sequence.to_be_bytes())
+                .seal(&attack.sa)?,
+        )
+    };
     send(TOP)?;
     attack.delivered(&TOP.to_be_bytes())?;
     // In steps of 27, which is odd, through all 63 below the top.
@@ -269,21 +227,50 @@ fn malformed(ctx: &mut Ctx) -> Result<()> {
     };
     let mut cases: Vec<(&str, String, Draft)> = Vec::new();
     for bit in 1..8 {
-        cases.push(("flags", format!("flag bit {bit}"), Draft { flags: 1 << bit, ..next(&attack) }));
+        cases.push((
+            "flags",
+            format!("flag bit {bit}"),
+            Draft {
+                flags: 1 << bit,
+                ..next(&attack)
+            },
+        ));
     }
-    cases.push(("iv-w", "W without an IV to bear it".into(), Draft { flags: W, ..next(&attack) }));
+    cases.push((
+        "iv-w",
+        "W without an IV to bear it".into(),
+        Draft {
+            flags: W,
+            ..next(&attack)
+        },
+    ));
     for protocol in [4, 6, 255] {
-        cases.push(("protocol", format!("protocol {protocol} in the clear"), Draft { protocol, ..next(&attack) }));
+        cases.push((
+            "protocol",
+            format!("protocol {protocol} in the clear"),
+            Draft {
+                protocol,
+                ..next(&attack)
+            },
+        ));
     }
     let mut long = Draft::new(&attack.sa, 0, &attack.datagram(&[7; 600]));
     long.sequence = next(&attack).sequence;
     long.ivs = [long.sequence; 2];
-    let moved: Vec<u8> = long.rest.drain(..long.rest.len().min(257 - long.zone1.len())).collect();
+    let moved: Vec<u8> = long
+        .rest
+        .drain(..long.rest.len().min(257 - long.zone1.len()))
+        .collect();
     long.zone1.extend(moved);
     long.l1 = long.zone1.len() as u16;
     long.pad(0);
     cases.push(("l1", format!("L1 = {}", long.l1), long));
-    for (what, l1) in [("the IP header alone", 20usize), ("half of it", 10), ("nothing", 0), ("more than the headers", 36)] {
+    for (what, l1) in [
+        ("the IP header alone", 20usize),
+        ("half of it", 10),
+        ("nothing", 0),
+        ("more than the headers", 36),
+    ] {
         let mut draft = next(&attack);
         let whole = attack.datagram(b"malformed payload");
         draft.zone1 = whole[..l1].to_vec();
@@ -298,13 +285,24 @@ fn malformed(ctx: &mut Ctx) -> Result<()> {
     cases.push(("padding", "padding that is not 1, 2, 3".into(), draft));
     let mut draft = next(&attack);
     draft.pad_length = 255;
-    cases.push(("padding", "more padding than there are octets".into(), draft));
+    cases.push((
+        "padding",
+        "more padding than there are octets".into(),
+        draft,
+    ));
     let mut draft = next(&attack);
     draft.padding.push(draft.pad_length + 1);
     draft.pad_length += 1;
     cases.push(("alignment", "zones that are no multiple of 4".into(), draft));
     for next_header in [0, 17, 50, 255] {
-        cases.push(("next-header", format!("next header {next_header}"), Draft { next_header, ..next(&attack) }));
+        cases.push((
+            "next-header",
+            format!("next header {next_header}"),
+            Draft {
+                next_header,
+                ..next(&attack)
+            },
+        ));
     }
     let mut draft = next(&attack);
     let total = 20 + 8 + 17u16;
@@ -314,20 +312,46 @@ fn malformed(ctx: &mut Ctx) -> Result<()> {
     draft.padding.clear();
     draft.rest.truncate(draft.rest.len() / 4 * 4 + 2);
     draft.pad_length = 0;
-    cases.push(("inner-length", "an inner length above what came".into(), draft));
+    cases.push((
+        "inner-length",
+        "an inner length above what came".into(),
+        draft,
+    ));
     let mut draft = next(&attack);
     draft.zone1[2..4].copy_from_slice(&19u16.to_be_bytes());
     // By the order of docs/wire.md §1 the map is asked first, and it finds no header to count from.
-    cases.push(("zone-map", "an inner length below its own header".into(), draft));
+    cases.push((
+        "zone-map",
+        "an inner length below its own header".into(),
+        draft,
+    ));
 
     let strangers = [
-        (CN, std::net::Ipv4Addr::new(203, 0, 113, 8), "another host's address"),
-        (CN, std::net::Ipv4Addr::new(10, 1, 1, 7), "the outer address"),
+        (
+            CN,
+            std::net::Ipv4Addr::new(203, 0, 113, 8),
+            "another host's address",
+        ),
+        (
+            CN,
+            std::net::Ipv4Addr::new(10, 1, 1, 7),
+            "the outer address",
+        ),
     ];
     for (source, destination, what) in strangers {
-        let datagram = IpDraft::new(source, destination, headers::UDP).write(&headers::udp(source, 4000, destination, 5000, b"stranger"));
+        let datagram = IpDraft::new(source, destination, headers::UDP).write(&headers::udp(
+            source,
+            4000,
+            destination,
+            5000,
+            b"stranger",
+        ));
         let sequence = next(&attack).sequence;
-        cases.push(("selector", format!("for {what}"), Draft::new(&attack.sa, sequence, &datagram)));
+        cases.push((
+            "selector",
+            format!("for {what}"),
+            Draft::new(&attack.sa, sequence, &datagram),
+        ));
     }
     for (reason, what, draft) in &cases {
         attack.dropped_for(reason, what, &draft.seal(&attack.sa)?)?;
@@ -343,15 +367,40 @@ fn malformed(ctx: &mut Ctx) -> Result<()> {
         sequence += 1;
         attack.draft(sequence, b"malformed payload")
     };
-    let off = |draft: Draft, ivs: [u64; 2]| Draft { ivs: [draft.sequence.wrapping_add(ivs[0]), draft.sequence.wrapping_add(ivs[1])], ..draft };
+    let off = |draft: Draft, ivs: [u64; 2]| Draft {
+        ivs: [
+            draft.sequence.wrapping_add(ivs[0]),
+            draft.sequence.wrapping_add(ivs[1]),
+        ],
+        ..draft
+    };
     let cases = [
-        ("seq-mismatch", "zone 1's IV is another number", off(next(), [1, 0])),
-        ("seq-mismatch", "zone 2's IV is another number", off(next(), [0, 1])),
-        ("seq-mismatch", "both IVs are of another high half", off(next(), [1 << 32, 1 << 32])),
+        (
+            "seq-mismatch",
+            "zone 1's IV is another number",
+            off(next(), [1, 0]),
+        ),
+        (
+            "seq-mismatch",
+            "zone 2's IV is another number",
+            off(next(), [0, 1]),
+        ),
+        (
+            "seq-mismatch",
+            "both IVs are of another high half",
+            off(next(), [1 << 32, 1 << 32]),
+        ),
         ("iv-w", "W without bit 63", Draft { flags: W, ..next() }),
         ("iv-w", "bit 63 without W", off(next(), [RELAY_IV, 0])),
         ("iv-w", "bit 63 in zone 2's IV", off(next(), [0, RELAY_IV])),
-        ("write-unpermitted", "a rewritten zone 1 where no relay may write", Draft { flags: W, ..off(next(), [RELAY_IV, 0]) }),
+        (
+            "write-unpermitted",
+            "a rewritten zone 1 where no relay may write",
+            Draft {
+                flags: W,
+                ..off(next(), [RELAY_IV, 0])
+            },
+        ),
     ];
     for (reason, what, draft) in &cases {
         attack.dropped_for(reason, what, &draft.seal(&attack.sa)?)?;
@@ -364,11 +413,31 @@ fn mixed(ctx: &mut Ctx) -> Result<()> {
     for ciphers in KINDS {
         attack.rekey(&options(ciphers))?;
         // Same sizes, so that only the binding can tell.
-        let (one, two) = (attack.draft(10, b"number one"), attack.draft(11, b"number two"));
+        let (one, two) = (
+            attack.draft(10, b"number one"),
+            attack.draft(11, b"number two"),
+        );
         let key1 = &attack.sa.zones[0];
-        let (zone2_of_one, zone2_of_two) = (one.seal_zone2(&attack.sa)?, two.seal_zone2(&attack.sa)?);
-        attack.dropped_for(if attack.sa.zones[1].explicit() { "seq-mismatch" } else { "icv2" }, "zone 2 of the later packet", &one.seal_over(key1, &zone2_of_two)?)?;
-        attack.dropped_for(if attack.sa.zones[1].explicit() { "seq-mismatch" } else { "icv2" }, "zone 2 of the earlier packet", &two.seal_over(key1, &zone2_of_one)?)?;
+        let (zone2_of_one, zone2_of_two) =
+            (one.seal_zone2(&attack.sa)?, two.seal_zone2(&attack.sa)?);
+        attack.dropped_for(
+            if attack.sa.zones[1].explicit() {
+                "seq-mismatch"
+            } else {
+                "icv2"
+            },
+            "zone 2 of the later packet",
+            &one.seal_over(key1, &zone2_of_two)?,
+        )?;
+        attack.dropped_for(
+            if attack.sa.zones[1].explicit() {
+                "seq-mismatch"
+            } else {
+                "icv2"
+            },
+            "zone 2 of the earlier packet",
+            &two.seal_over(key1, &zone2_of_one)?,
+        )?;
         // The same number twice, with other contents, by an origin that broke the rule: still no mixture.
         let again = attack.draft(10, b"NUMBER ONE");
         let (good, mixture) = (one.seal(&attack.sa)?, again.seal_over(key1, &zone2_of_one)?);
@@ -376,7 +445,11 @@ fn mixed(ctx: &mut Ctx) -> Result<()> {
         ensure!(good == mixture, "zone 1 depends on the payload");
         attack.inject(&good)?;
         attack.delivered(b"number one")?;
-        attack.dropped_for("replay", "the other of the same number", &again.seal(&attack.sa)?)?;
+        attack.dropped_for(
+            "replay",
+            "the other of the same number",
+            &again.seal(&attack.sa)?,
+        )?;
     }
     Ok(())
 }
@@ -391,7 +464,9 @@ fn padding(ctx: &mut Ctx) -> Result<()> {
         let least = draft.pad_length;
         draft.pad((more.saturating_sub(least)) & !3);
         attack.inject(&draft.seal(&attack.sa)?)?;
-        attack.delivered(b"padded").with_context(|| format!("{} octets of padding", draft.pad_length))?;
+        attack
+            .delivered(b"padded")
+            .with_context(|| format!("{} octets of padding", draft.pad_length))?;
     }
     for tfc in [1usize, 7, 300, 900] {
         sequence += 1;
@@ -399,12 +474,20 @@ fn padding(ctx: &mut Ctx) -> Result<()> {
         draft.rest.extend(vec![0xaa; tfc]);
         draft.pad(0);
         attack.inject(&draft.seal(&attack.sa)?)?;
-        attack.delivered(b"trimmed").with_context(|| format!("{tfc} octets of traffic flow padding"))?;
+        attack
+            .delivered(b"trimmed")
+            .with_context(|| format!("{tfc} octets of traffic flow padding"))?;
     }
     let watch = Watch::start(&ctx.net.mh)?;
     for _ in 0..3 {
         sequence += 1;
-        attack.inject(&Draft { next_header: 59, ..attack.draft(sequence, b"dummy") }.seal(&attack.sa)?)?;
+        attack.inject(
+            &Draft {
+                next_header: 59,
+                ..attack.draft(sequence, b"dummy")
+            }
+            .seal(&attack.sa)?,
+        )?;
     }
     attack.silent()?;
     watch.expect(&[("dummy", 3)])

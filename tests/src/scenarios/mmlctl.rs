@@ -50,7 +50,23 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 fn works(ctx: &mut Ctx) -> Result<()> {
-    for (round, more) in [&[][..], &["--map", "40", "--zone1", "chacha20-poly1305", "--zone2", "aes128-gcm16-iiv", "--window", "128"], &["--may-write"]].iter().enumerate() {
+    for (round, more) in [
+        &[][..],
+        &[
+            "--map",
+            "40",
+            "--zone1",
+            "chacha20-poly1305",
+            "--zone2",
+            "aes128-gcm16-iiv",
+            "--window",
+            "128",
+        ],
+        &["--may-write"],
+    ]
+    .iter()
+    .enumerate()
+    {
         if round > 0 {
             for namespace in [&ctx.net.ha, &ctx.net.fa1, &ctx.net.mh] {
                 mmlctl(namespace, &["csa", "flush"])?;
@@ -61,9 +77,13 @@ fn works(ctx: &mut Ctx) -> Result<()> {
             }
         }
         zone_tunnel::set_up_by_mmlctl(&ctx.net, true, more).with_context(|| format!("{more:?}"))?;
-        super::tunnel::everything(ctx, &traffic::random(16)).with_context(|| format!("{more:?}"))?;
+        super::tunnel::everything(ctx, &traffic::random(16))
+            .with_context(|| format!("{more:?}"))?;
         let stats = Stats::read(&ctx.net.fa1)?;
-        ensure!(stats.total("relayed-packets") > 0, "{more:?}: the foreign agent opened nothing");
+        ensure!(
+            stats.total("relayed-packets") > 0,
+            "{more:?}: the foreign agent opened nothing"
+        );
     }
     let ours = Stats::read(&ctx.net.ha)?;
     let said = mmlctl(&ctx.net.ha, &["stats", "--json"])?;
@@ -71,10 +91,16 @@ fn works(ctx: &mut Ctx) -> Result<()> {
     let text = said.to_string();
     for name in ["sealed-packets", "opened-packets"] {
         let number = ours.total(name);
-        ensure!(number > 0 && text.contains(&format!("\"{name}\":{number}")), "`mmlctl stats --json` does not say {name} {number}: {text}");
+        ensure!(
+            number > 0 && text.contains(&format!("\"{name}\":{number}")),
+            "`mmlctl stats --json` does not say {name} {number}: {text}"
+        );
     }
     let listed: Value = serde_json::from_str(&mmlctl(&ctx.net.ha, &["csa", "list", "--json"])?)?;
-    ensure!(listed.to_string().matches("\"spi\"").count() == 2, "`csa list` shows {listed}");
+    ensure!(
+        listed.to_string().matches("\"spi\"").count() == 2,
+        "`csa list` shows {listed}"
+    );
     Ok(())
 }
 
@@ -85,11 +111,34 @@ fn attempt(namespace: &Netns, arguments: &[&str]) -> Result<Finished> {
 /// Refused, in one line on standard error that names `what`.
 fn refused(namespace: &Netns, arguments: &[&str], what: &str) -> Result<String> {
     let said = attempt(namespace, arguments)?;
-    let lines: Vec<&str> = said.stderr.lines().filter(|line| !line.trim().is_empty()).collect();
-    ensure!(!said.success, "`mmlctl {}` was accepted", arguments.join(" "));
-    ensure!(lines.len() == 1, "`mmlctl {}` says {} lines: {:?}", arguments.join(" "), lines.len(), said.stderr);
-    ensure!(said.stderr.contains(what), "`mmlctl {}` does not name {what}: {}", arguments.join(" "), said.stderr.trim());
-    ensure!(!said.stderr.contains("panicked"), "mmlctl panicked: {}", said.stderr);
+    let lines: Vec<&str> = said
+        .stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    ensure!(
+        !said.success,
+        "`mmlctl {}` was accepted",
+        arguments.join(" ")
+    );
+    ensure!(
+        lines.len() == 1,
+        "`mmlctl {}` says {} lines: {:?}",
+        arguments.join(" "),
+        lines.len(),
+        said.stderr
+    );
+    ensure!(
+        said.stderr.contains(what),
+        "`mmlctl {}` does not name {what}: {}",
+        arguments.join(" "),
+        said.stderr.trim()
+    );
+    ensure!(
+        !said.stderr.contains("panicked"),
+        "mmlctl panicked: {}",
+        said.stderr
+    );
     Ok(said.stderr)
 }
 
@@ -108,44 +157,101 @@ fn single_use(ctx: &mut Ctx) -> Result<()> {
         mmlctl(namespace, &["csa", "flush"])?;
         refused(namespace, &["csa", "add", "-f", &path(name)], name)?;
         refused(namespace, &["csa", "add", "-f", &loaded], name)?;
-        ensure!(Stats::read(namespace)?.csas.is_empty(), "a used file was loaded again");
+        ensure!(
+            Stats::read(namespace)?.csas.is_empty(),
+            "a used file was loaded again"
+        );
     }
     let relay = path("fa.toml");
     mmlctl(&ctx.net.fa1, &["csa", "add", "-f", &relay])?;
     mmlctl(&ctx.net.fa1, &["csa", "flush"])?;
     mmlctl(&ctx.net.fa1, &["csa", "add", "-f", &relay]).context("a relay's file again")?;
     // New files never overwrite old ones.
-    let again = ctx.net.ha.attempt(&["mmlctl", "csa", "new", "--out", &folder.to_string_lossy(), "--ha", "198.51.100.1", "--mh", "10.1.1.7", "--selector-mh", "203.0.113.7/32"])?;
+    let again = ctx.net.ha.attempt(&[
+        "mmlctl",
+        "csa",
+        "new",
+        "--out",
+        &folder.to_string_lossy(),
+        "--ha",
+        "198.51.100.1",
+        "--mh",
+        "10.1.1.7",
+        "--selector-mh",
+        "203.0.113.7/32",
+    ])?;
     ensure!(!again.success, "fresh files were put over {relay}");
     Ok(())
 }
 
 fn bad_configs(ctx: &mut Ctx) -> Result<()> {
     let ha = &ctx.net.ha;
-    refused(ha, &["csa", "add", "-f", "/run/not-there.toml"], "/run/not-there.toml")?;
+    refused(
+        ha,
+        &["csa", "add", "-f", "/run/not-there.toml"],
+        "/run/not-there.toml",
+    )?;
     refused(ha, &["csa", "add", "-f", "/run"], "/run")?;
     let folder = zone_tunnel::new_files(&[])?;
     let good = std::fs::read_to_string(folder.join("ha.toml"))?;
-    let key = good.lines().find_map(|line| line.strip_prefix("key = \"")).and_then(|rest| rest.strip_suffix('"')).context("no key in a fresh file")?.to_owned();
-    let salt = good.lines().find_map(|line| line.strip_prefix("salt = \"")).and_then(|rest| rest.strip_suffix('"')).context("no salt in a fresh file")?.to_owned();
+    let key = good
+        .lines()
+        .find_map(|line| line.strip_prefix("key = \""))
+        .and_then(|rest| rest.strip_suffix('"'))
+        .context("no key in a fresh file")?
+        .to_owned();
+    let salt = good
+        .lines()
+        .find_map(|line| line.strip_prefix("salt = \""))
+        .and_then(|rest| rest.strip_suffix('"'))
+        .context("no salt in a fresh file")?
+        .to_owned();
     let half = &key[..key.len() / 2];
     let cases: Vec<(&str, String)> = vec![
         ("an empty file", String::new()),
         ("no TOML", "[[csa".into()),
-        ("an unknown field", good.replacen("role =", "colour = \"red\"\nrole =", 1)),
+        (
+            "an unknown field",
+            good.replacen("role =", "colour = \"red\"\nrole =", 1),
+        ),
         ("an unknown table", format!("{good}\n[extra]\na = 1\n")),
-        ("an unknown role", good.replacen("\"origin\"", "\"sender\"", 1)),
+        (
+            "an unknown role",
+            good.replacen("\"origin\"", "\"sender\"", 1),
+        ),
         ("no role", good.replacen("role = \"origin\"\n", "", 1)),
-        ("an unknown algorithm", good.replacen("aes256-gcm16-iiv", "rot13", 1)),
+        (
+            "an unknown algorithm",
+            good.replacen("aes256-gcm16-iiv", "rot13", 1),
+        ),
         ("a key of half the length", good.replacen(&key, half, 1)),
-        ("a key of twice the length", good.replacen(&key, &format!("{key}{key}"), 1)),
-        ("a key that is no hexadecimal", good.replacen(&key, &key.replacen(|digit: char| digit.is_ascii_hexdigit(), "x", 1), 1)),
+        (
+            "a key of twice the length",
+            good.replacen(&key, &format!("{key}{key}"), 1),
+        ),
+        (
+            "a key that is no hexadecimal",
+            good.replacen(
+                &key,
+                &key.replacen(|digit: char| digit.is_ascii_hexdigit(), "x", 1),
+                1,
+            ),
+        ),
         ("an odd number of digits", good.replacen(&key, &key[1..], 1)),
         ("a short salt", good.replacen(&salt, "00", 1)),
-        ("a reserved SPI", good.replacen("spi = 0x", "spi = 7 # 0x", 1)),
+        (
+            "a reserved SPI",
+            good.replacen("spi = 0x", "spi = 7 # 0x", 1),
+        ),
         ("no address", good.replacen("198.51.100.1", "home", 1)),
-        ("a window of 1", good.replacen("window = 8192", "window = 1", 1)),
-        ("host bits in a selector", good.replacen("203.0.113.7/32", "203.0.113.7/24", 1)),
+        (
+            "a window of 1",
+            good.replacen("window = 8192", "window = 1", 1),
+        ),
+        (
+            "host bits in a selector",
+            good.replacen("203.0.113.7/32", "203.0.113.7/24", 1),
+        ),
         ("octets that are no text", "\u{0}\u{1}\u{2}".into()),
     ];
     for (what, text) in &cases {
@@ -154,9 +260,13 @@ fn bad_configs(ctx: &mut Ctx) -> Result<()> {
         let _ = std::fs::remove_file(file);
         std::fs::write(file, text)?;
         std::fs::set_permissions(file, Permissions::from_mode(0o600))?;
-        let said = refused(ha, &["csa", "add", "-f", file], file).with_context(|| (*what).to_owned())?;
+        let said =
+            refused(ha, &["csa", "add", "-f", file], file).with_context(|| (*what).to_owned())?;
         for secret in [&key[..16], &key[key.len() - 16..], &salt] {
-            ensure!(!said.contains(secret), "{what}: the message shows a secret: {said}");
+            ensure!(
+                !said.contains(secret),
+                "{what}: the message shows a secret: {said}"
+            );
         }
         ensure!(Path::new(file).exists(), "{what}: the file was used up");
     }
@@ -167,14 +277,36 @@ fn bad_configs(ctx: &mut Ctx) -> Result<()> {
         std::fs::set_permissions(file, Permissions::from_mode(mode))?;
         refused(ha, &["csa", "add", "-f", file], file).with_context(|| format!("mode {mode:o}"))?;
     }
-    ensure!(Stats::read(ha)?.csas.is_empty(), "a bad file left CSAs behind");
-    refused(ha, &["policy", "add", "-f", "/run/not-there.toml"], "/run/not-there.toml")?;
+    ensure!(
+        Stats::read(ha)?.csas.is_empty(),
+        "a bad file left CSAs behind"
+    );
+    refused(
+        ha,
+        &["policy", "add", "-f", "/run/not-there.toml"],
+        "/run/not-there.toml",
+    )?;
     std::fs::write("/run/policy.toml", "[[policy]]\ndir = \"sideways\"\n")?;
     std::fs::set_permissions("/run/policy.toml", Permissions::from_mode(0o600))?;
-    refused(ha, &["policy", "add", "-f", "/run/policy.toml"], "/run/policy.toml")?;
-    ensure!(Stats::read(ha)?.total("policies") == 0, "a bad file left policies behind");
+    refused(
+        ha,
+        &["policy", "add", "-f", "/run/policy.toml"],
+        "/run/policy.toml",
+    )?;
+    ensure!(
+        Stats::read(ha)?.total("policies") == 0,
+        "a bad file left policies behind"
+    );
     // The good file, last: nothing above used it up.
-    mmlctl(ha, &["csa", "add", "-f", &folder.join("ha.toml").to_string_lossy()])?;
+    mmlctl(
+        ha,
+        &[
+            "csa",
+            "add",
+            "-f",
+            &folder.join("ha.toml").to_string_lossy(),
+        ],
+    )?;
     Ok(())
 }
 
@@ -182,7 +314,16 @@ fn shows_no_keys(ctx: &mut Ctx) -> Result<()> {
     let keys = zone_tunnel::set_up_by_mmlctl(&ctx.net, true, &[])?;
     traffic::ping_arrives(&ctx.net.cn, CN, HOME, b"works")?;
     let spi = format!("{:#x}", keys.to_mh.spi);
-    let secrets: Vec<String> = [&keys.to_mh, &keys.from_mh].iter().flat_map(|sa| &sa.zones).map(|zone| zone.key.iter().map(|octet| format!("{octet:02x}")).collect()).collect();
+    let secrets: Vec<String> = [&keys.to_mh, &keys.from_mh]
+        .iter()
+        .flat_map(|sa| &sa.zones)
+        .map(|zone| {
+            zone.key
+                .iter()
+                .map(|octet| format!("{octet:02x}"))
+                .collect()
+        })
+        .collect();
     let mut shown = String::new();
     for arguments in [
         &["csa", "list"][..],
@@ -195,7 +336,11 @@ fn shows_no_keys(ctx: &mut Ctx) -> Result<()> {
         &["set"],
     ] {
         let text = mmlctl(&ctx.net.ha, arguments)?;
-        ensure!(!text.trim().is_empty(), "`mmlctl {}` says nothing", arguments.join(" "));
+        ensure!(
+            !text.trim().is_empty(),
+            "`mmlctl {}` says nothing",
+            arguments.join(" ")
+        );
         shown.push_str(&text.to_lowercase());
     }
     for secret in &secrets {
@@ -203,8 +348,14 @@ fn shows_no_keys(ctx: &mut Ctx) -> Result<()> {
     }
     let flush = attempt(&ctx.net.ha, &["policy", "flush", "--yes"])?;
     let said = flush.stdout + &flush.stderr;
-    ensure!(flush.success && said.contains("clear"), "a flush of policies does not say what goes in clear: {said}");
-    ensure!(said.contains(&HOME.to_string()), "it does not name what: {said}");
+    ensure!(
+        flush.success && said.contains("clear"),
+        "a flush of policies does not say what goes in clear: {said}"
+    );
+    ensure!(
+        said.contains(&HOME.to_string()),
+        "it does not name what: {said}"
+    );
     Ok(())
 }
 
@@ -219,7 +370,13 @@ fn monitor(ctx: &mut Ctx) -> Result<()> {
     }
     std::thread::sleep(ctx.seconds(0.5));
     let said = monitor.stop()?.stdout;
-    ensure!(said.to_lowercase().contains("acquire") || said.to_lowercase().contains("want"), "the monitor said {said:?}");
-    ensure!(said.contains("10.1.1.7"), "the monitor does not name the other end: {said}");
+    ensure!(
+        said.to_lowercase().contains("acquire") || said.to_lowercase().contains("want"),
+        "the monitor said {said:?}"
+    );
+    ensure!(
+        said.contains("10.1.1.7"),
+        "the monitor does not name the other end: {said}"
+    );
     Ok(())
 }

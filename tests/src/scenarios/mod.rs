@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The scenarios, one room a file.
 
+mod attack;
 mod bad_packets;
 mod ground;
 mod guard;
+mod malformed_messages;
 mod mmlctl;
+mod neighbours;
 mod offload;
 mod path;
+mod readers;
 mod relay;
 mod teardown;
 mod tunnel;
@@ -15,4 +19,18 @@ mod zone_messages;
 use crate::scenario::Scenario;
 
 /// The tables, in the order they run.
-pub const TABLES: &[&[Scenario]] = &[ground::TABLE, tunnel::TABLE, path::TABLE, offload::TABLE, guard::TABLE, bad_packets::TABLE, relay::TABLE, zone_messages::TABLE, mmlctl::TABLE, teardown::TABLE];
+pub const TABLES: &[&[Scenario]] = &[
+    ground::TABLE,
+    tunnel::TABLE,
+    readers::TABLE,
+    path::TABLE,
+    offload::TABLE,
+    guard::TABLE,
+    neighbours::TABLE,
+    bad_packets::TABLE,
+    relay::TABLE,
+    malformed_messages::TABLE,
+    zone_messages::TABLE,
+    mmlctl::TABLE,
+    teardown::TABLE,
+];

@@ -50,19 +50,38 @@ pub const TABLE: &[Scenario] = &[
 fn opens_right(captured: &crate::capture::Captured, keys: &Keys) -> Result<usize> {
     let mut opened = 0;
     for packet in &captured.packets {
-        let (Some(outer), Some(esp)) = (packet.header(), packet.esp()) else { continue };
-        let sa = if outer.destination == MH { &keys.to_mh } else { &keys.from_mh };
-        ensure!(outer.total_length <= 1500, "an outer packet of {} octets", outer.total_length);
+        let (Some(outer), Some(esp)) = (packet.header(), packet.esp()) else {
+            continue;
+        };
+        let sa = if outer.destination == MH {
+            &keys.to_mh
+        } else {
+            &keys.from_mh
+        };
+        ensure!(
+            outer.total_length <= 1500,
+            "an outer packet of {} octets",
+            outer.total_length
+        );
         let inner = Sealed::parse(esp)?.open(sa)?;
         let ip = Ip::parse(&inner).context("no inner packet")?;
-        ensure!(ip.is_fragment() || ip.checksum_holds(), "a checksum inside is wrong: {inner:02x?}");
+        ensure!(
+            ip.is_fragment() || ip.checksum_holds(),
+            "a checksum inside is wrong: {inner:02x?}"
+        );
         opened += 1;
     }
     Ok(opened)
 }
 
 fn largest(captured: &crate::capture::Captured) -> usize {
-    captured.packets.iter().filter_map(|packet| packet.ip()).map(<[u8]>::len).max().unwrap_or(0)
+    captured
+        .packets
+        .iter()
+        .filter_map(|packet| packet.ip())
+        .map(<[u8]>::len)
+        .max()
+        .unwrap_or(0)
 }
 
 fn gso_gro(ctx: &mut Ctx) -> Result<()> {
@@ -75,10 +94,18 @@ fn gso_gro(ctx: &mut Ctx) -> Result<()> {
     traffic::tcp_arrives(&ctx.net.cn, &ctx.net.mh, HOME, 5001, &data)?;
     traffic::tcp_arrives(&ctx.net.mh, &ctx.net.cn, CN, 5002, &data)?;
     let (inside, outside, delivered) = (inside.stop()?, outside.stop()?, delivered.stop()?);
-    ensure!(largest(&inside) > 3000, "no segmentation offload reached mml0: {} octets at most", largest(&inside));
+    ensure!(
+        largest(&inside) > 3000,
+        "no segmentation offload reached mml0: {} octets at most",
+        largest(&inside)
+    );
     let opened = opens_right(&outside, &keys)?;
     ensure!(opened > 1000, "{opened} packets crossed");
-    ensure!(largest(&delivered) > 3000, "nothing was merged on delivery: {} octets at most", largest(&delivered));
+    ensure!(
+        largest(&delivered) > 3000,
+        "nothing was merged on delivery: {} octets at most",
+        largest(&delivered)
+    );
     super::tunnel::no_drops_but(ctx, &["too-big"])
 }
 
@@ -106,7 +133,8 @@ fn udp_gso(ctx: &mut Ctx) -> Result<()> {
         let data = traffic::random(SEGMENT * 40 + 13);
         from.send_to(&data, to.local_addr()?)?;
         for piece in data.chunks(SEGMENT) {
-            let received = traffic::receive(to, traffic::ARRIVES)?.context("a segment did not arrive")?;
+            let received =
+                traffic::receive(to, traffic::ARRIVES)?.context("a segment did not arrive")?;
             ensure!(received == piece, "a segment arrived changed");
         }
         let opened = opens_right(&outside.stop()?, &keys)?;
@@ -120,7 +148,17 @@ fn frag_lists(ctx: &mut Ctx) -> Result<()> {
     // Connection tracking reassembles what the home agent forwards, into a list of fragments.
     ctx.net.ha.nft("table inet track {\n chain forward { type filter hook forward priority 0; ct state invalid drop; }\n }")?;
     // And UDP's receive offload may chain datagrams the same way.
-    ctx.net.ha.run(&["ethtool", "-K", "cn", "gro", "on", "rx-gro-list", "on", "rx-udp-gro-forwarding", "on"])?;
+    ctx.net.ha.run(&[
+        "ethtool",
+        "-K",
+        "cn",
+        "gro",
+        "on",
+        "rx-gro-list",
+        "on",
+        "rx-udp-gro-forwarding",
+        "on",
+    ])?;
     let clear = Capture::start(&ctx.net.ha, "cn", "cn-ha")?;
     let outside = Capture::start(ctx.net.core()?, "fa1", "core-fa1")?;
     let cn = traffic::udp(&ctx.net.cn, CN, 4000)?;
@@ -128,20 +166,45 @@ fn frag_lists(ctx: &mut Ctx) -> Result<()> {
     let marker = traffic::random(16);
     for size in [1473, 1500, 2000, 3000, 8000, 20_000, 60_000] {
         let data = traffic::marked(&marker, size);
-        traffic::udp_arrives(&cn, &mh, &data).with_context(|| format!("{size} octets to the mobile host"))?;
-        traffic::udp_arrives(&mh, &cn, &data).with_context(|| format!("{size} octets from the mobile host"))?;
+        traffic::udp_arrives(&cn, &mh, &data)
+            .with_context(|| format!("{size} octets to the mobile host"))?;
+        traffic::udp_arrives(&mh, &cn, &data)
+            .with_context(|| format!("{size} octets from the mobile host"))?;
     }
-    traffic::tcp_arrives(&ctx.net.cn, &ctx.net.mh, HOME, 5001, &traffic::marked(&marker, 500_000))?;
+    traffic::tcp_arrives(
+        &ctx.net.cn,
+        &ctx.net.mh,
+        HOME,
+        5001,
+        &traffic::marked(&marker, 500_000),
+    )?;
     let (clear, outside) = (clear.stop()?, outside.stop()?);
     // The clones the capture held must show what crossed that link, not what was made of it later.
     for ip in clear.headers() {
-        ensure!([ip.source, ip.destination].contains(&CN), "the capture of the clear link shows {} > {}", ip.source, ip.destination);
-        ensure!(ip.protocol != crate::headers::ESP, "the capture of the clear link shows ESP");
+        ensure!(
+            [ip.source, ip.destination].contains(&CN),
+            "the capture of the clear link shows {} > {}",
+            ip.source,
+            ip.destination
+        );
+        ensure!(
+            ip.protocol != crate::headers::ESP,
+            "the capture of the clear link shows ESP"
+        );
     }
-    ensure!(clear.holding(&marker) > 100, "the capture of the clear link lost its payload");
+    ensure!(
+        clear.holding(&marker) > 100,
+        "the capture of the clear link lost its payload"
+    );
     outside.never_shows(&marker)?;
-    ensure!(opens_right(&outside, &keys)? > 200, "too few packets crossed");
-    ensure!(Stats::read(&ctx.net.mh)?.total("icv2") == 0, "a sealed packet was damaged");
+    ensure!(
+        opens_right(&outside, &keys)? > 200,
+        "too few packets crossed"
+    );
+    ensure!(
+        Stats::read(&ctx.net.mh)?.total("icv2") == 0,
+        "a sealed packet was damaged"
+    );
     super::tunnel::no_drops_but(ctx, &["too-big"])
 }
 
@@ -151,11 +214,18 @@ fn checksums(ctx: &mut Ctx) -> Result<()> {
         for (node, interface) in [(&ctx.net.cn, "ha"), (&ctx.net.mh, "mml0")] {
             // mml0 may not let it be switched; then what it offers is what is tested.
             let switched = node.attempt(&["ethtool", "-K", interface, "tx", state])?;
-            ensure!(switched.success || interface == "mml0", "{}", switched.stderr);
+            ensure!(
+                switched.success || interface == "mml0",
+                "{}",
+                switched.stderr
+            );
         }
         let outside = Capture::start(ctx.net.core()?, "fa1", "core-fa1")?;
         super::tunnel::everything(ctx, &traffic::random(16))?;
-        ensure!(opens_right(&outside.stop()?, &keys)? > 50, "too few packets crossed");
+        ensure!(
+            opens_right(&outside.stop()?, &keys)? > 50,
+            "too few packets crossed"
+        );
     }
     super::tunnel::no_drops_but(ctx, &["too-big"])
 }

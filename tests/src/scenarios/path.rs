@@ -67,17 +67,26 @@ fn told_mtu(node: &Netns, packet: &[u8]) -> Result<Option<usize>> {
     traffic::await_raw(&errors, traffic::ARRIVES, |ip| {
         let quoted = ip.payload.get(8..)?;
         let ours = quoted.get(4..6) == packet.get(4..6);
-        (ip.payload.get(..2) == Some(&[3, 4]) && ours).then(|| usize::from(u16::from_be_bytes([ip.payload[6], ip.payload[7]])))
+        (ip.payload.get(..2) == Some(&[3, 4]) && ours)
+            .then(|| usize::from(u16::from_be_bytes([ip.payload[6], ip.payload[7]])))
     })
 }
 
 fn datagram(size: usize, df: bool) -> Vec<u8> {
-    IpDraft { df, id: size as u16, ..IpDraft::new(CN, HOME, headers::UDP) }.write(&headers::udp(CN, 4000, HOME, 5000, &vec![0x55; size - 28]))
+    IpDraft {
+        df,
+        id: size as u16,
+        ..IpDraft::new(CN, HOME, headers::UDP)
+    }
+    .write(&headers::udp(CN, 4000, HOME, 5000, &vec![0x55; size - 28]))
 }
 
 fn df_too_big(ctx: &mut Ctx) -> Result<()> {
     for (ciphers, ivs) in [([AES256_IIV; 2], 0), ([AES256; 2], 16)] {
-        let options = Options { ciphers, ..Options::default() };
+        let options = Options {
+            ciphers,
+            ..Options::default()
+        };
         if ivs == 0 {
             ctx.zone_tunnel(&options)?;
         } else {
@@ -94,8 +103,14 @@ fn df_too_big(ctx: &mut Ctx) -> Result<()> {
         let mh = traffic::udp(&ctx.net.mh, HOME, 5000)?;
         let sender = traffic::raw(&ctx.net.cn, 255)?;
         traffic::send_raw(&sender, &datagram(told, true))?;
-        ensure!(traffic::receive(&mh, traffic::ARRIVES)?.is_some_and(|data| data.len() == told - 28), "a packet of the told size does not pass");
-        ensure!(told_mtu(&ctx.net.cn, &datagram(told + 1, true))?.is_some(), "one octet more is not answered");
+        ensure!(
+            traffic::receive(&mh, traffic::ARRIVES)?.is_some_and(|data| data.len() == told - 28),
+            "a packet of the told size does not pass"
+        );
+        ensure!(
+            told_mtu(&ctx.net.cn, &datagram(told + 1, true))?.is_some(),
+            "one octet more is not answered"
+        );
         traffic::silent(&mh)?;
         // The mobile host's own sockets are told by their send call.
         let own = traffic::udp(&ctx.net.mh, HOME, 6000)?;
@@ -107,13 +122,22 @@ fn df_too_big(ctx: &mut Ctx) -> Result<()> {
             let sent = own.send(&vec![0; size - 28]);
             let known = sys::option(&own, libc::IPPROTO_IP, libc::IP_MTU)? as usize;
             match sent {
-                Err(error) => ensure!(error.raw_os_error() == Some(libc::EMSGSIZE), "sending {size} octets with DF: {error}"),
+                Err(error) => ensure!(
+                    error.raw_os_error() == Some(libc::EMSGSIZE),
+                    "sending {size} octets with DF: {error}"
+                ),
                 // The one that teaches the socket is lost to the lesson.
-                Ok(_) => ensure!(known < size || size <= expected, "a socket of the mobile host may send {size} octets with DF"),
+                Ok(_) => ensure!(
+                    known < size || size <= expected,
+                    "a socket of the mobile host may send {size} octets with DF"
+                ),
             }
             size = known;
         }
-        ensure!(size == expected, "the socket believes in {size} octets, {expected} fit");
+        ensure!(
+            size == expected,
+            "the socket believes in {size} octets, {expected} fit"
+        );
     }
     Ok(())
 }
@@ -130,8 +154,17 @@ fn no_df(ctx: &mut Ctx) -> Result<()> {
     for capture in captures.into_iter().skip(1) {
         let captured = capture.stop()?;
         for ip in captured.headers() {
-            ensure!(!ip.is_fragment() && ip.df, "{}: an outer fragment or a packet without DF", captured.name);
-            ensure!(ip.total_length <= 1500, "{}: {} octets", captured.name, ip.total_length);
+            ensure!(
+                !ip.is_fragment() && ip.df,
+                "{}: an outer fragment or a packet without DF",
+                captured.name
+            );
+            ensure!(
+                ip.total_length <= 1500,
+                "{}: {} octets",
+                captured.name,
+                ip.total_length
+            );
         }
     }
     super::tunnel::no_drops_but(ctx, &[])
@@ -148,22 +181,35 @@ fn path_shrinks(ctx: &mut Ctx) -> Result<()> {
     let sender = traffic::raw(&ctx.net.cn, 255)?;
     traffic::send_raw(&sender, &datagram(1400, true))?;
     std::thread::sleep(ctx.seconds(0.3));
-    let told = told_mtu(&ctx.net.cn, &datagram(1401, true))?.context("the correspondent is not told")?;
+    let told =
+        told_mtu(&ctx.net.cn, &datagram(1401, true))?.context("the correspondent is not told")?;
     ensure!(told == expected, "told {told}, but {expected} octets fit");
     let cn = traffic::udp(&ctx.net.cn, CN, 4000)?;
     let mh = traffic::udp(&ctx.net.mh, HOME, 5000)?;
     traffic::udp_arrives(&cn, &mh, &traffic::random(told - 28))?;
     traffic::udp_arrives(&cn, &mh, &traffic::random(1472)).context("without DF")?;
     let data = traffic::random(200_000);
-    traffic::tcp_arrives(&ctx.net.cn, &ctx.net.mh, HOME, 5001, &data).context("TCP from the correspondent")?;
-    traffic::tcp_arrives(&ctx.net.mh, &ctx.net.cn, CN, 5002, &data).context("TCP from the mobile host")?;
+    traffic::tcp_arrives(&ctx.net.cn, &ctx.net.mh, HOME, 5001, &data)
+        .context("TCP from the correspondent")?;
+    traffic::tcp_arrives(&ctx.net.mh, &ctx.net.cn, CN, 5002, &data)
+        .context("TCP from the mobile host")?;
     let captured = capture.stop()?;
-    ensure!(captured.headers().all(|ip| !ip.is_fragment()), "an outer fragment was seen");
+    ensure!(
+        captured.headers().all(|ip| !ip.is_fragment()),
+        "an outer fragment was seen"
+    );
     // And a forged error that names a tunnel nobody has changes nothing.
     let core = traffic::raw(ctx.net.core()?, 255)?;
-    let stranger = IpDraft { df: true, ..IpDraft::new(HA, MH, headers::ESP) }.write(&[0x7f; 64]);
+    let stranger = IpDraft {
+        df: true,
+        ..IpDraft::new(HA, MH, headers::ESP)
+    }
+    .write(&[0x7f; 64]);
     let forged = headers::icmp(3, 4, [0, 0, 0x02, 0x40], &stranger[..28]);
-    traffic::send_raw(&core, &IpDraft::new(std::net::Ipv4Addr::new(198, 51, 100, 2), HA, headers::ICMP).write(&forged))?;
+    traffic::send_raw(
+        &core,
+        &IpDraft::new(std::net::Ipv4Addr::new(198, 51, 100, 2), HA, headers::ICMP).write(&forged),
+    )?;
     std::thread::sleep(ctx.seconds(0.2));
     traffic::udp_arrives(&cn, &mh, &traffic::random(told - 28)).context("after a forged error")?;
     Ok(())
@@ -172,11 +218,19 @@ fn path_shrinks(ctx: &mut Ctx) -> Result<()> {
 /// The MSS options of the SYNs that `interface` shows while a connection is made from `client` to `server`.
 fn syn_mss(ctx: &Ctx, to_mh: bool, node: &Netns, interface: &str, port: u16) -> Result<Vec<u16>> {
     let capture = Capture::start(node, interface, interface)?;
-    let (client, server, address) = if to_mh { (&ctx.net.cn, &ctx.net.mh, HOME) } else { (&ctx.net.mh, &ctx.net.cn, CN) };
+    let (client, server, address) = if to_mh {
+        (&ctx.net.cn, &ctx.net.mh, HOME)
+    } else {
+        (&ctx.net.mh, &ctx.net.cn, CN)
+    };
     let pair = traffic::tcp_pair(client, server, address, port)?;
     drop(pair);
     let captured = capture.stop()?;
-    let found = captured.headers().filter(|ip| ip.tcp_flags().is_some_and(|flags| flags & 2 != 0)).filter_map(|ip| ip.mss()).collect();
+    let found = captured
+        .headers()
+        .filter(|ip| ip.tcp_flags().is_some_and(|flags| flags & 2 != 0))
+        .filter_map(|ip| ip.mss())
+        .collect();
     Ok(found)
 }
 
@@ -184,19 +238,43 @@ fn mss(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&Options::default())?;
     let fits = (inner_mtu(1500, 0) - 40) as u16;
     let at_mh = syn_mss(ctx, true, &ctx.net.mh, "mml0", 5001)?;
-    ensure!(at_mh.len() == 2 && at_mh.iter().all(|mss| *mss <= fits), "behind the tunnel the SYNs say {at_mh:?}, {fits} fits");
+    ensure!(
+        at_mh.len() == 2 && at_mh.iter().all(|mss| *mss <= fits),
+        "behind the tunnel the SYNs say {at_mh:?}, {fits} fits"
+    );
     let at_cn = syn_mss(ctx, false, &ctx.net.cn, "ha", 5002)?;
-    ensure!(at_cn.len() == 2, "SYN and SYN-ACK are not both seen: {at_cn:?}");
-    ensure!(at_cn.first().is_some_and(|mss| *mss <= fits), "the mobile host's SYN says {at_cn:?}, {fits} fits");
+    ensure!(
+        at_cn.len() == 2,
+        "SYN and SYN-ACK are not both seen: {at_cn:?}"
+    );
+    ensure!(
+        at_cn.first().is_some_and(|mss| *mss <= fits),
+        "the mobile host's SYN says {at_cn:?}, {fits} fits"
+    );
     let answer = syn_mss(ctx, false, &ctx.net.mh, "mml0", 5003)?;
-    ensure!(answer.iter().all(|mss| *mss <= fits), "the correspondent's SYN-ACK says {answer:?}, {fits} fits");
+    ensure!(
+        answer.iter().all(|mss| *mss <= fits),
+        "the correspondent's SYN-ACK says {answer:?}, {fits} fits"
+    );
     for namespace in [&ctx.net.ha, &ctx.net.mh] {
-        genl::accepted(Genl::open(namespace)?.set("mss-clamp", 0)?, "turning the clamp off")?;
+        genl::accepted(
+            Genl::open(namespace)?.set("mss-clamp", 0)?,
+            "turning the clamp off",
+        )?;
     }
     let off = syn_mss(ctx, true, &ctx.net.mh, "mml0", 5004)?;
-    ensure!(off.first() == Some(&1460), "with the clamp off the correspondent's SYN says {off:?}");
+    ensure!(
+        off.first() == Some(&1460),
+        "with the clamp off the correspondent's SYN says {off:?}"
+    );
     // Without it path MTU discovery alone must do.
-    traffic::tcp_arrives(&ctx.net.cn, &ctx.net.mh, HOME, 5005, &traffic::random(100_000))
+    traffic::tcp_arrives(
+        &ctx.net.cn,
+        &ctx.net.mh,
+        HOME,
+        5005,
+        &traffic::random(100_000),
+    )
 }
 
 /// Sends an inner packet from the correspondent and gives what mml0 shows of it and the outer header behind HA.
@@ -207,8 +285,16 @@ fn through(ctx: &Ctx, packet: &[u8]) -> Result<(Option<Vec<u8>>, Option<u8>)> {
     traffic::send_raw(&sender, packet)?;
     std::thread::sleep(ctx.seconds(0.15));
     let (inner, outside) = (inner.stop()?, outside.stop()?);
-    let found = inner.packets.iter().filter_map(|found| found.ip()).find(|ip| ip.get(4..6) == packet.get(4..6)).map(<[u8]>::to_vec);
-    let outer_ds = outside.headers().find(|ip| ip.destination == MH).map(|ip| ip.ds);
+    let found = inner
+        .packets
+        .iter()
+        .filter_map(|found| found.ip())
+        .find(|ip| ip.get(4..6) == packet.get(4..6))
+        .map(<[u8]>::to_vec);
+    let outer_ds = outside
+        .headers()
+        .find(|ip| ip.destination == MH)
+        .map(|ip| ip.ds);
     Ok((found, outer_ds))
 }
 
@@ -216,30 +302,64 @@ fn ttl(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&Options::default())?;
     traffic::ping_arrives(&ctx.net.cn, CN, HOME, b"routes are known")?;
     for ttl in [2, 64, 255] {
-        let packet = IpDraft { ttl, id: 0x6000 + u16::from(ttl), ..IpDraft::new(CN, HOME, headers::UDP) }.write(&headers::udp(CN, 1, HOME, 2, b"hop"));
+        let packet = IpDraft {
+            ttl,
+            id: 0x6000 + u16::from(ttl),
+            ..IpDraft::new(CN, HOME, headers::UDP)
+        }
+        .write(&headers::udp(CN, 1, HOME, 2, b"hop"));
         let (arrived, _) = through(ctx, &packet)?;
         let arrived = arrived.with_context(|| format!("TTL {ttl}: nothing arrived"))?;
         let left = Ip::parse(&arrived).context("not IP")?.ttl;
-        ensure!(left == ttl - 1, "TTL {ttl} arrived as {left}: the home agent is one hop, the way behind it none");
+        ensure!(
+            left == ttl - 1,
+            "TTL {ttl} arrived as {left}: the home agent is one hop, the way behind it none"
+        );
     }
     let errors = traffic::raw(&ctx.net.cn, headers::ICMP)?;
-    let packet = IpDraft { ttl: 1, ..IpDraft::new(CN, HOME, headers::UDP) }.write(&headers::udp(CN, 1, HOME, 2, b"last hop"));
+    let packet = IpDraft {
+        ttl: 1,
+        ..IpDraft::new(CN, HOME, headers::UDP)
+    }
+    .write(&headers::udp(CN, 1, HOME, 2, b"last hop"));
     let (arrived, outer_ds) = through(ctx, &packet)?;
-    ensure!(arrived.is_none() && outer_ds.is_none(), "a packet at its last hop was sealed");
-    let told = traffic::await_raw(&errors, traffic::ARRIVES, |ip| (ip.payload.first() == Some(&11)).then_some(()))?;
+    ensure!(
+        arrived.is_none() && outer_ds.is_none(),
+        "a packet at its last hop was sealed"
+    );
+    let told = traffic::await_raw(&errors, traffic::ARRIVES, |ip| {
+        (ip.payload.first() == Some(&11)).then_some(())
+    })?;
     ensure!(told.is_some(), "nobody said that the time was exceeded");
     Ok(())
 }
 
 fn dscp_ecn(ctx: &mut Ctx) -> Result<()> {
-    let keys = ctx.zone_tunnel(&Options { relay: false, ..Options::default() })?;
+    let keys = ctx.zone_tunnel(&Options {
+        relay: false,
+        ..Options::default()
+    })?;
     traffic::ping_arrives(&ctx.net.cn, CN, HOME, b"routes are known")?;
-    let inner = |id: u16, ds: u8| IpDraft { ds, id, ..IpDraft::new(CN, HOME, headers::UDP) }.write(&headers::udp(CN, 1, HOME, 2, b"mark"));
+    let inner = |id: u16, ds: u8| {
+        IpDraft {
+            ds,
+            id,
+            ..IpDraft::new(CN, HOME, headers::UDP)
+        }
+        .write(&headers::udp(CN, 1, HOME, 2, b"mark"))
+    };
     for ds in [0x00, 0x01, 0x02, 0x03, 0x28, 0xb8 | 2, 0xff] {
         let (arrived, outer_ds) = through(ctx, &inner(0x5000 + u16::from(ds), ds))?;
         let arrived = arrived.with_context(|| format!("DS {ds:#04x}: nothing arrived"))?;
-        ensure!(arrived.get(1) == Some(&ds), "DS {ds:#04x} arrived as {:02x?}", arrived.get(1));
-        ensure!(outer_ds == Some(ds), "DS {ds:#04x} inside, {outer_ds:02x?} outside");
+        ensure!(
+            arrived.get(1) == Some(&ds),
+            "DS {ds:#04x} arrived as {:02x?}",
+            arrived.get(1)
+        );
+        ensure!(
+            outer_ds == Some(ds),
+            "DS {ds:#04x} inside, {outer_ds:02x?} outside"
+        );
     }
     // RFC 6040 §4.2, figure 4: rows are the inner field, columns the outer one, both in the order Not-ECT (0), ECT(0)
     // (2), ECT(1) (1), CE (3).
@@ -255,18 +375,44 @@ fn dscp_ecn(ctx: &mut Ctx) -> Result<()> {
         for (expected, outer_ecn) in row.iter().zip(ORDER) {
             sequence += 1;
             let datagram = inner(sequence as u16, 0xb8 | inner_ecn);
-            let mut packet = outer(&keys.to_mh, &Draft::new(&keys.to_mh, sequence, &datagram).seal(&keys.to_mh)?);
+            let mut packet = outer(
+                &keys.to_mh,
+                &Draft::new(&keys.to_mh, sequence, &datagram).seal(&keys.to_mh)?,
+            );
             // Another DSCP outside must not come in.
             packet[1] = 0x28 | outer_ecn;
             traffic::send_raw(&core, &packet)?;
-            wanted.push((sequence as u16, inner_ecn, outer_ecn, if *expected == DROP { None } else { Some(0xb8 | expected) }));
+            wanted.push((
+                sequence as u16,
+                inner_ecn,
+                outer_ecn,
+                if *expected == DROP {
+                    None
+                } else {
+                    Some(0xb8 | expected)
+                },
+            ));
         }
     }
     std::thread::sleep(ctx.seconds(0.3));
     let captured = capture.stop()?;
     for (id, inner_ecn, outer_ecn, wanted) in &wanted {
-        let arrived = captured.packets.iter().filter_map(|packet| packet.ip()).find(|ip| ip.get(4..6) == Some(&id.to_be_bytes()[..])).and_then(|ip| ip.get(1).copied());
-        ensure!(arrived == *wanted, "ECN {inner_ecn} inside and {outer_ecn} outside gave {arrived:02x?}, not {wanted:02x?}");
+        let arrived = captured
+            .packets
+            .iter()
+            .filter_map(|packet| packet.ip())
+            .find(|ip| ip.get(4..6) == Some(&id.to_be_bytes()[..]))
+            .and_then(|ip| ip.get(1).copied());
+        ensure!(
+            arrived == *wanted,
+            "ECN {inner_ecn} inside and {outer_ecn} outside gave {arrived:02x?}, not {wanted:02x?}"
+        );
     }
-    watch.expect(&[("ecn", wanted.iter().filter(|(.., wanted)| wanted.is_none()).count() as u64)])
+    watch.expect(&[(
+        "ecn",
+        wanted
+            .iter()
+            .filter(|(.., wanted)| wanted.is_none())
+            .count() as u64,
+    )])
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::bad_packets::Attack;
+use super::attack::Attack;
 use crate::capture::Capture;
 use crate::genl::{self, Genl};
 use crate::headers::{self, fix_ip_checksum, IpDraft, TcpDraft};
@@ -56,7 +56,11 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 fn no_relay(ciphers: [Cipher; 2]) -> Options {
-    Options { ciphers, relay: false, ..Options::default() }
+    Options {
+        ciphers,
+        relay: false,
+        ..Options::default()
+    }
 }
 
 /// What the attacker writes into zone 1's 28 octets of IP and UDP header.
@@ -95,14 +99,33 @@ fn redirect(ctx: &mut Ctx) -> Result<()> {
     // The number is bound too: zone 1 sealed for the next number over the same zone 2.
     let draft = attack.draft(sequence + 1, b"renumbered");
     let zone2 = draft.seal_zone2(&attack.sa)?;
-    let renumbered = Draft { sequence: sequence + 2, ivs: [sequence + 2; 2], ..draft };
-    attack.dropped_for("icv2", "another number", &renumbered.seal_over(&attack.sa.zones[0], &zone2)?)
+    let renumbered = Draft {
+        sequence: sequence + 2,
+        ivs: [sequence + 2; 2],
+        ..draft
+    };
+    attack.dropped_for(
+        "icv2",
+        "another number",
+        &renumbered.seal_over(&attack.sa.zones[0], &zone2)?,
+    )
 }
 
 /// A TCP segment to the mobile host, as the correspondent would send it.
 fn segment(flags: u8, window: u16, data: &[u8]) -> Vec<u8> {
-    let tcp = TcpDraft { source_port: 80, destination_port: 4242, sequence: 1000, acknowledgement: 2000, flags, window };
-    IpDraft { id: 0x1234, ..IpDraft::new(CN, HOME, headers::TCP) }.write(&tcp.write(CN, HOME, data))
+    let tcp = TcpDraft {
+        source_port: 80,
+        destination_port: 4242,
+        sequence: 1000,
+        acknowledgement: 2000,
+        flags,
+        window,
+    };
+    IpDraft {
+        id: 0x1234,
+        ..IpDraft::new(CN, HOME, headers::TCP)
+    }
+    .write(&tcp.write(CN, HOME, data))
 }
 
 const ACK: u8 = 0x10;
@@ -111,18 +134,32 @@ const RST: u8 = 0x04;
 fn forged_rst(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &no_relay([AES256_IIV; 2]))?;
     let mut draft = Draft::new(&attack.sa, 50, &segment(ACK, 500, b""));
-    ensure!(draft.rest.len() == 2, "an ACK's zone 2 is to hold the moved checksum alone");
+    ensure!(
+        draft.rest.len() == 2,
+        "an ACK's zone 2 is to hold the moved checksum alone"
+    );
     let zone2 = draft.seal_zone2(&attack.sa)?;
     for flags in [RST, RST | ACK, ACK | 1, 2] {
         draft.zone1[33] = flags;
-        attack.dropped_for("icv2", &format!("TCP flags {flags:#04x}"), &draft.seal_over(&attack.sa.zones[0], &zone2)?)?;
+        attack.dropped_for(
+            "icv2",
+            &format!("TCP flags {flags:#04x}"),
+            &draft.seal_over(&attack.sa.zones[0], &zone2)?,
+        )?;
     }
     let capture = Capture::start(&ctx.net.mh, "mml0", "mml0")?;
     draft.zone1[33] = ACK;
     attack.inject(&draft.seal_over(&attack.sa.zones[0], &zone2)?)?;
     std::thread::sleep(ctx.seconds(0.2));
     let captured = capture.stop()?;
-    ensure!(captured.headers().filter(|ip| ip.tcp_flags() == Some(ACK) && ip.checksum_holds()).count() == 1, "the true ACK was not delivered");
+    ensure!(
+        captured
+            .headers()
+            .filter(|ip| ip.tcp_flags() == Some(ACK) && ip.checksum_holds())
+            .count()
+            == 1,
+        "the true ACK was not delivered"
+    );
     Ok(())
 }
 
@@ -134,7 +171,11 @@ fn relay_iv(number: u16, counter: u64) -> u64 {
 fn unpermitted(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &no_relay([AES256; 2]))?;
     for (counter, change) in [None, Some(1usize), Some(33)].into_iter().enumerate() {
-        let mut draft = Draft::new(&attack.sa, 60 + counter as u64, &segment(ACK, 500, b"payload"));
+        let mut draft = Draft::new(
+            &attack.sa,
+            60 + counter as u64,
+            &segment(ACK, 500, b"payload"),
+        );
         let zone2 = draft.seal_zone2(&attack.sa)?;
         if let Some(octet) = change {
             draft.zone1[octet] ^= 1;
@@ -142,13 +183,23 @@ fn unpermitted(ctx: &mut Ctx) -> Result<()> {
         }
         draft.flags = W;
         draft.ivs[0] = relay_iv(1, counter as u64);
-        attack.dropped_for("write-unpermitted", &format!("change of {change:?}"), &draft.seal_over(&attack.sa.zones[0], &zone2)?)?;
+        attack.dropped_for(
+            "write-unpermitted",
+            &format!("change of {change:?}"),
+            &draft.seal_over(&attack.sa.zones[0], &zone2)?,
+        )?;
     }
     Ok(())
 }
 
 fn permitted(ctx: &mut Ctx) -> Result<()> {
-    let attack = Attack::prepare(ctx, &Options { may_write: true, ..no_relay([AES256, AES256_IIV]) })?;
+    let attack = Attack::prepare(
+        ctx,
+        &Options {
+            may_write: true,
+            ..no_relay([AES256, AES256_IIV])
+        },
+    )?;
     let mut counter = 0;
     let mut rewritten = |sequence: u64, change: &dyn Fn(&mut Vec<u8>)| -> Result<Vec<u8>> {
         let mut draft = Draft::new(&attack.sa, sequence, &segment(ACK, 500, b"payload"));
@@ -172,12 +223,41 @@ fn permitted(ctx: &mut Ctx) -> Result<()> {
     attack.inject(&rewritten(101, &|zone1| zone1[1] |= 3)?)?;
     std::thread::sleep(ctx.seconds(0.3));
     let captured = capture.stop()?;
-    let seen: Vec<_> = captured.headers().filter(|ip| ip.protocol == headers::TCP && ip.source == CN).collect();
-    let [first, second] = seen.as_slice() else { bail!("{} of 2 permitted rewrites were delivered: {:?}", seen.len(), Stats::read(&ctx.net.mh)?.namespace) };
-    ensure!(first.payload.get(14..16) == Some(&100u16.to_be_bytes()[..]), "the window was not rewritten");
-    ensure!(first.checksum_holds(), "TCP's checksum does not hold after the window was rewritten");
-    ensure!(second.ds & 3 == 3 && second.checksum_holds(), "the congestion mark was not rewritten");
-    for (number, &(what, octet, bits)) in [("DSCP", 1, 0x20), ("destination", 19, 1), ("port", 23, 1), ("sequence number", 27, 1), ("flags", 33, 4), ("urgent pointer", 39, 1), ("TTL", 8, 1)].iter().enumerate() {
+    let seen: Vec<_> = captured
+        .headers()
+        .filter(|ip| ip.protocol == headers::TCP && ip.source == CN)
+        .collect();
+    let [first, second] = seen.as_slice() else {
+        bail!(
+            "{} of 2 permitted rewrites were delivered: {:?}",
+            seen.len(),
+            Stats::read(&ctx.net.mh)?.namespace
+        )
+    };
+    ensure!(
+        first.payload.get(14..16) == Some(&100u16.to_be_bytes()[..]),
+        "the window was not rewritten"
+    );
+    ensure!(
+        first.checksum_holds(),
+        "TCP's checksum does not hold after the window was rewritten"
+    );
+    ensure!(
+        second.ds & 3 == 3 && second.checksum_holds(),
+        "the congestion mark was not rewritten"
+    );
+    for (number, &(what, octet, bits)) in [
+        ("DSCP", 1, 0x20),
+        ("destination", 19, 1),
+        ("port", 23, 1),
+        ("sequence number", 27, 1),
+        ("flags", 33, 4),
+        ("urgent pointer", 39, 1),
+        ("TTL", 8, 1),
+    ]
+    .iter()
+    .enumerate()
+    {
         let packet = rewritten(200 + number as u64, &|zone1| zone1[octet] ^= bits)?;
         attack.dropped_for("icv2", what, &packet)?;
     }
@@ -188,10 +268,14 @@ fn permitted(ctx: &mut Ctx) -> Result<()> {
 }
 
 fn forwards(ctx: &mut Ctx) -> Result<()> {
-    let keys = ctx.zone_tunnel(&Options { ciphers: [AES256, CHACHA], ..Options::default() })?;
+    let keys = ctx.zone_tunnel(&Options {
+        ciphers: [AES256, CHACHA],
+        ..Options::default()
+    })?;
     let sa = &keys.to_mh;
     let core = traffic::raw(ctx.net.core()?, 255)?;
-    let datagram = IpDraft::new(CN, HOME, headers::UDP).write(&headers::udp(CN, 4000, HOME, 5000, b"relay"));
+    let datagram =
+        IpDraft::new(CN, HOME, headers::UDP).write(&headers::udp(CN, 4000, HOME, 5000, b"relay"));
     let good = |sequence| Draft::new(sa, sequence, &datagram).seal(sa);
     let spoiled = |sequence, octet: usize| -> Result<Vec<u8>> {
         let mut packet = good(sequence)?;
@@ -207,7 +291,15 @@ fn forwards(ctx: &mut Ctx) -> Result<()> {
         draft.seal(sa)?
     };
     let first = good(20)?;
-    let mut sent = vec![first.clone(), first, spoiled(21, 30)?, spoiled(22, 5)?, spoiled(23, 8)?, rewritten, good(24)?[..14].to_vec()];
+    let mut sent = vec![
+        first.clone(),
+        first,
+        spoiled(21, 30)?,
+        spoiled(22, 5)?,
+        spoiled(23, 8)?,
+        rewritten,
+        good(24)?[..14].to_vec(),
+    ];
     // Zone 2 is none of the relay's business.
     let mut zone2 = good(25)?;
     if let Some(last) = zone2.last_mut() {
@@ -226,29 +318,69 @@ fn forwards(ctx: &mut Ctx) -> Result<()> {
         }
         std::thread::sleep(ctx.seconds(0.3));
         let captured = capture.stop()?;
-        Ok(captured.packets.iter().filter(|packet| packet.header().is_some_and(|ip| ip.destination == MH)).filter_map(|packet| packet.esp()).map(<[u8]>::to_vec).collect())
+        Ok(captured
+            .packets
+            .iter()
+            .filter(|packet| packet.header().is_some_and(|ip| ip.destination == MH))
+            .filter_map(|packet| packet.esp())
+            .map(<[u8]>::to_vec)
+            .collect())
     };
     let watch = Watch::start(&ctx.net.fa1)?;
     let passed = run(&sent)?;
-    ensure!(passed == sent, "{} of {} packets came out of the foreign agent as they went in", passed.iter().filter(|esp| sent.contains(esp)).count(), sent.len());
+    ensure!(
+        passed == sent,
+        "{} of {} packets came out of the foreign agent as they went in",
+        passed.iter().filter(|esp| sent.contains(esp)).count(),
+        sent.len()
+    );
     let grown = watch.grown()?;
-    ensure!(grown.get("relayed-packets") == Some(&2), "the relay opened {grown:?}");
-    for reason in ["replay", "icv1", "flags", "rewritten", "truncated", "relay-no-csa"] {
-        ensure!(grown.get(reason).is_some(), "none was counted as {reason}: {grown:?}");
+    ensure!(
+        grown.get("relayed-packets") == Some(&2),
+        "the relay opened {grown:?}"
+    );
+    for reason in [
+        "replay",
+        "icv1",
+        "flags",
+        "rewritten",
+        "truncated",
+        "relay-no-csa",
+    ] {
+        ensure!(
+            grown.contains_key(reason),
+            "none was counted as {reason}: {grown:?}"
+        );
     }
-    ensure!(watch.dropped()? == sent.len() as u64 - 2, "{grown:?} do not add up to {}", sent.len());
+    ensure!(
+        watch.dropped()? == sent.len() as u64 - 2,
+        "{grown:?} do not add up to {}",
+        sent.len()
+    );
 
-    genl::accepted(Genl::open(&ctx.net.fa1)?.set("relay-drop-unopened", 1)?, "relay-drop-unopened")?;
+    genl::accepted(
+        Genl::open(&ctx.net.fa1)?.set("relay-drop-unopened", 1)?,
+        "relay-drop-unopened",
+    )?;
     let mut again = vec![good(30)?];
     again.extend(sent.iter().skip(2).take(5).cloned());
     let passed = run(&again)?;
-    ensure!(passed == again[..1], "with relay-drop-unopened {} of {} came through", passed.len(), again.len());
+    ensure!(
+        passed == again[..1],
+        "with relay-drop-unopened {} of {} came through",
+        passed.len(),
+        again.len()
+    );
     Ok(())
 }
 
 fn joins_late(ctx: &mut Ctx) -> Result<()> {
     use crate::zone_message::{self, Role, ANY, HOME_ONLY};
-    let keys = ctx.zone_tunnel(&Options { relay: false, sequence: 0x1_0000_0100, ..Options::default() })?;
+    let keys = ctx.zone_tunnel(&Options {
+        relay: false,
+        sequence: 0x1_0000_0100,
+        ..Options::default()
+    })?;
     let cn = traffic::udp(&ctx.net.cn, CN, 4000)?;
     let mh = traffic::udp(&ctx.net.mh, HOME, 5000)?;
     for _ in 0..10 {
@@ -260,9 +392,20 @@ fn joins_late(ctx: &mut Ctx) -> Result<()> {
     for _ in 0..10 {
         traffic::udp_arrives(&cn, &mh, b"with the relay")?;
     }
-    ensure!(watch.grown()?.get("relayed-packets") == Some(&10), "told the right number the relay opened {:?}", watch.grown()?);
+    ensure!(
+        watch.grown()?.get("relayed-packets") == Some(&10),
+        "told the right number the relay opened {:?}",
+        watch.grown()?
+    );
     // Told a number of an older high half, it finds the right one after 8 failures (`docs/wire.md` §1).
-    zone_tunnel_send(ctx, &[zone_message::name(zone_message::DELETE, &keys.to_mh, Role::Relay)])?;
+    zone_tunnel_send(
+        ctx,
+        &[zone_message::name(
+            zone_message::DELETE,
+            &keys.to_mh,
+            Role::Relay,
+        )],
+    )?;
     zone_tunnel_send(ctx, &[add(0x10)])?;
     let watch = Watch::start(&ctx.net.fa1)?;
     for _ in 0..20 {
@@ -270,7 +413,11 @@ fn joins_late(ctx: &mut Ctx) -> Result<()> {
     }
     std::thread::sleep(Duration::from_millis(50));
     let opened = watch.grown()?.get("relayed-packets").copied().unwrap_or(0);
-    ensure!((10..=13).contains(&opened), "a relay one high half behind opened {opened} of 20: {:?}", watch.grown()?);
+    ensure!(
+        (10..=13).contains(&opened),
+        "a relay one high half behind opened {opened} of 20: {:?}",
+        watch.grown()?
+    );
     Ok(())
 }
 

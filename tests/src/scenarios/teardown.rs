@@ -88,7 +88,10 @@ fn comes_back(ctx: &Ctx, arrived: &AtomicU64) -> Result<()> {
 
 fn flush_policies(ctx: &Ctx) -> Result<()> {
     for namespace in [&ctx.net.ha, &ctx.net.mh] {
-        zone_tunnel::send(namespace, &[Message::new(zone_message::SPDFLUSH, Vec::new())])?;
+        zone_tunnel::send(
+            namespace,
+            &[Message::new(zone_message::SPDFLUSH, Vec::new())],
+        )?;
     }
     Ok(())
 }
@@ -103,8 +106,15 @@ fn flush_under_traffic(ctx: &mut Ctx) -> Result<()> {
             match round % 4 {
                 0 => zone_tunnel::flush_csas(&ctx.net)?,
                 1 => {
-                    for (namespace, sa, role) in [(&ctx.net.ha, &keys.to_mh, Role::Origin), (&ctx.net.mh, &keys.to_mh, Role::Terminus), (&ctx.net.fa1, &keys.to_mh, Role::Relay)] {
-                        zone_tunnel::send(namespace, &[zone_message::name(zone_message::DELETE, sa, role)])?;
+                    for (namespace, sa, role) in [
+                        (&ctx.net.ha, &keys.to_mh, Role::Origin),
+                        (&ctx.net.mh, &keys.to_mh, Role::Terminus),
+                        (&ctx.net.fa1, &keys.to_mh, Role::Relay),
+                    ] {
+                        zone_tunnel::send(
+                            namespace,
+                            &[zone_message::name(zone_message::DELETE, sa, role)],
+                        )?;
                     }
                 }
                 2 => {
@@ -142,7 +152,13 @@ fn rmmod_under_traffic(ctx: &mut Ctx) -> Result<()> {
 fn devices(ctx: &mut Ctx) -> Result<()> {
     let ctx = &*ctx;
     ctx.zone_tunnel(&Options::default())?;
-    ensure!(!ctx.net.ha.attempt(&["ip", "link", "add", "mml1", "type", "mml"])?.success, "a namespace got a second device");
+    ensure!(
+        !ctx.net
+            .ha
+            .attempt(&["ip", "link", "add", "mml1", "type", "mml"])?
+            .success,
+        "a namespace got a second device"
+    );
     with_traffic(ctx, |arrived| {
         for round in 0..12 {
             comes_back(ctx, arrived).with_context(|| format!("round {round}"))?;
@@ -165,22 +181,25 @@ fn namespace_ends(ctx: &mut Ctx) -> Result<()> {
     for round in 0..8u8 {
         // A guest of the home agent's, on a slow link that still holds packets when the namespace ends.
         let visitor = Netns::add("visitor")?;
-        visitor.ip(
-            "link add ha type veth peer name visitor netns ha
+        visitor.ip("link add ha type veth peer name visitor netns ha
             address add 10.9.0.7/24 dev ha
             link set ha up
             link add mml0 type mml
             link set mml0 up
             address add 203.0.113.99/32 dev lo
             route add 198.51.100.1/32 via 10.9.0.1
-            route add default dev mml0 src 203.0.113.99",
-        )?;
+            route add default dev mml0 src 203.0.113.99")?;
         ha.ip("address add 10.9.0.1/24 dev visitor\nlink set visitor up")?;
         for (namespace, device) in [(&visitor, "ha"), (ha, "visitor")] {
-            namespace.tc(&format!("qdisc add dev {device} root netem delay 200ms limit 1000"))?;
+            namespace.tc(&format!(
+                "qdisc add dev {device} root netem delay 200ms limit 1000"
+            ))?;
         }
         let mut keys = Keys::new(&Options::default());
-        let (guest, outer) = (std::net::Ipv4Addr::new(203, 0, 113, 99), std::net::Ipv4Addr::new(10, 9, 0, 7));
+        let (guest, outer) = (
+            std::net::Ipv4Addr::new(203, 0, 113, 99),
+            std::net::Ipv4Addr::new(10, 9, 0, 7),
+        );
         (keys.to_mh.destination, keys.from_mh.source) = (outer, outer);
         let from_guest = ((guest, 32), ANY);
         zone_tunnel::send(ha, &[add(&keys.from_mh, Role::Terminus, from_guest, 64, 0)])?;
@@ -189,7 +208,14 @@ fn namespace_ends(ctx: &mut Ctx) -> Result<()> {
             &[
                 add(&keys.from_mh, Role::Origin, from_guest, 64, 0),
                 policy(Action::Protect, Direction::Out, from_guest, 0, 0, None),
-                policy(Action::Protect, Direction::In, (ANY, (guest, 32)), 0, 0, None),
+                policy(
+                    Action::Protect,
+                    Direction::In,
+                    (ANY, (guest, 32)),
+                    0,
+                    0,
+                    None,
+                ),
             ],
         )?;
         let cn = traffic::udp(&ctx.net.cn, CN, 4000)?;
@@ -202,7 +228,14 @@ fn namespace_ends(ctx: &mut Ctx) -> Result<()> {
         }
         drop(socket);
         drop(visitor);
-        zone_tunnel::send(ha, &[zone_message::name(zone_message::DELETE, &keys.from_mh, Role::Terminus)])?;
+        zone_tunnel::send(
+            ha,
+            &[zone_message::name(
+                zone_message::DELETE,
+                &keys.from_mh,
+                Role::Terminus,
+            )],
+        )?;
         // The visitor's end of the pair takes the home agent's with it, but not at once.
         let end = std::time::Instant::now() + ctx.seconds(10.0);
         while ha.attempt(&["ip", "link", "show", "visitor"])?.success {
