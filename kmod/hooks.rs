@@ -41,7 +41,7 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
         // ESP that was let in but is passing through is a packet like any other.
         Place::Forward if of.protocol == ip::ESP && incoming(ns, skb, &of, reader) == Disposition::Drop => Disposition::Drop,
         Place::Forward => outgoing(ns, skb, &of, true, reader),
-        Place::PreRouting | Place::LocalIn => incoming(ns, skb, &of, reader),
+        Place::PreRouting => incoming(ns, skb, &of, reader),
     }
 }
 

@@ -203,8 +203,8 @@ fn is_sealed(skb: *mut sk_buff) -> bool {
 /// Where a packet is when a hook sees it (`enum nf_inet_hooks`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
+    /// What is delivered here passes it, too: no hook at LOCAL_IN is needed.
     PreRouting,
-    LocalIn,
     Forward,
     LocalOut,
 }
@@ -245,7 +245,6 @@ unsafe fn way<'a>(state: *const sys::HookState, skb: *mut sk_buff) -> Way<'a> {
     unsafe {
         let place = match sys::mml_state_hook(state) {
             0 => Place::PreRouting,
-            1 => Place::LocalIn,
             2 => Place::Forward,
             _ => Place::LocalOut,
         };

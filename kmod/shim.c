@@ -144,7 +144,6 @@ int mml_esp_unregister(void) { return xfrm4_protocol_deregister(&mml_esp4_protoc
  */
 static const struct nf_hook_ops mml_guard_ops[] = {
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_PRE_ROUTING, .priority = NF_IP_PRI_CONNTRACK_DEFRAG - 1 },
-	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_LOCAL_IN, .priority = NF_IP_PRI_FIRST },
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_FORWARD, .priority = NF_IP_PRI_FIRST },
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_LOCAL_OUT, .priority = NF_IP_PRI_LAST },
 };
