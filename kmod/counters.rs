@@ -64,7 +64,10 @@ impl Reason {
     fn index(self) -> usize {
         match self {
             Reason::Format(reason) => reason.index(),
-            other => LOCAL.iter().position(|r| *r == other).map_or(COUNT, |at| esp::Drop::COUNT + at),
+            other => LOCAL
+                .iter()
+                .position(|r| *r == other)
+                .map_or(COUNT, |at| esp::Drop::COUNT + at),
         }
     }
 
@@ -91,7 +94,10 @@ impl Reason {
 
     /// All of them, in the counters' order.
     pub(crate) fn all() -> impl Iterator<Item = Reason> {
-        esp::Drop::ALL.iter().map(|reason| Reason::Format(*reason)).chain(LOCAL)
+        esp::Drop::ALL
+            .iter()
+            .map(|reason| Reason::Format(*reason))
+            .chain(LOCAL)
     }
 }
 
@@ -119,7 +125,9 @@ impl Counters {
 
     /// How often.
     pub(crate) fn get(&self, reason: Reason) -> u64 {
-        self.0.get(reason.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.0
+            .get(reason.index())
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     /// Adds another's, when its CSA ends.

@@ -91,9 +91,19 @@ static PLACES: AtomicPtr<PerCpu<Place>> = AtomicPtr::new(ptr::null_mut());
 /// Allocates the per-CPU requests.
 pub(crate) fn start() -> Result {
     let places = PerCpu::new(|| {
-        Ok(KBox::new(Place { request: [0; (REQUEST_SPACE + 256) / 8], iv: [0; 16], sg: Default::default() }, GFP_KERNEL)?)
+        Ok(KBox::new(
+            Place {
+                request: [0; (REQUEST_SPACE + 256) / 8],
+                iv: [0; 16],
+                sg: Default::default(),
+            },
+            GFP_KERNEL,
+        )?)
     })?;
-    PLACES.store(KBox::into_raw(KBox::new(places, GFP_KERNEL)?), Ordering::Release);
+    PLACES.store(
+        KBox::into_raw(KBox::new(places, GFP_KERNEL)?),
+        Ordering::Release,
+    );
     Ok(())
 }
 
@@ -138,10 +148,14 @@ impl Aead {
         if unsafe { sys::mml_is_err(tfm.cast()) } {
             return Err(ENOENT);
         }
-        let aead = Aead { tfm: NonNull::new(tfm).ok_or(ENOENT)? };
+        let aead = Aead {
+            tfm: NonNull::new(tfm).ok_or(ENOENT)?,
+        };
         // SAFETY: The transform is ours; the key is valid for its length.
         unsafe {
-            if sys::mml_aead_reqsize(tfm) as usize + sys::mml_aead_request_size() > core::mem::size_of::<[u64; (REQUEST_SPACE + 256) / 8]>() {
+            if sys::mml_aead_reqsize(tfm) as usize + sys::mml_aead_request_size()
+                > core::mem::size_of::<[u64; (REQUEST_SPACE + 256) / 8]>()
+            {
                 return Err(EOPNOTSUPP);
             }
             kernel::error::to_result(sys::crypto_aead_setkey(tfm, key.as_ptr(), key.len() as u32))?;
@@ -153,20 +167,44 @@ impl Aead {
     /// `octets` is associated data (`ad` octets), plain text and room for the ICV; the text is encrypted in place and
     /// the ICV written.
     #[inline]
-    pub(crate) fn seal(&self, bh: &Bh, octets: Linear<'_>, ad: usize, nonce: &[u8; NONCE_LEN]) -> Result {
+    pub(crate) fn seal(
+        &self,
+        bh: &Bh,
+        octets: Linear<'_>,
+        ad: usize,
+        nonce: &[u8; NONCE_LEN],
+    ) -> Result {
         let text = octets.len().checked_sub(ad + ICV_LEN).ok_or(EINVAL)?;
         self.request(bh, octets, ad, text, nonce, true)
     }
 
     /// `octets` is associated data (`ad` octets), cipher text and ICV; the text is decrypted in place if the ICV holds.
     #[inline]
-    pub(crate) fn open(&self, bh: &Bh, octets: Linear<'_>, ad: usize, nonce: &[u8; NONCE_LEN]) -> Result {
-        let text = octets.len().checked_sub(ad).filter(|n| *n >= ICV_LEN).ok_or(EBADMSG)?;
+    pub(crate) fn open(
+        &self,
+        bh: &Bh,
+        octets: Linear<'_>,
+        ad: usize,
+        nonce: &[u8; NONCE_LEN],
+    ) -> Result {
+        let text = octets
+            .len()
+            .checked_sub(ad)
+            .filter(|n| *n >= ICV_LEN)
+            .ok_or(EBADMSG)?;
         self.request(bh, octets, ad, text, nonce, false)
     }
 
     #[inline]
-    fn request(&self, bh: &Bh, octets: Linear<'_>, ad: usize, text: usize, nonce: &[u8; NONCE_LEN], seal: bool) -> Result {
+    fn request(
+        &self,
+        bh: &Bh,
+        octets: Linear<'_>,
+        ad: usize,
+        text: usize,
+        nonce: &[u8; NONCE_LEN],
+        seal: bool,
+    ) -> Result {
         let places = NonNull::new(PLACES.load(Ordering::Acquire)).ok_or(ENODEV)?;
         let octets = octets.0;
         // SAFETY: The places live while the module's hooks do. The crypto API calls nothing of ours, so this is the only
@@ -178,9 +216,24 @@ impl Aead {
                 *iv = *nonce;
             }
             let request = place.request.as_mut_ptr().cast::<sys::AeadRequest>();
-            sys::mml_sg_one(&mut place.sg, octets.as_mut_ptr().cast(), octets.len() as u32);
-            sys::mml_aead_prepare(request, self.tfm.as_ptr(), &mut place.sg, ad as u32, text as u32, place.iv.as_mut_ptr());
-            if seal { sys::crypto_aead_encrypt(request) } else { sys::crypto_aead_decrypt(request) }
+            sys::mml_sg_one(
+                &mut place.sg,
+                octets.as_mut_ptr().cast(),
+                octets.len() as u32,
+            );
+            sys::mml_aead_prepare(
+                request,
+                self.tfm.as_ptr(),
+                &mut place.sg,
+                ad as u32,
+                text as u32,
+                place.iv.as_mut_ptr(),
+            );
+            if seal {
+                sys::crypto_aead_encrypt(request)
+            } else {
+                sys::crypto_aead_decrypt(request)
+            }
         };
         kernel::error::to_result(error)
     }
@@ -207,8 +260,18 @@ static SCRATCH: AtomicPtr<PerCpu<Scratch>> = AtomicPtr::new(ptr::null_mut());
 
 /// Allocates the scratch places.
 pub(crate) fn start_scratch() -> Result {
-    let places = PerCpu::new(|| Ok(KBox::new(Scratch { octets: UnsafeCell::new([0; SCRATCH_LEN]) }, GFP_KERNEL)?))?;
-    SCRATCH.store(KBox::into_raw(KBox::new(places, GFP_KERNEL)?), Ordering::Release);
+    let places = PerCpu::new(|| {
+        Ok(KBox::new(
+            Scratch {
+                octets: UnsafeCell::new([0; SCRATCH_LEN]),
+            },
+            GFP_KERNEL,
+        )?)
+    })?;
+    SCRATCH.store(
+        KBox::into_raw(KBox::new(places, GFP_KERNEL)?),
+        Ordering::Release,
+    );
     Ok(())
 }
 

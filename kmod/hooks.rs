@@ -28,7 +28,9 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
         return Disposition::Accept;
     }
     // IP has made its header linear before any hook sees the packet.
-    let Some(of) = ip::addresses(skb.linear()) else { return Disposition::Drop };
+    let Some(of) = ip::addresses(skb.linear()) else {
+        return Disposition::Drop;
+    };
     // ESP is let in, so that a terminus or XFRM may open it.
     if !outbound && of.protocol == ip::ESP {
         return Disposition::Accept;
@@ -39,15 +41,27 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
     match way.place {
         Place::LocalOut => outgoing(ns, skb, &of, false, reader),
         // ESP that was let in but is passing through is a packet like any other.
-        Place::Forward if of.protocol == ip::ESP && incoming(ns, skb, &of, reader) == Disposition::Drop => Disposition::Drop,
+        Place::Forward
+            if of.protocol == ip::ESP && incoming(ns, skb, &of, reader) == Disposition::Drop =>
+        {
+            Disposition::Drop
+        }
         Place::Forward => outgoing(ns, skb, &of, true, reader),
         Place::PreRouting => incoming(ns, skb, &of, reader),
     }
 }
 
 /// `forwarded`: bypass policies are for the host's own traffic and say nothing here.
-fn outgoing(ns: &Namespace, skb: &Buffer, of: &Addresses, forwarded: bool, reader: &Reader) -> Disposition {
-    let Some(policy) = ns.spd.find(false, ns.sadb.seed, of, !forwarded, reader) else { return Disposition::Accept };
+fn outgoing(
+    ns: &Namespace,
+    skb: &Buffer,
+    of: &Addresses,
+    forwarded: bool,
+    reader: &Reader,
+) -> Disposition {
+    let Some(policy) = ns.spd.find(false, ns.sadb.seed, of, !forwarded, reader) else {
+        return Disposition::Accept;
+    };
     match policy.action {
         Action::Bypass => Disposition::Accept,
         Action::Discard => {
@@ -64,7 +78,9 @@ fn outgoing(ns: &Namespace, skb: &Buffer, of: &Addresses, forwarded: bool, reade
 }
 
 fn incoming(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader) -> Disposition {
-    let Some(policy) = ns.spd.find(true, ns.sadb.seed, of, true, reader) else { return Disposition::Accept };
+    let Some(policy) = ns.spd.find(true, ns.sadb.seed, of, true, reader) else {
+        return Disposition::Accept;
+    };
     match policy.action {
         Action::Bypass => Disposition::Accept,
         Action::Discard => {
@@ -86,7 +102,12 @@ fn is_link_control(skb: &Buffer, of: &Addresses) -> bool {
     link_scope
         && match of.protocol {
             IGMP => true,
-            ICMP => of.transport && icmp_type(skb, of).is_some_and(|kind| matches!(kind, ROUTER_ADVERTISEMENT | ROUTER_SOLICITATION)),
+            ICMP => {
+                of.transport
+                    && icmp_type(skb, of).is_some_and(|kind| {
+                        matches!(kind, ROUTER_ADVERTISEMENT | ROUTER_SOLICITATION)
+                    })
+            }
             _ => false,
         }
 }

@@ -69,6 +69,10 @@ impl kernel::Module for Mml {
         skb::start()?;
         let deferred = Deferred;
         sync::start()?;
-        Ok(Mml { _registrations: net::Registrations::new()?, _deferred: deferred, _places: places })
+        Ok(Mml {
+            _registrations: net::Registrations::new()?,
+            _deferred: deferred,
+            _places: places,
+        })
     }
 }

@@ -72,7 +72,14 @@ unsafe impl Sync for NetPointer {}
 impl Namespace {
     /// An empty one for `net`.
     pub(crate) fn new(net: *mut kernel::bindings::net) -> impl PinInit<Self, Error> {
-        let config = Config { csas: KVec::new(), policies: KVec::new(), last_csa: 0, last_policy: 0, guard: false, relay: false };
+        let config = Config {
+            csas: KVec::new(),
+            policies: KVec::new(),
+            last_csa: 0,
+            last_policy: 0,
+            guard: false,
+            relay: false,
+        };
         try_pin_init!(Namespace {
             net: NetPointer(net),
             sadb: Sadb::new(),
@@ -96,7 +103,13 @@ impl Namespace {
     /// # Errors
     ///
     /// `EEXIST` if the place is taken, `ENOSPC` past the cap, and what `make` says.
-    pub(crate) fn add_csa(&self, spi: u32, role: Role, ends: ([u8; 4], [u8; 4]), make: impl FnOnce(u64) -> Result<Arc<Csa>>) -> Result<Arc<Csa>> {
+    pub(crate) fn add_csa(
+        &self,
+        spi: u32,
+        role: Role,
+        ends: ([u8; 4], [u8; 4]),
+        make: impl FnOnce(u64) -> Result<Arc<Csa>>,
+    ) -> Result<Arc<Csa>> {
         let mut config = self.config.lock();
         if config.csas.len() >= CSAS_MAX {
             return Err(ENOSPC);
@@ -117,9 +130,13 @@ impl Namespace {
     }
 
     /// Takes CSAs away; returns them.
-    pub(crate) fn remove_csas(&self, mut which: impl FnMut(&Csa) -> bool) -> Result<KVec<Arc<Csa>>> {
+    pub(crate) fn remove_csas(
+        &self,
+        mut which: impl FnMut(&Csa) -> bool,
+    ) -> Result<KVec<Arc<Csa>>> {
         let mut config = self.config.lock();
-        let mut gone = KVec::with_capacity(config.csas.iter().filter(|c| which(c)).count(), GFP_KERNEL)?;
+        let mut gone =
+            KVec::with_capacity(config.csas.iter().filter(|c| which(c)).count(), GFP_KERNEL)?;
         config.csas.retain(|csa| {
             if !which(csa) {
                 return true;
@@ -152,19 +169,31 @@ impl Namespace {
         if config.policies.len() >= POLICIES_MAX {
             return Err(ENOSPC);
         }
-        let same = |p: &Policy| p.given.ext.direction == given.ext.direction && p.given.selector == given.selector;
+        let same = |p: &Policy| {
+            p.given.ext.direction == given.ext.direction && p.given.selector == given.selector
+        };
         if config.policies.iter().any(|l| same(&l.policy)) {
             return Err(EEXIST);
         }
         let policy = Policy::new(config.last_policy.checked_add(1).ok_or(ENOSPC)?, given)?;
-        let module = if policy.action == Action::Protect { Some(ModuleRef::get()?) } else { None };
+        let module = if policy.action == Action::Protect {
+            Some(ModuleRef::get()?)
+        } else {
+            None
+        };
         config.policies.reserve(1, GFP_KERNEL_ACCOUNT)?;
         if !config.guard {
             Hooks::Guard.register(self)?;
             config.guard = true;
         }
         self.spd.insert(self.sadb.seed, &policy)?;
-        config.policies.push(Listed { policy: policy.clone(), _module: module }, GFP_KERNEL_ACCOUNT)?;
+        config.policies.push(
+            Listed {
+                policy: policy.clone(),
+                _module: module,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
         config.last_policy += 1;
         // A flow that a flowtable forwards already must come by the guard, too.
         net::expire_routes(self);

@@ -131,7 +131,10 @@ unsafe impl Send for DstCache {}
 impl DstCache {
     /// An empty one. Sleeps.
     pub(crate) fn new() -> Result<Self> {
-        let mut cache = sys::RawDstCache { cache: ptr::null_mut(), reset_ts: 0 };
+        let mut cache = sys::RawDstCache {
+            cache: ptr::null_mut(),
+            reset_ts: 0,
+        };
         // SAFETY: The structure is valid and moves freely: it holds a per-CPU pointer and a time.
         kernel::error::to_result(unsafe { sys::dst_cache_init(&mut cache, bindings::GFP_KERNEL) })?;
         Ok(DstCache(UnsafeCell::new(cache)))
@@ -139,7 +142,14 @@ impl DstCache {
 
     /// The route from `src` to `dst`, from the cache or the routing table.
     #[inline]
-    pub(crate) fn route(&self, ns: &Namespace, src: [u8; 4], dst: [u8; 4], mark: u32, _bh: &Bh) -> Option<Route> {
+    pub(crate) fn route(
+        &self,
+        ns: &Namespace,
+        src: [u8; 4],
+        dst: [u8; 4],
+        mark: u32,
+        _bh: &Bh,
+    ) -> Option<Route> {
         let mut source = 0u32;
         // SAFETY: The cache is initialised and bottom halves are off; the reference becomes ours.
         let cached = unsafe { sys::dst_cache_get_ip4(self.0.get(), &mut source) };
@@ -249,7 +259,12 @@ unsafe fn way<'a>(state: *const sys::HookState, skb: *mut sk_buff) -> Way<'a> {
             _ => Place::LocalOut,
         };
         let sealed = place == Place::LocalOut && is_sealed(skb);
-        Way { place, from: Device::from_raw(sys::mml_state_in(state)), to: Device::from_raw(sys::mml_state_out(state)), sealed }
+        Way {
+            place,
+            from: Device::from_raw(sys::mml_state_in(state)),
+            to: Device::from_raw(sys::mml_state_out(state)),
+            sealed,
+        }
     }
 }
 
@@ -272,20 +287,32 @@ pub(crate) unsafe fn of_net<'a>(net: *const bindings::net) -> Option<&'a Namespa
 }
 
 #[no_mangle]
-unsafe extern "C" fn mml_rs_guard(_priv: *mut c_void, skb: *mut sk_buff, state: *const sys::HookState) -> c_uint {
+unsafe extern "C" fn mml_rs_guard(
+    _priv: *mut c_void,
+    skb: *mut sk_buff,
+    state: *const sys::HookState,
+) -> c_uint {
     // SAFETY: Netfilter gives a live packet and state, under RCU; the namespace lives while its hooks do.
     unsafe {
-        let Some(ns) = of_net(sys::mml_state_net(state)) else { return NF_ACCEPT };
+        let Some(ns) = of_net(sys::mml_state_net(state)) else {
+            return NF_ACCEPT;
+        };
         let way = way(state, skb);
         Reader::known(|reader| hooks::guard(ns, Buffer::from_raw(skb), &way, reader)).verdict()
     }
 }
 
 #[no_mangle]
-unsafe extern "C" fn mml_rs_relay(_priv: *mut c_void, skb: *mut sk_buff, state: *const sys::HookState) -> c_uint {
+unsafe extern "C" fn mml_rs_relay(
+    _priv: *mut c_void,
+    skb: *mut sk_buff,
+    state: *const sys::HookState,
+) -> c_uint {
     // SAFETY: As in `mml_rs_guard`.
     unsafe {
-        let Some(ns) = of_net(sys::mml_state_net(state)) else { return NF_ACCEPT };
+        let Some(ns) = of_net(sys::mml_state_net(state)) else {
+            return NF_ACCEPT;
+        };
         Reader::known(|reader| crate::relay::forward(ns, Buffer::from_raw(skb), reader)).verdict()
     }
 }
@@ -296,7 +323,9 @@ unsafe extern "C" fn mml_rs_xmit(skb: *mut sk_buff, dev: *mut net_device) -> c_i
     unsafe {
         if let (Some(skb), Some(device)) = (Skb::from_raw(skb), Device::from_raw(dev)) {
             if let Some(ns) = of_net(sys::mml_dev_net(dev)) {
-                Reader::known(|reader| Bh::known_off(|bh| send::transmit(ns, device, skb, bh, reader)));
+                Reader::known(|reader| {
+                    Bh::known_off(|bh| send::transmit(ns, device, skb, bh, reader))
+                });
             }
         }
     }
@@ -308,9 +337,13 @@ unsafe extern "C" fn mml_rs_esp_rcv(skb: *mut sk_buff) -> c_int {
     // SAFETY: A protocol handler runs in softirq under RCU and gets a live packet, whose device and so namespace live; it
     // is ours if we take it.
     unsafe {
-        let Some(ns) = receiving_namespace(skb) else { return EINVAL.to_errno() };
+        let Some(ns) = receiving_namespace(skb) else {
+            return EINVAL.to_errno();
+        };
         Reader::known(|reader| {
-            let Some(csa) = receive::find(ns, Buffer::from_raw(skb), reader) else { return EINVAL.to_errno() };
+            let Some(csa) = receive::find(ns, Buffer::from_raw(skb), reader) else {
+                return EINVAL.to_errno();
+            };
             if let Some(skb) = Skb::from_raw(skb) {
                 Bh::known_off(|bh| receive::deliver(ns, csa, skb, bh, reader));
             }
@@ -323,9 +356,13 @@ unsafe extern "C" fn mml_rs_esp_rcv(skb: *mut sk_buff) -> c_int {
 unsafe extern "C" fn mml_rs_esp_err(skb: *mut sk_buff, info: u32) -> c_int {
     // SAFETY: As in `mml_rs_esp_rcv`; the packet stays the caller's.
     unsafe {
-        let Some(ns) = receiving_namespace(skb) else { return ENOENT.to_errno() };
+        let Some(ns) = receiving_namespace(skb) else {
+            return ENOENT.to_errno();
+        };
         Reader::known(|reader| {
-            let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), reader) else { return ENOENT.to_errno() };
+            let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), reader) else {
+                return ENOENT.to_errno();
+            };
             // ICMP_DEST_UNREACH / ICMP_FRAG_NEEDED, ICMP_REDIRECT (RFC 792).
             match (sys::mml_icmp_type(skb), sys::mml_icmp_code(skb)) {
                 (3, 4) => {
@@ -346,19 +383,36 @@ unsafe extern "C" fn mml_rs_esp_err(skb: *mut sk_buff, info: u32) -> c_int {
 unsafe fn receiving_namespace<'a>(skb: *mut sk_buff) -> Option<&'a Namespace> {
     // SAFETY: By the promise, `dev` is the union's member in use.
     unsafe {
-        let dev = (*skb).__bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_1.dev;
-        if dev.is_null() { None } else { of_net(sys::mml_dev_net(dev)) }
+        let dev = (*skb)
+            .__bindgen_anon_1
+            .__bindgen_anon_1
+            .__bindgen_anon_1
+            .dev;
+        if dev.is_null() {
+            None
+        } else {
+            of_net(sys::mml_dev_net(dev))
+        }
     }
 }
 
 #[no_mangle]
-unsafe extern "C" fn mml_rs_newlink(dev: *mut net_device, ns: *mut c_void, extack: *mut sys::ExtAck) -> c_int {
+unsafe extern "C" fn mml_rs_newlink(
+    dev: *mut net_device,
+    ns: *mut c_void,
+    extack: *mut sys::ExtAck,
+) -> c_int {
     // SAFETY: Called under the RTNL with a set-up device that is not registered yet; the namespace lives.
     unsafe {
-        let Some(ns) = namespace(ns) else { return ENODEV.to_errno() };
+        let Some(ns) = namespace(ns) else {
+            return ENODEV.to_errno();
+        };
         if !ns.device.0.load(Ordering::Relaxed).is_null() {
             if !extack.is_null() {
-                (*extack)._msg = c"this network namespace has a device of kind mml already; one is enough".as_ptr().cast();
+                (*extack)._msg =
+                    c"this network namespace has a device of kind mml already; one is enough"
+                        .as_ptr()
+                        .cast();
             }
             return EEXIST.to_errno();
         }
@@ -375,7 +429,10 @@ unsafe extern "C" fn mml_rs_newlink(dev: *mut net_device, ns: *mut c_void, extac
 unsafe extern "C" fn mml_rs_dellink(dev: *mut net_device, ns: *mut c_void) {
     // SAFETY: Called under the RTNL; the namespace lives.
     if let Some(ns) = unsafe { namespace(ns) } {
-        let _ = ns.device.0.compare_exchange(dev, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
+        let _ =
+            ns.device
+                .0
+                .compare_exchange(dev, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
@@ -478,7 +535,10 @@ impl Registrations {
     /// Registers all, or nothing.
     pub(crate) fn new() -> Result<Self> {
         let places = PerCpu::new(|| Ok(KBox::new(Cell::new(0), GFP_KERNEL)?))?;
-        SEALED.store(KBox::into_raw(KBox::new(places, GFP_KERNEL)?), Ordering::Release);
+        SEALED.store(
+            KBox::into_raw(KBox::new(places, GFP_KERNEL)?),
+            Ordering::Release,
+        );
         let mut done = Registrations(0);
         for (register, _) in STEPS {
             // SAFETY: Each is registered once.
@@ -501,4 +561,3 @@ impl Drop for Registrations {
         }
     }
 }
-

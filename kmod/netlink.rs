@@ -30,7 +30,10 @@ unsafe fn attribute<'a>(attrs: *mut *mut nlattr, number: u16) -> Option<&'a [u8]
     unsafe {
         let nla = NonNull::new(*attrs.add(number as usize))?.as_ptr();
         let len = usize::try_from(sys::mml_nla_len(nla)).ok()?;
-        Some(core::slice::from_raw_parts(sys::mml_nla_data(nla).cast(), len))
+        Some(core::slice::from_raw_parts(
+            sys::mml_nla_data(nla).cast(),
+            len,
+        ))
     }
 }
 
@@ -52,8 +55,11 @@ impl<'a> Request<'a> {
         // SAFETY: The header is followed by its attributes, `nlmsg_len` octets in all, which the kernel validated.
         unsafe {
             let header = self.info.nlhdr;
-            let front = core::mem::size_of::<bindings::nlmsghdr>() + core::mem::size_of::<bindings::genlmsghdr>();
-            let mut remaining = c_int::try_from(((*header).nlmsg_len as usize).saturating_sub(front)).map_err(|_| EINVAL)?;
+            let front = core::mem::size_of::<bindings::nlmsghdr>()
+                + core::mem::size_of::<bindings::genlmsghdr>();
+            let mut remaining =
+                c_int::try_from(((*header).nlmsg_len as usize).saturating_sub(front))
+                    .map_err(|_| EINVAL)?;
             let mut at: *const nlattr = header.cast::<u8>().add(front).cast();
             while sys::mml_nla_ok(at, remaining) {
                 if sys::mml_nla_type(at) == c_int::from(genl::A_COUNTER) {
@@ -61,10 +67,15 @@ impl<'a> Request<'a> {
                     let mut inner: *const nlattr = sys::mml_nla_data(at).cast();
                     let (mut name, mut value) = (None, None);
                     while sys::mml_nla_ok(inner, left) {
-                        let octets = core::slice::from_raw_parts(sys::mml_nla_data(inner).cast::<u8>(), sys::mml_nla_len(inner) as usize);
+                        let octets = core::slice::from_raw_parts(
+                            sys::mml_nla_data(inner).cast::<u8>(),
+                            sys::mml_nla_len(inner) as usize,
+                        );
                         match sys::mml_nla_type(inner) as u16 {
                             genl::A_NAME => name = octets.strip_suffix(&[0]).or(Some(octets)),
-                            genl::A_VALUE => value = octets.first_chunk().map(|v| u64::from_ne_bytes(*v)),
+                            genl::A_VALUE => {
+                                value = octets.first_chunk().map(|v| u64::from_ne_bytes(*v))
+                            }
                             _ => {}
                         }
                         inner = sys::mml_nla_next(inner, &mut left);
@@ -93,7 +104,13 @@ impl<'a> Request<'a> {
             if skb.is_null() {
                 return Err(ENOMEM);
             }
-            let header = sys::mml_genl_put(skb, self.info.snd_portid, self.info.snd_seq, 0, genl::CMD_PFKEY);
+            let header = sys::mml_genl_put(
+                skb,
+                self.info.snd_portid,
+                self.info.snd_seq,
+                0,
+                genl::CMD_PFKEY,
+            );
             if header.is_null() || put(skb, genl::A_PFKEY, message).is_err() {
                 sys::mml_skb_drop(skb);
                 return Err(EMSGSIZE);
@@ -110,7 +127,9 @@ impl<'a> Request<'a> {
 unsafe fn put(skb: *mut sk_buff, number: u16, octets: &[u8]) -> Result {
     let len = c_int::try_from(octets.len()).map_err(|_| EMSGSIZE)?;
     // SAFETY: By the promise; the octets are valid for their length.
-    kernel::error::to_result(unsafe { sys::nla_put(skb, c_int::from(number), len, octets.as_ptr().cast()) })
+    kernel::error::to_result(unsafe {
+        sys::nla_put(skb, c_int::from(number), len, octets.as_ptr().cast())
+    })
 }
 
 /// A dump in progress: messages are added until one doesn't fit, and the next call goes on from `cursor`.
@@ -176,7 +195,12 @@ impl Fields {
     /// A counter: name and value, nested.
     pub(crate) fn counter(&mut self, prefix: &str, name: &str, value: u64) -> Result {
         let mut text = [0u8; 64];
-        for (to, from) in text.iter_mut().take(63).zip([prefix, name].iter().flat_map(|part| part.as_bytes()).copied()) {
+        for (to, from) in text.iter_mut().take(63).zip(
+            [prefix, name]
+                .iter()
+                .flat_map(|part| part.as_bytes())
+                .copied(),
+        ) {
             *to = from;
         }
         let len = (prefix.len() + name.len()).min(63) + 1;
@@ -221,10 +245,35 @@ pub(crate) fn event(ns: &Namespace, message: &[u8]) {
 unsafe fn doit(info: *mut genl_info, f: impl FnOnce(&mut Request<'_>) -> Result) -> c_int {
     // SAFETY: By the promise; the namespace lives while its sockets do.
     unsafe {
-        let Some(ns) = net::of_net(sys::mml_genl_net(info)) else { return ENODEV.to_errno() };
-        match f(&mut Request { info: &mut *info, ns }) {
+        let Some(ns) = net::of_net(sys::mml_genl_net(info)) else {
+            return ENODEV.to_errno();
+        };
+        let result = f(&mut Request {
+            info: &mut *info,
+            ns,
+        });
+        wipe((*info).attrs);
+        match result {
             Ok(()) => 0,
             Err(e) => e.to_errno(),
+        }
+    }
+}
+
+/// Overwrites a request's zone message, which may hold keys.
+///
+/// # Safety
+///
+/// `attrs` is the parsed array of a request that nobody reads any more.
+unsafe fn wipe(attrs: *mut *mut nlattr) {
+    if attrs.is_null() {
+        return;
+    }
+    // SAFETY: By the promise; the octets lie in the request's own buffer.
+    unsafe {
+        if let Some(nla) = NonNull::new(*attrs.add(genl::A_PFKEY as usize)) {
+            let len = usize::try_from(sys::mml_nla_len(nla.as_ptr())).unwrap_or(0);
+            sys::mml_memzero(sys::mml_nla_data(nla.as_ptr()).cast_mut(), len);
         }
     }
 }
@@ -232,12 +281,22 @@ unsafe fn doit(info: *mut genl_info, f: impl FnOnce(&mut Request<'_>) -> Result)
 /// # Safety
 ///
 /// `skb` and `cb` are a dump's, as generic netlink gives them.
-unsafe fn dumpit(skb: *mut sk_buff, cb: *mut netlink_callback, f: impl FnOnce(&mut Dump<'_>) -> Result) -> c_int {
+unsafe fn dumpit(
+    skb: *mut sk_buff,
+    cb: *mut netlink_callback,
+    f: impl FnOnce(&mut Dump<'_>) -> Result,
+) -> c_int {
     // SAFETY: By the promise.
     unsafe {
-        let Some(ns) = net::of_net(sys::mml_dump_net(cb)) else { return ENODEV.to_errno() };
+        let Some(ns) = net::of_net(sys::mml_dump_net(cb)) else {
+            return ENODEV.to_errno();
+        };
         let before = (*skb).len;
-        match f(&mut Dump { skb, cb: &mut *cb, ns }) {
+        match f(&mut Dump {
+            skb,
+            cb: &mut *cb,
+            ns,
+        }) {
             Err(e) if e != EMSGSIZE || (*skb).len == before => e.to_errno(),
             _ => (*skb).len as c_int,
         }
@@ -267,4 +326,3 @@ unsafe extern "C" fn mml_rs_stats_dumpit(skb: *mut sk_buff, cb: *mut netlink_cal
     // SAFETY: As above.
     unsafe { dumpit(skb, cb, stats::dump) }
 }
-

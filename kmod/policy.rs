@@ -69,7 +69,10 @@ impl Policy {
     pub(crate) fn acquire_due(&self) -> bool {
         let (now, last) = (sync::jiffies(), self.acquired.load(Ordering::Relaxed));
         (last == 0 || now.wrapping_sub(last) >= sync::hz())
-            && self.acquired.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && self
+                .acquired
+                .compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
@@ -82,17 +85,31 @@ pub(crate) struct Spd {
 impl Spd {
     /// An empty one.
     pub(crate) const fn new() -> Self {
-        Spd { inbound: Table::new(), outbound: Table::new() }
+        Spd {
+            inbound: Table::new(),
+            outbound: Table::new(),
+        }
     }
 
     fn table(&self, inbound: bool) -> &Table<Arc<Policy>> {
-        if inbound { &self.inbound } else { &self.outbound }
+        if inbound {
+            &self.inbound
+        } else {
+            &self.outbound
+        }
     }
 
     /// The policy that decides on a packet: the lowest priority's, and of those the oldest. `bypass`: whether bypass
     /// policies are asked at all.
     #[inline]
-    pub(crate) fn find<'g>(&'g self, inbound: bool, seed: Seed, of: &Addresses, bypass: bool, reader: &'g Reader) -> Option<&'g Policy> {
+    pub(crate) fn find<'g>(
+        &'g self,
+        inbound: bool,
+        seed: Seed,
+        of: &Addresses,
+        bypass: bool,
+        reader: &'g Reader,
+    ) -> Option<&'g Policy> {
         let table = self.table(inbound);
         if table.len() == 0 {
             return None;
@@ -101,7 +118,10 @@ impl Spd {
         let mut best: Option<&Policy> = None;
         for hash in seed.places(of) {
             for policy in table.get(hash, reader) {
-                if (bypass || policy.action != Action::Bypass) && policy.selector.matches(of) && best.is_none_or(|b| rank(policy) < rank(b)) {
+                if (bypass || policy.action != Action::Bypass)
+                    && policy.selector.matches(of)
+                    && best.is_none_or(|b| rank(policy) < rank(b))
+                {
                     best = Some(policy);
                 }
             }
@@ -114,11 +134,13 @@ impl Spd {
 
     /// Adds one. The caller holds the writers' lock.
     pub(crate) fn insert(&self, seed: Seed, policy: &Arc<Policy>) -> Result {
-        self.table(policy.inbound).insert(seed.selector(&policy.selector), policy.clone())
+        self.table(policy.inbound)
+            .insert(seed.selector(&policy.selector), policy.clone())
     }
 
     /// Takes one away. The caller holds the writers' lock.
     pub(crate) fn remove(&self, seed: Seed, policy: &Policy) {
-        self.table(policy.inbound).remove(seed.selector(&policy.selector), |p| p.id == policy.id);
+        self.table(policy.inbound)
+            .remove(seed.selector(&policy.selector), |p| p.id == policy.id);
     }
 }

@@ -27,14 +27,20 @@ pub(crate) fn find<'g>(ns: &'g Namespace, skb: &mut Buffer, reader: &'g Reader) 
 }
 
 /// The origin CSA of the packet that an ICMP error quotes; `skb`'s data starts at the quoted IP header.
-pub(crate) fn find_origin<'g>(ns: &'g Namespace, skb: &Buffer, reader: &'g Reader) -> Option<&'g Csa> {
+pub(crate) fn find_origin<'g>(
+    ns: &'g Namespace,
+    skb: &Buffer,
+    reader: &'g Reader,
+) -> Option<&'g Csa> {
     if ns.sadb.origins.len() == 0 {
         return None;
     }
     let quoted = skb.linear();
-    let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *quoted.first_chunk::<{ ip::V4_MIN }>()?;
+    let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        *quoted.first_chunk::<{ ip::V4_MIN }>()?;
     let spi = esp::spi(quoted.get(usize::from(quoted.first()? & 0x0F) << 2..)?)?;
-    ns.sadb.origin_by_spi([s0, s1, s2, s3], [d0, d1, d2, d3], spi, reader)
+    ns.sadb
+        .origin_by_spi([s0, s1, s2, s3], [d0, d1, d2, d3], spi, reader)
 }
 
 /// Takes a packet of `csa`; its data starts at the ESP header.
@@ -66,7 +72,13 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
 
 /// Opens and checks it all; says where in `octets` the datagram then lies.
 #[inline]
-fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, bh: &Bh) -> Result<(usize, usize), Reason> {
+fn open_zones(
+    csa: &Csa,
+    header: Header,
+    mut octets: Linear<'_>,
+    outer_ds: u8,
+    bh: &Bh,
+) -> Result<(usize, usize), Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     let zone2 = csa.zone2.as_ref().ok_or(Reason::NotActive)?;
     let at = Layout::open([csa.zone1.iv, zone2.iv], &header, octets.len())?;
@@ -84,17 +96,34 @@ fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, b
     };
     let iv1 = esp::nonce_iv(iv1, seq)?;
     let iv2 = esp::nonce_iv(iv2, seq)?;
-    let front = *octets.first_chunk::<{ esp::HEADER_LEN }>().ok_or(truncated)?;
+    let front = *octets
+        .first_chunk::<{ esp::HEADER_LEN }>()
+        .ok_or(truncated)?;
 
     // Each zone and its AAD are brought together into one piece before the cipher sees them.
     let l1 = at.zone1_len();
     let aad = at.z1 - esp::HEADER_LEN;
-    octets.get_mut(aad..at.z1).ok_or(truncated)?.copy_from_slice(&front);
+    octets
+        .get_mut(aad..at.z1)
+        .ok_or(truncated)?
+        .copy_from_slice(&front);
     let piece = octets.range(aad, at.icv1 + ICV_LEN).ok_or(truncated)?;
-    csa.zone1.aead.open(bh, piece, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, iv1)).map_err(|_| esp::Drop::Icv1)?;
+    csa.zone1
+        .aead
+        .open(
+            bh,
+            piece,
+            esp::HEADER_LEN,
+            &esp::nonce(&csa.zone1.salt, iv1),
+        )
+        .map_err(|_| esp::Drop::Icv1)?;
 
     // AAD 2 in front of zone 2: zone 1 goes there for good, but for what a relay may have changed in it.
-    let moved = zone::moved(Mode::Tunnel, 0, octets.get(at.z1..at.icv1).ok_or(truncated)?);
+    let moved = zone::moved(
+        Mode::Tunnel,
+        0,
+        octets.get(at.z1..at.icv1).ok_or(truncated)?,
+    );
     let place = at.z2 - l1;
     octets.shift(at.z1, l1, place).ok_or(truncated)?;
     let aad = place - esp::HEADER_LEN;
@@ -106,7 +135,10 @@ fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, b
     let nonce = esp::nonce(&zone2.salt, iv2);
     let open = |octets: &mut Linear<'_>| -> Result<(), Reason> {
         let piece = octets.range(aad, at.icv2 + ICV_LEN).ok_or(truncated)?;
-        zone2.aead.open(bh, piece, esp::HEADER_LEN + l1, &nonce).map_err(|_| esp::Drop::Icv2.into())
+        zone2
+            .aead
+            .open(bh, piece, esp::HEADER_LEN + l1, &nonce)
+            .map_err(|_| esp::Drop::Icv2.into())
     };
     if csa.may_write {
         let mut kept = [0; HEAD_MAX];
@@ -115,7 +147,10 @@ fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, b
         kept.copy_from_slice(zone1);
         esp::mask(zone1, Mode::Tunnel, 0);
         open(&mut octets)?;
-        octets.get_mut(place..at.z2).ok_or(truncated)?.copy_from_slice(kept);
+        octets
+            .get_mut(place..at.z2)
+            .ok_or(truncated)?
+            .copy_from_slice(kept);
     } else {
         open(&mut octets)?;
     }
@@ -138,23 +173,45 @@ fn open_zones(csa: &Csa, header: Header, mut octets: Linear<'_>, outer_ds: u8, b
 
 /// Puts zone 1, which ends where zone 2 begins, right in front of the payload, and checks what that makes.
 #[inline]
-fn assemble(csa: &Csa, header: &Header, at: &Layout, moved: Option<usize>, octets: &mut Linear<'_>) -> Result<(usize, usize), Reason> {
+fn assemble(
+    csa: &Csa,
+    header: &Header,
+    at: &Layout,
+    moved: Option<usize>,
+    octets: &mut Linear<'_>,
+) -> Result<(usize, usize), Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     let body = at.z2 + if moved.is_some() { 2 } else { 0 };
     let plain = octets.get(body..at.icv2).ok_or(truncated)?;
-    let tail = plain.get(plain.len().saturating_sub(esp::TRAILER_MAX)..).ok_or(truncated)?;
+    let tail = plain
+        .get(plain.len().saturating_sub(esp::TRAILER_MAX)..)
+        .ok_or(truncated)?;
     let trailer = esp::check_trailer(tail)?;
     trailer.check_next(Mode::Tunnel, header)?;
-    let end = at.icv2.checked_sub(trailer.octets()).filter(|end| *end >= body).ok_or(Reason::Format(esp::Drop::Padding))?;
-    let check = octets.get(at.z2..).and_then(|o| o.first_chunk()).map_or(0, |o| u16::from_be_bytes(*o));
+    let end = at
+        .icv2
+        .checked_sub(trailer.octets())
+        .filter(|end| *end >= body)
+        .ok_or(Reason::Format(esp::Drop::Padding))?;
+    let check = octets
+        .get(at.z2..)
+        .and_then(|o| o.first_chunk())
+        .map_or(0, |o| u16::from_be_bytes(*o));
     let start = body - at.zone1_len();
-    octets.shift(at.z2 - at.zone1_len(), at.zone1_len(), start).ok_or(truncated)?;
+    octets
+        .shift(at.z2 - at.zone1_len(), at.zone1_len(), start)
+        .ok_or(truncated)?;
     if let Some(field) = moved {
-        let field: &mut [u8; 2] = octets.get_mut(start + field..).and_then(|o| o.first_chunk_mut()).ok_or(truncated)?;
+        let field: &mut [u8; 2] = octets
+            .get_mut(start + field..)
+            .and_then(|o| o.first_chunk_mut())
+            .ok_or(truncated)?;
         *field = checksum::restore(u16::from_be_bytes(*field), check).to_be_bytes();
     }
     let datagram = octets.get(start..end).ok_or(truncated)?;
-    let head = datagram.get(..datagram.len().min(HEAD_MAX)).ok_or(truncated)?;
+    let head = datagram
+        .get(..datagram.len().min(HEAD_MAX))
+        .ok_or(truncated)?;
     if csa.map.split(0, head, datagram.len()).l1 != usize::from(header.l1) {
         return Err(esp::Drop::ZoneMap.into());
     }
@@ -184,11 +241,18 @@ fn decapsulate_ecn(datagram: &mut [u8], outer_ds: u8) -> Result<(), Reason> {
 
 /// The IV that a packet carries, if it carries one.
 #[inline]
-pub(crate) fn sent_iv(kind: esp::IvKind, packet: &[u8], at: usize) -> Result<Option<u64>, esp::Drop> {
+pub(crate) fn sent_iv(
+    kind: esp::IvKind,
+    packet: &[u8],
+    at: usize,
+) -> Result<Option<u64>, esp::Drop> {
     match kind {
         esp::IvKind::Implicit => Ok(None),
         esp::IvKind::Explicit => {
-            let iv = packet.get(at..).and_then(|tail| tail.first_chunk()).ok_or(esp::Drop::Truncated)?;
+            let iv = packet
+                .get(at..)
+                .and_then(|tail| tail.first_chunk())
+                .ok_or(esp::Drop::Truncated)?;
             Ok(Some(u64::from_be_bytes(*iv)))
         }
     }

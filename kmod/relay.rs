@@ -35,7 +35,14 @@ pub(crate) fn forward(ns: &Namespace, skb: &Buffer, reader: &Reader) -> Disposit
         ns.counters.count(Reason::RelayFragment);
         false
     } else {
-        opened(ns, skb, usize::from(version & 0x0F) << 2, [s0, s1, s2, s3], [d0, d1, d2, d3], reader)
+        opened(
+            ns,
+            skb,
+            usize::from(version & 0x0F) << 2,
+            [s0, s1, s2, s3],
+            [d0, d1, d2, d3],
+            reader,
+        )
     };
     if !result && ns.settings.relay_drop.load(Ordering::Relaxed) {
         return Disposition::Drop;
@@ -43,7 +50,14 @@ pub(crate) fn forward(ns: &Namespace, skb: &Buffer, reader: &Reader) -> Disposit
     Disposition::Accept
 }
 
-fn opened(ns: &Namespace, skb: &Buffer, at: usize, src: [u8; 4], dst: [u8; 4], reader: &Reader) -> bool {
+fn opened(
+    ns: &Namespace,
+    skb: &Buffer,
+    at: usize,
+    src: [u8; 4],
+    dst: [u8; 4],
+    reader: &Reader,
+) -> bool {
     let mut spi = [0; 4];
     if !skb.copy_bits(at, &mut spi) {
         ns.counters.count(Reason::RelayNoCsa);
@@ -67,7 +81,13 @@ fn opened(ns: &Namespace, skb: &Buffer, at: usize, src: [u8; 4], dst: [u8; 4], r
 
 /// Opens zone 1 into `scratch`, and keeps the books.
 #[inline]
-fn open(csa: &Csa, skb: &Buffer, at: usize, mut scratch: Linear<'_>, bh: &Bh) -> Result<(), Reason> {
+fn open(
+    csa: &Csa,
+    skb: &Buffer,
+    at: usize,
+    mut scratch: Linear<'_>,
+    bh: &Bh,
+) -> Result<(), Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     if !csa.opens() {
         return Err(Reason::NotActive);
@@ -108,12 +128,17 @@ fn open(csa: &Csa, skb: &Buffer, at: usize, mut scratch: Linear<'_>, bh: &Bh) ->
     let mut attempt = |seq: u64| -> Result<(), Reason> {
         let iv = esp::nonce_iv(iv, seq)?;
         let mut piece = scratch.range(0, end).ok_or(Reason::Format(esp::Drop::L1))?;
-        let (aad, rest) = piece.split_at_mut_checked(esp::HEADER_LEN).ok_or(truncated)?;
+        let (aad, rest) = piece
+            .split_at_mut_checked(esp::HEADER_LEN)
+            .ok_or(truncated)?;
         aad.copy_from_slice(&front);
         if !skb.copy_bits(at + layout.z1, rest) {
             return Err(truncated);
         }
-        csa.zone1.aead.open(bh, piece, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, iv)).map_err(|_| esp::Drop::Icv1.into())
+        csa.zone1
+            .aead
+            .open(bh, piece, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, iv))
+            .map_err(|_| esp::Drop::Icv1.into())
     };
     let seq = match attempt(seq) {
         Ok(()) => seq,
@@ -133,7 +158,9 @@ fn open(csa: &Csa, skb: &Buffer, at: usize, mut scratch: Linear<'_>, bh: &Bh) ->
     if !book.replay.set(&mut book.bits, seq) {
         return Err(esp::Drop::Replay.into());
     }
-    let zone1 = scratch.get(esp::HEADER_LEN..esp::HEADER_LEN + l1).ok_or(truncated)?;
+    let zone1 = scratch
+        .get(esp::HEADER_LEN..esp::HEADER_LEN + l1)
+        .ok_or(truncated)?;
     if !csa.map.admits(0, zone1, layout.len_max) {
         return Err(esp::Drop::ZoneMap.into());
     }

@@ -112,8 +112,20 @@ impl Csa {
         let mut copy = KVec::new();
         copy.extend_from_slice(message, GFP_KERNEL_ACCOUNT)?;
         let message = Message(copy);
-        let book = Book { replay, bits, resync: Resync::default(), packets: 0, octets: 0, last_used: 0 };
-        let (spi, role, state, sequence) = (csa.spi, csa.ext.role, csa.ext.state.number(), csa.ext.sequence);
+        let book = Book {
+            replay,
+            bits,
+            resync: Resync::default(),
+            packets: 0,
+            octets: 0,
+            last_used: 0,
+        };
+        let (spi, role, state, sequence) = (
+            csa.spi,
+            csa.ext.role,
+            csa.ext.state.number(),
+            csa.ext.sequence,
+        );
         let (generation, may_write) = (csa.ext.generation, csa.relay.may_write);
         let route = DstCache::new()?;
         Arc::pin_init(
@@ -201,20 +213,41 @@ impl Csa {
 }
 
 fn v4(address: &pfkey::Address) -> Option<[u8; 4]> {
-    (address.family == pfkey::Family::V4).then(|| address.octets.first_chunk().copied()).flatten()
+    (address.family == pfkey::Family::V4)
+        .then(|| address.octets.first_chunk().copied())
+        .flatten()
 }
 
 /// The selector as the core has it.
 pub(crate) fn selector(s: &pfkey::Selector) -> Option<Selector> {
-    Selector::new(s.family.version(), s.protocol, s.src, s.src_len, s.dst, s.dst_len).ok()
+    Selector::new(
+        s.family.version(),
+        s.protocol,
+        s.src,
+        s.src_len,
+        s.dst,
+        s.dst_len,
+    )
+    .ok()
 }
 
 fn zone(sa: &pfkey::ZoneSa<'_>) -> Result<Option<Zone>> {
-    let Some(keys) = &sa.keys else { return Ok(None) };
-    let cipher = if keys.algorithm.is_aes() { Cipher::AesGcm } else { Cipher::ChaCha20Poly1305 };
-    let iv = if keys.algorithm.is_explicit() { IvKind::Explicit } else { IvKind::Implicit };
+    let Some(keys) = &sa.keys else {
+        return Ok(None);
+    };
+    let cipher = if keys.algorithm.is_aes() {
+        Cipher::AesGcm
+    } else {
+        Cipher::ChaCha20Poly1305
+    };
+    let iv = if keys.algorithm.is_explicit() {
+        IvKind::Explicit
+    } else {
+        IvKind::Implicit
+    };
     let salt = *keys.salt.expose().first_chunk().ok_or(EINVAL)?;
-    let aead = Aead::new(cipher, keys.key.expose()).map_err(|e| if e == ENOENT { ENOSYS } else { e })?;
+    let aead =
+        Aead::new(cipher, keys.key.expose()).map_err(|e| if e == ENOENT { ENOSYS } else { e })?;
     Ok(Some(Zone { aead, salt, iv }))
 }
 
@@ -294,18 +327,38 @@ pub(crate) struct Sadb {
 impl Sadb {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Sadb { seed: Seed::draw(), termini: Table::new(), relays: Table::new(), origins: Table::new(), origins_by_spi: Table::new() }
+        Sadb {
+            seed: Seed::draw(),
+            termini: Table::new(),
+            relays: Table::new(),
+            origins: Table::new(),
+            origins_by_spi: Table::new(),
+        }
     }
 
     /// The terminus CSA of a packet.
     #[inline]
-    pub(crate) fn terminus<'g>(&'g self, dst: [u8; 4], spi: u32, reader: &'g Reader) -> Option<&'g Csa> {
-        self.termini.get(self.seed.terminus(dst, spi), reader).map(|csa| &**csa).find(|csa| csa.spi == spi && csa.dst == dst)
+    pub(crate) fn terminus<'g>(
+        &'g self,
+        dst: [u8; 4],
+        spi: u32,
+        reader: &'g Reader,
+    ) -> Option<&'g Csa> {
+        self.termini
+            .get(self.seed.terminus(dst, spi), reader)
+            .map(|csa| &**csa)
+            .find(|csa| csa.spi == spi && csa.dst == dst)
     }
 
     /// The relay CSA of a packet.
     #[inline]
-    pub(crate) fn relay<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, reader: &'g Reader) -> Option<&'g Csa> {
+    pub(crate) fn relay<'g>(
+        &'g self,
+        src: [u8; 4],
+        dst: [u8; 4],
+        spi: u32,
+        reader: &'g Reader,
+    ) -> Option<&'g Csa> {
         self.relays
             .get(self.seed.relay(src, dst, spi), reader)
             .map(|csa| &**csa)
@@ -313,7 +366,13 @@ impl Sadb {
     }
 
     /// The origin CSA whose packet an ICMP error tells of.
-    pub(crate) fn origin_by_spi<'g>(&'g self, src: [u8; 4], dst: [u8; 4], spi: u32, reader: &'g Reader) -> Option<&'g Csa> {
+    pub(crate) fn origin_by_spi<'g>(
+        &'g self,
+        src: [u8; 4],
+        dst: [u8; 4],
+        spi: u32,
+        reader: &'g Reader,
+    ) -> Option<&'g Csa> {
         self.origins_by_spi
             .get(self.seed.terminus(dst, spi), reader)
             .map(|csa| &**csa)
@@ -323,11 +382,20 @@ impl Sadb {
     /// The CSA that seals a packet: the closest selector's, and of those the newest.
     #[inline]
     pub(crate) fn origin<'g>(&'g self, of: &Addresses, reader: &'g Reader) -> Option<&'g Csa> {
-        let rank = |csa: &Csa| (u16::from(csa.selector.src_len) + u16::from(csa.selector.dst_len), csa.generation, csa.id);
+        let rank = |csa: &Csa| {
+            (
+                u16::from(csa.selector.src_len) + u16::from(csa.selector.dst_len),
+                csa.generation,
+                csa.id,
+            )
+        };
         let mut best: Option<&Csa> = None;
         for hash in self.seed.places(of) {
             for csa in self.origins.get(hash, reader) {
-                if csa.seals() && csa.selector.matches(of) && best.is_none_or(|b| rank(csa) > rank(b)) {
+                if csa.seals()
+                    && csa.selector.matches(of)
+                    && best.is_none_or(|b| rank(csa) > rank(b))
+                {
                     best = Some(csa);
                 }
             }
@@ -346,8 +414,14 @@ impl Sadb {
 
     fn places(&self, csa: &Csa) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
         match csa.role {
-            Role::Terminus => [Some((&self.termini, self.seed.terminus(csa.dst, csa.spi))), None],
-            Role::Relay => [Some((&self.relays, self.seed.relay(csa.src, csa.dst, csa.spi))), None],
+            Role::Terminus => [
+                Some((&self.termini, self.seed.terminus(csa.dst, csa.spi))),
+                None,
+            ],
+            Role::Relay => [
+                Some((&self.relays, self.seed.relay(csa.src, csa.dst, csa.spi))),
+                None,
+            ],
             Role::Origin => [
                 Some((&self.origins_by_spi, self.seed.terminus(csa.dst, csa.spi))),
                 Some((&self.origins, self.seed.selector(&csa.selector))),

@@ -89,13 +89,23 @@ impl Head {
                         end = ip + header;
                     }
                 }
-                ip::UDP if total >= ip + UDP_LEN && skb.pull_head(ip + UDP_LEN) => end = ip + UDP_LEN,
+                ip::UDP if total >= ip + UDP_LEN && skb.pull_head(ip + UDP_LEN) => {
+                    end = ip + UDP_LEN
+                }
                 _ => {}
             }
         }
         let mut octets = [0; HEAD_MAX];
-        octets.get_mut(..end)?.copy_from_slice(skb.linear().get(..end)?);
-        Some(Head { octets, ip, len: end, of, total })
+        octets
+            .get_mut(..end)?
+            .copy_from_slice(skb.linear().get(..end)?);
+        Some(Head {
+            octets,
+            ip,
+            len: end,
+            of,
+            total,
+        })
     }
 
     fn put16(&mut self, at: usize, value: u16) {
@@ -105,7 +115,10 @@ impl Head {
     }
 
     fn get16(&self, at: usize) -> u16 {
-        self.octets.get(at..).and_then(|o| o.first_chunk()).map_or(0, |o| u16::from_be_bytes(*o))
+        self.octets
+            .get(at..)
+            .and_then(|o| o.first_chunk())
+            .map_or(0, |o| u16::from_be_bytes(*o))
     }
 
     /// Sets the datagram's length and makes the IP header's checksum good.
@@ -145,7 +158,13 @@ pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, re
 
 type Refusal<'g> = (Reason, Option<&'g Csa>);
 
-fn send<'g>(ns: &'g Namespace, device: Device<'_>, mut skb: Skb, bh: &Bh, reader: &'g Reader) -> Result<(), Refusal<'g>> {
+fn send<'g>(
+    ns: &'g Namespace,
+    device: Device<'_>,
+    mut skb: Skb,
+    bh: &Bh,
+    reader: &'g Reader,
+) -> Result<(), Refusal<'g>> {
     let mut head = Head::read(&mut skb).ok_or((Reason::BadInner, None))?;
     let Some(csa) = ns.sadb.origin(&head.of, reader) else {
         if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, reader) {
@@ -153,18 +172,27 @@ fn send<'g>(ns: &'g Namespace, device: Device<'_>, mut skb: Skb, bh: &Bh, reader
         }
         return Err((Reason::NoCsa, None));
     };
-    let origin = Origin { ns, csa, bh, device };
+    let origin = Origin {
+        ns,
+        csa,
+        bh,
+        device,
+    };
     let refuse = |reason| (reason, Some(csa));
     let route = origin.route().map_err(refuse)?;
     let room = csa.inner_mtu(route.mtu());
     if ns.settings.mss_clamp.load(Ordering::Relaxed) && head.of.protocol == ip::TCP {
-        let syn = head.transport().get(TCP_FLAGS).is_some_and(|flags| flags & SYN != 0);
+        let syn = head
+            .transport()
+            .get(TCP_FLAGS)
+            .is_some_and(|flags| flags & SYN != 0);
         if syn && skb.partial_checksum().is_some() && !skb.checksum_help() {
             return Err(refuse(Reason::NoMemory));
         }
         if syn {
             head = Head::read(&mut skb).ok_or(refuse(Reason::BadInner))?;
-            let clamp = u16::try_from(room.saturating_sub(ip::V4_MIN + TCP_MIN)).unwrap_or(u16::MAX);
+            let clamp =
+                u16::try_from(room.saturating_sub(ip::V4_MIN + TCP_MIN)).unwrap_or(u16::MAX);
             let len = head.len;
             tcp::clamp_mss(head.octets.get_mut(..len).unwrap_or(&mut []), clamp);
         }
@@ -181,8 +209,16 @@ fn send<'g>(ns: &'g Namespace, device: Device<'_>, mut skb: Skb, bh: &Bh, reader
 impl<'a> Origin<'a> {
     fn route(&self) -> Result<Route, Reason> {
         let mark = self.ns.settings.mark.load(Ordering::Relaxed);
-        let route = self.csa.route.route(self.ns, self.csa.src, self.csa.dst, mark, self.bh).ok_or(Reason::NoRoute)?;
-        if route.is_through(self.device) { Err(Reason::RouteLoop) } else { Ok(route) }
+        let route = self
+            .csa
+            .route
+            .route(self.ns, self.csa.src, self.csa.dst, mark, self.bh)
+            .ok_or(Reason::NoRoute)?;
+        if route.is_through(self.device) {
+            Err(Reason::RouteLoop)
+        } else {
+            Ok(route)
+        }
     }
 
     /// One datagram, which fits.
@@ -199,8 +235,16 @@ impl<'a> Origin<'a> {
                 sum = None;
             }
         }
-        let seq = self.csa.take_numbers(1, head.total as u64).ok_or(Reason::Exhausted)?;
-        let body = Body { from: &skb, at: head.len, len: head.total - head.len, sum };
+        let seq = self
+            .csa
+            .take_numbers(1, head.total as u64)
+            .ok_or(Reason::Exhausted)?;
+        let body = Body {
+            from: &skb,
+            at: head.len,
+            len: head.total - head.len,
+            sum,
+        };
         let mut sealed = self.seal(&mut head, &body, seq, &route)?;
         sealed.set_outgoing(&skb, OUTER_LEN, route);
         if skb.has_owner() {
@@ -213,15 +257,27 @@ impl<'a> Origin<'a> {
     }
 
     /// A TCP super-packet is cut here, straight into the sealed packets; others by the kernel's own code.
-    fn super_packet(&self, mut skb: Skb, mut head: Head, room: usize, route: Route) -> Result<(), Reason> {
+    fn super_packet(
+        &self,
+        mut skb: Skb,
+        mut head: Head,
+        room: usize,
+        route: Route,
+    ) -> Result<(), Reason> {
         let size = skb.gso_size();
         if !skb.is_plain_tcp4_gso() || head.len < head.ip + TCP_MIN || size == 0 {
             drop(route);
             let mut result = Ok(());
             let whole = skb.segment(|mut segment| {
-                let one = Head::read(&mut segment).ok_or(Reason::BadInner).and_then(|head| {
-                    if head.total > room { self.too_big(segment, head, room) } else { self.whole(segment, head, self.route()?) }
-                });
+                let one = Head::read(&mut segment)
+                    .ok_or(Reason::BadInner)
+                    .and_then(|head| {
+                        if head.total > room {
+                            self.too_big(segment, head, room)
+                        } else {
+                            self.whole(segment, head, self.route()?)
+                        }
+                    });
                 if one.is_err() {
                     result = one;
                 }
@@ -235,9 +291,16 @@ impl<'a> Origin<'a> {
         }
         let count = payload.div_ceil(size);
         let octets = payload + count * head.len;
-        let mut seq = self.csa.take_numbers(count as u64, octets as u64).ok_or(Reason::Exhausted)?;
+        let mut seq = self
+            .csa
+            .take_numbers(count as u64, octets as u64)
+            .ok_or(Reason::Exhausted)?;
         let flags = head.octets.get(head.ip + TCP_FLAGS).copied().unwrap_or(0);
-        let first = head.octets.get(head.ip + TCP_SEQ..).and_then(|o| o.first_chunk()).map_or(0, |o| u32::from_be_bytes(*o));
+        let first = head
+            .octets
+            .get(head.ip + TCP_SEQ..)
+            .and_then(|o| o.first_chunk())
+            .map_or(0, |o| u32::from_be_bytes(*o));
         let id = head.get16(IP_ID);
         let mut route = Some(route);
         for (n, at) in (0..payload).step_by(size).enumerate() {
@@ -256,7 +319,12 @@ impl<'a> Origin<'a> {
             head.put16(IP_ID, id.wrapping_add(n as u16));
             head.set_total(headers + len);
             head.put16(ip + TCP_CHECKSUM, pseudo(&head.of, headers - ip + len));
-            let body = Body { from: &skb, at: headers + at, len, sum: Some((ip, ip + TCP_CHECKSUM)) };
+            let body = Body {
+                from: &skb,
+                at: headers + at,
+                len,
+                sum: Some((ip, ip + TCP_CHECKSUM)),
+            };
             let out = match route.take() {
                 Some(route) => route,
                 None => self.route()?,
@@ -296,18 +364,39 @@ impl<'a> Origin<'a> {
             let len = step.min(payload - at);
             let more = at + len < payload || given & MORE_FRAGMENTS != 0;
             let offset = usize::from(given & 0x1FFF) + at / 8;
-            let mut piece = Head { octets: head.octets, ip: head.ip, len: head.len, of: head.of, total: head.total };
+            let mut piece = Head {
+                octets: head.octets,
+                ip: head.ip,
+                len: head.len,
+                of: head.of,
+                total: head.total,
+            };
             // The transport header goes with the first fragment, as far as it fits.
-            piece.len = if at == 0 { head.len.min(head.ip + len) } else { head.ip };
+            piece.len = if at == 0 {
+                head.len.min(head.ip + len)
+            } else {
+                head.ip
+            };
             if at > 0 {
                 drop_uncopied_options(piece.octets.get_mut(ip::V4_MIN..head.ip).unwrap_or(&mut []));
             }
-            piece.put16(IP_FRAGMENT, offset as u16 | if more { MORE_FRAGMENTS } else { 0 });
+            piece.put16(
+                IP_FRAGMENT,
+                offset as u16 | if more { MORE_FRAGMENTS } else { 0 },
+            );
             piece.set_total(head.ip + len);
-            let seq = self.csa.take_numbers(1, piece.total as u64).ok_or(Reason::Exhausted)?;
+            let seq = self
+                .csa
+                .take_numbers(1, piece.total as u64)
+                .ok_or(Reason::Exhausted)?;
             let rest = piece.total - piece.len;
             let start = head.ip + at + (piece.len - piece.ip);
-            let body = Body { from: &skb, at: start, len: rest, sum: None };
+            let body = Body {
+                from: &skb,
+                at: start,
+                len: rest,
+                sum: None,
+            };
             let route = self.route()?;
             let mut sealed = self.seal(&mut piece, &body, seq, &route)?;
             sealed.set_outgoing(&skb, OUTER_LEN, route);
@@ -320,22 +409,42 @@ impl<'a> Origin<'a> {
 
     /// Makes the sealed packet, outer header and all.
     #[inline]
-    fn seal(&self, head: &mut Head, body: &Body<'_>, seq: u64, route: &Route) -> Result<Skb, Reason> {
+    fn seal(
+        &self,
+        head: &mut Head,
+        body: &Body<'_>,
+        seq: u64,
+        route: &Route,
+    ) -> Result<Skb, Reason> {
         let csa = self.csa;
         let zone2 = csa.zone2.as_ref().ok_or(Reason::NoMemory)?;
         let split = csa.map.split(0, head.get(), head.total);
         let (at, pad) = Layout::seal([csa.zone1.iv, zone2.iv], &split, head.total);
-        let mut skb = Skb::alloc(route.headroom(), OUTER_LEN + at.end, self.bh).ok_or(Reason::NoMemory)?;
+        let mut skb =
+            Skb::alloc(route.headroom(), OUTER_LEN + at.end, self.bh).ok_or(Reason::NoMemory)?;
         let mut octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
-        write_outer(&mut octets, csa, ecn::encap(head.of.ds), route.ttl(), seq).ok_or(Reason::NoMemory)?;
-        let mut esp = octets.range(OUTER_LEN, OUTER_LEN + at.end).ok_or(Reason::NoMemory)?;
-        self.seal_zones(&mut esp, head, body, seq, split, at, pad).ok_or(Reason::NoMemory)?;
+        write_outer(&mut octets, csa, ecn::encap(head.of.ds), route.ttl(), seq)
+            .ok_or(Reason::NoMemory)?;
+        let mut esp = octets
+            .range(OUTER_LEN, OUTER_LEN + at.end)
+            .ok_or(Reason::NoMemory)?;
+        self.seal_zones(&mut esp, head, body, seq, split, at, pad)
+            .ok_or(Reason::NoMemory)?;
         Ok(skb)
     }
 
     #[inline]
     #[allow(clippy::too_many_arguments)]
-    fn seal_zones(&self, esp: &mut Linear<'_>, head: &mut Head, body: &Body<'_>, seq: u64, split: mml_core::zone::Split, at: Layout, pad: u8) -> Option<()> {
+    fn seal_zones(
+        &self,
+        esp: &mut Linear<'_>,
+        head: &mut Head,
+        body: &Body<'_>,
+        seq: u64,
+        split: mml_core::zone::Split,
+        at: Layout,
+        pad: u8,
+    ) -> Option<()> {
         let csa = self.csa;
         let zone2 = csa.zone2.as_ref()?;
         let l1 = split.l1;
@@ -344,12 +453,18 @@ impl<'a> Origin<'a> {
         let rest = next;
         let headers = head.len;
         next += headers.checked_sub(l1)?;
-        let payload = body.from.copy_and_sum(body.at, esp.get_mut(next..next + body.len)?)?;
+        let payload = body
+            .from
+            .copy_and_sum(body.at, esp.get_mut(next..next + body.len)?)?;
         if let Some((start, field)) = body.sum {
-            let sum = checksum::add(checksum::sum(head.octets.get(start..headers)?), fold(payload));
+            let sum = checksum::add(
+                checksum::sum(head.octets.get(start..headers)?),
+                fold(payload),
+            );
             head.put16(field, if sum == 0xFFFF { 0xFFFF } else { !sum });
         }
-        esp.get_mut(rest..next)?.copy_from_slice(head.octets.get(l1..headers)?);
+        esp.get_mut(rest..next)?
+            .copy_from_slice(head.octets.get(l1..headers)?);
         esp::write_trailer(esp.get_mut(next + body.len..at.icv2)?, pad, ip::IPV4);
         if let Some(field) = split.moved {
             let field = head.octets.get_mut(field..field + 2)?;
@@ -358,29 +473,55 @@ impl<'a> Origin<'a> {
         }
         let zone1 = head.octets.get(..l1)?;
         let mut header = [0; esp::HEADER_LEN];
-        Header { spi: csa.spi, seq_lo: seq as u32, flags: 0, protocol: 0, l1: l1 as u16 }.write(&mut header);
+        Header {
+            spi: csa.spi,
+            seq_lo: seq as u32,
+            flags: 0,
+            protocol: 0,
+            l1: l1 as u16,
+        }
+        .write(&mut header);
 
         // AAD 2 is laid right in front of zone 2, so that both are one piece to the cipher; what belongs there comes after.
         let aad = at.z2.checked_sub(esp::HEADER_LEN + l1)?;
-        esp.get_mut(aad..aad + esp::HEADER_LEN)?.copy_from_slice(&header);
+        esp.get_mut(aad..aad + esp::HEADER_LEN)?
+            .copy_from_slice(&header);
         let bound = esp.get_mut(aad + esp::HEADER_LEN..at.z2)?;
         bound.copy_from_slice(zone1);
         if csa.may_write {
             esp::mask(bound, Mode::Tunnel, 0);
         }
-        zone2.aead.seal(self.bh, esp.range(aad, at.icv2 + ICV_LEN)?, esp::HEADER_LEN + l1, &esp::nonce(&zone2.salt, seq)).ok()?;
+        zone2
+            .aead
+            .seal(
+                self.bh,
+                esp.range(aad, at.icv2 + ICV_LEN)?,
+                esp::HEADER_LEN + l1,
+                &esp::nonce(&zone2.salt, seq),
+            )
+            .ok()?;
         if zone2.iv == IvKind::Explicit {
-            esp.get_mut(at.iv2..at.iv2 + esp::IV_LEN)?.copy_from_slice(&seq.to_be_bytes());
+            esp.get_mut(at.iv2..at.iv2 + esp::IV_LEN)?
+                .copy_from_slice(&seq.to_be_bytes());
         }
 
         // Zone 1 likewise: its header right in front of it, and moved to its own place if an IV stands between.
         let aad = at.z1.checked_sub(esp::HEADER_LEN)?;
         esp.get_mut(aad..at.z1)?.copy_from_slice(&header);
         esp.get_mut(at.z1..at.icv1)?.copy_from_slice(zone1);
-        csa.zone1.aead.seal(self.bh, esp.range(aad, at.icv1 + ICV_LEN)?, esp::HEADER_LEN, &esp::nonce(&csa.zone1.salt, seq)).ok()?;
+        csa.zone1
+            .aead
+            .seal(
+                self.bh,
+                esp.range(aad, at.icv1 + ICV_LEN)?,
+                esp::HEADER_LEN,
+                &esp::nonce(&csa.zone1.salt, seq),
+            )
+            .ok()?;
         if csa.zone1.iv == IvKind::Explicit {
             *esp.first_chunk_mut()? = header;
-            esp.get_mut(at.iv1..at.iv1 + esp::IV_LEN)?.copy_from_slice(&seq.to_be_bytes());
+            esp.get_mut(at.iv1..at.iv1 + esp::IV_LEN)?
+                .copy_from_slice(&seq.to_be_bytes());
         }
         Some(())
     }
@@ -392,7 +533,28 @@ fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Optio
     let [_, _, _, _, _, _, i0, i1] = seq.to_be_bytes();
     let [s0, s1, s2, s3] = csa.src;
     let [d0, d1, d2, d3] = csa.dst;
-    *octets.first_chunk_mut()? = [0x45, ds, 0, 0, i0, i1, 0x40, 0, ttl, ip::ESP, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3];
+    *octets.first_chunk_mut()? = [
+        0x45,
+        ds,
+        0,
+        0,
+        i0,
+        i1,
+        0x40,
+        0,
+        ttl,
+        ip::ESP,
+        0,
+        0,
+        s0,
+        s1,
+        s2,
+        s3,
+        d0,
+        d1,
+        d2,
+        d3,
+    ];
     Some(())
 }
 
@@ -419,7 +581,9 @@ fn drop_uncopied_options(options: &mut [u8]) {
         let len = match kind {
             0 => break,
             1 => 1,
-            _ => options.get(at + 1).map_or(1, |len| usize::from(*len).max(2)),
+            _ => options
+                .get(at + 1)
+                .map_or(1, |len| usize::from(*len).max(2)),
         };
         if kind & 0x80 == 0 {
             if let Some(option) = options.get_mut(at..(at + len).min(options.len())) {

@@ -54,7 +54,10 @@ pub(crate) fn start() -> Result {
         }
         Ok(KBox::new(Pool(pool), GFP_KERNEL)?)
     })?;
-    POOLS.store(KBox::into_raw(KBox::new(pools, GFP_KERNEL)?), Ordering::Release);
+    POOLS.store(
+        KBox::into_raw(KBox::new(pools, GFP_KERNEL)?),
+        Ordering::Release,
+    );
     Ok(())
 }
 
@@ -146,7 +149,14 @@ impl Buffer {
             return None;
         }
         // SAFETY: The range lies within the skb (the C function BUGs otherwise), and `to` has room for it.
-        Some(unsafe { sys::skb_copy_and_csum_bits(self.as_ptr(), offset as i32, to.as_mut_ptr(), to.len() as i32) })
+        Some(unsafe {
+            sys::skb_copy_and_csum_bits(
+                self.as_ptr(),
+                offset as i32,
+                to.as_mut_ptr(),
+                to.len() as i32,
+            )
+        })
     }
 
     /// `skb->protocol`, host order.
@@ -185,8 +195,12 @@ impl Buffer {
             if !sys::mml_skb_csum_partial(self.as_ptr()) {
                 return None;
             }
-            let start = usize::try_from(sys::mml_skb_csum_start(self.as_ptr())).unwrap_or(usize::MAX / 2);
-            Some((start, start + sys::mml_skb_csum_offset(self.as_ptr()) as usize))
+            let start =
+                usize::try_from(sys::mml_skb_csum_start(self.as_ptr())).unwrap_or(usize::MAX / 2);
+            Some((
+                start,
+                start + sys::mml_skb_csum_offset(self.as_ptr()) as usize,
+            ))
         }
     }
 
@@ -214,7 +228,10 @@ impl Buffer {
             if offset > 0 {
                 return &[];
             }
-            core::slice::from_raw_parts(raw.data.offset(offset as isize), offset.unsigned_abs() as usize)
+            core::slice::from_raw_parts(
+                raw.data.offset(offset as isize),
+                offset.unsigned_abs() as usize,
+            )
         }
     }
 
@@ -280,7 +297,10 @@ impl Skb {
     /// slab's would be zeroed for each (`init_on_alloc`, which distributions have on).
     #[inline]
     pub(crate) fn alloc(headroom: usize, len: usize, bh: &Bh) -> Option<Skb> {
-        let (headroom, len) = (c_uint::try_from(headroom).ok()?, c_uint::try_from(len).ok()?);
+        let (headroom, len) = (
+            c_uint::try_from(headroom).ok()?,
+            c_uint::try_from(len).ok()?,
+        );
         let all = headroom.checked_add(len)?;
         // SAFETY: The skb has `all` octets of tail room, by either way.
         unsafe {
@@ -303,7 +323,10 @@ impl Skb {
             if size as usize > PAGE_SIZE {
                 return None;
             }
-            let pool = NonNull::new(POOLS.load(Ordering::Acquire))?.as_ref().place(bh)?.0;
+            let pool = NonNull::new(POOLS.load(Ordering::Acquire))?
+                .as_ref()
+                .place(bh)?
+                .0;
             let octets = sys::mml_pool_alloc(pool, &mut size);
             if octets.is_null() {
                 return None;
@@ -395,7 +418,15 @@ impl Skb {
     #[inline]
     pub(crate) fn has_owner(&self) -> bool {
         // SAFETY: The skb is live; the union holds a destructor for any packet on a transmit path.
-        unsafe { !self.raw().sk.is_null() && self.raw().__bindgen_anon_3.__bindgen_anon_1.destructor.is_some() }
+        unsafe {
+            !self.raw().sk.is_null()
+                && self
+                    .raw()
+                    .__bindgen_anon_3
+                    .__bindgen_anon_1
+                    .destructor
+                    .is_some()
+        }
     }
 
     /// Hands it to `device` as an IPv4 packet that came in there, through GRO.

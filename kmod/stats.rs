@@ -30,15 +30,32 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
             fields.put(genl::A_STATS_SCOPE, b"namespace\0")?;
             carried_in_all(fields, &ns.gone, &config.csas)?;
             for reason in Reason::all() {
-                let all = config.csas.iter().fold(ns.counters.get(reason), |sum, csa| sum.saturating_add(csa.counters.get(reason)));
+                let all = config
+                    .csas
+                    .iter()
+                    .fold(ns.counters.get(reason), |sum, csa| {
+                        sum.saturating_add(csa.counters.get(reason))
+                    });
                 fields.counter("", reason.name(), all)?;
             }
             fields.counter("", "csas", config.csas.len() as u64)?;
             fields.counter("", "policies", config.policies.len() as u64)?;
             let settings = &ns.settings;
-            fields.counter(genl::SETTING_PREFIX, "mss-clamp", settings.mss_clamp.load(Ordering::Relaxed).into())?;
-            fields.counter(genl::SETTING_PREFIX, "relay-drop-unopened", settings.relay_drop.load(Ordering::Relaxed).into())?;
-            fields.counter(genl::SETTING_PREFIX, "route-mark", settings.mark.load(Ordering::Relaxed).into())
+            fields.counter(
+                genl::SETTING_PREFIX,
+                "mss-clamp",
+                settings.mss_clamp.load(Ordering::Relaxed).into(),
+            )?;
+            fields.counter(
+                genl::SETTING_PREFIX,
+                "relay-drop-unopened",
+                settings.relay_drop.load(Ordering::Relaxed).into(),
+            )?;
+            fields.counter(
+                genl::SETTING_PREFIX,
+                "route-mark",
+                settings.mark.load(Ordering::Relaxed).into(),
+            )
         })?;
         dump.set_cursor(NAMESPACE_DONE);
     }
@@ -53,7 +70,8 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
 
 fn carried_in_all(fields: &mut Fields, gone: &[[AtomicU64; 2]; 3], csas: &[Arc<Csa>]) -> Result {
     for ((role, [packets, octets]), [p, o]) in CARRIED.iter().zip(gone) {
-        let (mut all_packets, mut all_octets) = (p.load(Ordering::Relaxed), o.load(Ordering::Relaxed));
+        let (mut all_packets, mut all_octets) =
+            (p.load(Ordering::Relaxed), o.load(Ordering::Relaxed));
         for csa in csas.iter().filter(|csa| csa.role == *role) {
             let (packets, octets, _) = csa.totals();
             all_packets = all_packets.saturating_add(packets);

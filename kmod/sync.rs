@@ -98,7 +98,10 @@ impl<T> PerCpu<T> {
         for _ in 0..cpus {
             let place = KBox::into_raw(make()?);
             // SAFETY: `UnsafeCell<T>` has the layout of `T`, and `place` came out of a `KBox`.
-            places.push(unsafe { KBox::from_raw(place.cast::<UnsafeCell<T>>()) }, GFP_KERNEL)?;
+            places.push(
+                unsafe { KBox::from_raw(place.cast::<UnsafeCell<T>>()) },
+                GFP_KERNEL,
+            )?;
         }
         Ok(PerCpu { places })
     }
@@ -207,7 +210,10 @@ unsafe impl<T: Send + Sync> Send for Table<T> {}
 impl<T> Table<T> {
     /// An empty table, which costs nothing until its first insertion.
     pub(crate) const fn new() -> Self {
-        Table { buckets: AtomicPtr::new(ptr::null_mut()), len: AtomicU32::new(0) }
+        Table {
+            buckets: AtomicPtr::new(ptr::null_mut()),
+            len: AtomicU32::new(0),
+        }
     }
 
     /// How many values there are.
@@ -226,8 +232,14 @@ impl<T> Table<T> {
     /// The values of one hash, newest first. `reader` keeps them alive.
     #[inline]
     pub(crate) fn get<'g>(&'g self, hash: u32, _reader: &'g Reader) -> Chain<'g, T> {
-        let at = self.bucket(hash).map_or(ptr::null_mut(), |b| b.load(Ordering::Acquire));
-        Chain { at, hash, _table: PhantomData }
+        let at = self
+            .bucket(hash)
+            .map_or(ptr::null_mut(), |b| b.load(Ordering::Acquire));
+        Chain {
+            at,
+            hash,
+            _table: PhantomData,
+        }
     }
 
     /// Adds a value. Sleeps; the caller holds the writers' lock.
@@ -237,12 +249,20 @@ impl<T> Table<T> {
             for _ in 0..BUCKETS {
                 array.push(AtomicPtr::new(ptr::null_mut()), GFP_KERNEL_ACCOUNT)?;
             }
-            self.buckets.store(KBox::into_raw(KBox::new(array, GFP_KERNEL_ACCOUNT)?), Ordering::Release);
+            self.buckets.store(
+                KBox::into_raw(KBox::new(array, GFP_KERNEL_ACCOUNT)?),
+                Ordering::Release,
+            );
         }
-        let Some(bucket) = self.bucket(hash) else { return Err(ENOMEM) };
+        let Some(bucket) = self.bucket(hash) else {
+            return Err(ENOMEM);
+        };
         let node = KBox::new(
             Node {
-                deferred: Deferred { work: Default::default(), free: Node::<T>::free },
+                deferred: Deferred {
+                    work: Default::default(),
+                    free: Node::<T>::free,
+                },
                 next: AtomicPtr::new(bucket.load(Ordering::Relaxed)),
                 hash,
                 value: ManuallyDrop::new(value),
@@ -258,7 +278,9 @@ impl<T> Table<T> {
     /// Unlinks the values of `hash` that `which` picks; they are dropped after a grace period, in process context. The
     /// caller holds the writers' lock. Returns how many went.
     pub(crate) fn remove(&self, hash: u32, mut which: impl FnMut(&T) -> bool) -> usize {
-        let Some(mut link) = self.bucket(hash) else { return 0 };
+        let Some(mut link) = self.bucket(hash) else {
+            return 0;
+        };
         let mut gone = 0;
         while let Some(node) = NonNull::new(link.load(Ordering::Relaxed)) {
             // SAFETY: Writers are serialised, so a linked node is live.
@@ -374,7 +396,11 @@ impl ModuleRef {
     /// Fails when the module is on its way out.
     pub(crate) fn get() -> Result<Self> {
         // SAFETY: No requirements.
-        if unsafe { sys::mml_module_get() } { Ok(ModuleRef(())) } else { Err(ENODEV) }
+        if unsafe { sys::mml_module_get() } {
+            Ok(ModuleRef(()))
+        } else {
+            Err(ENODEV)
+        }
     }
 }
 

@@ -4,7 +4,10 @@
 //!
 //! Only the wrapper files (`skb.rs`, `crypto.rs`, `net.rs`, `sync.rs`) use it.
 
-use kernel::bindings::{gfp_t, net, net_device, netlink_ext_ack, nlattr, rcu_work, scatterlist, sk_buff, work_struct, workqueue_struct};
+use kernel::bindings::{
+    gfp_t, net, net_device, netlink_ext_ack, nlattr, rcu_work, scatterlist, sk_buff, work_struct,
+    workqueue_struct,
+};
 use kernel::ffi::{c_char, c_int, c_uint, c_void};
 
 /// `struct rtable`, opaque.
@@ -32,7 +35,10 @@ pub(crate) struct RawDstCache {
     pub reset_ts: usize,
 }
 
-#[expect(improper_ctypes, reason = "structures that bindgen gives an empty lock class; they pass as pointers alone")]
+#[expect(
+    improper_ctypes,
+    reason = "structures that bindgen gives an empty lock class; they pass as pointers alone"
+)]
 extern "C" {
     pub(crate) fn mml_net_ns(net: *const net) -> *mut c_void;
     pub(crate) fn mml_pernet_register() -> c_int;
@@ -63,10 +69,19 @@ extern "C" {
     pub(crate) fn mml_dump_port(cb: *const kernel::bindings::netlink_callback) -> u32;
     pub(crate) fn mml_dump_attrs(cb: *mut kernel::bindings::netlink_callback) -> *mut *mut nlattr;
     pub(crate) fn mml_genl_new(size: usize, gfp: gfp_t) -> *mut sk_buff;
-    pub(crate) fn mml_genl_put(skb: *mut sk_buff, portid: u32, seq: u32, flags: c_int, cmd: u8) -> *mut c_void;
+    pub(crate) fn mml_genl_put(
+        skb: *mut sk_buff,
+        portid: u32,
+        seq: u32,
+        flags: c_int,
+        cmd: u8,
+    ) -> *mut c_void;
     pub(crate) fn mml_genl_end(skb: *mut sk_buff, hdr: *mut c_void);
     pub(crate) fn mml_genl_cancel(skb: *mut sk_buff, hdr: *mut c_void);
-    pub(crate) fn mml_genl_reply(skb: *mut sk_buff, info: *mut kernel::bindings::genl_info) -> c_int;
+    pub(crate) fn mml_genl_reply(
+        skb: *mut sk_buff,
+        info: *mut kernel::bindings::genl_info,
+    ) -> c_int;
     pub(crate) fn mml_genl_multicast(net: *mut net, skb: *mut sk_buff, gfp: gfp_t) -> c_int;
     pub(crate) fn mml_genl_has_listeners(net: *mut net) -> bool;
     pub(crate) fn mml_nla_nest_start(skb: *mut sk_buff, kind: c_int) -> *mut nlattr;
@@ -122,7 +137,14 @@ extern "C" {
     pub(crate) fn mml_dst_cache_reset(cache: *mut RawDstCache);
     pub(crate) fn mml_aead_reqsize(tfm: *mut CryptoAead) -> c_uint;
     pub(crate) fn mml_aead_free(tfm: *mut CryptoAead);
-    pub(crate) fn mml_aead_prepare(req: *mut AeadRequest, tfm: *mut CryptoAead, sg: *mut scatterlist, ad: c_uint, len: c_uint, iv: *mut u8);
+    pub(crate) fn mml_aead_prepare(
+        req: *mut AeadRequest,
+        tfm: *mut CryptoAead,
+        sg: *mut scatterlist,
+        ad: c_uint,
+        len: c_uint,
+        iv: *mut u8,
+    );
     pub(crate) fn mml_aead_request_size() -> usize;
     pub(crate) fn mml_sg_one(sg: *mut scatterlist, buf: *mut c_void, len: c_uint);
     pub(crate) fn mml_bh_disable();
@@ -143,8 +165,18 @@ extern "C" {
     // Exported by the kernel.
     pub(crate) fn ip_local_out(net: *mut net, sk: *mut Sock, skb: *mut sk_buff) -> c_int;
     pub(crate) fn skb_copy(skb: *const sk_buff, gfp: gfp_t) -> *mut sk_buff;
-    pub(crate) fn skb_copy_bits(skb: *const sk_buff, offset: c_int, to: *mut c_void, len: c_int) -> c_int;
-    pub(crate) fn skb_copy_and_csum_bits(skb: *const sk_buff, offset: c_int, to: *mut u8, len: c_int) -> u32;
+    pub(crate) fn skb_copy_bits(
+        skb: *const sk_buff,
+        offset: c_int,
+        to: *mut c_void,
+        len: c_int,
+    ) -> c_int;
+    pub(crate) fn skb_copy_and_csum_bits(
+        skb: *const sk_buff,
+        offset: c_int,
+        to: *mut u8,
+        len: c_int,
+    ) -> u32;
     pub(crate) fn skb_checksum_help(skb: *mut sk_buff) -> c_int;
     pub(crate) fn dst_cache_init(cache: *mut RawDstCache, gfp: gfp_t) -> c_int;
     pub(crate) fn dst_cache_destroy(cache: *mut RawDstCache);
@@ -155,7 +187,8 @@ extern "C" {
     pub(crate) fn crypto_aead_setauthsize(tfm: *mut CryptoAead, len: c_uint) -> c_int;
     pub(crate) fn crypto_aead_encrypt(req: *mut AeadRequest) -> c_int;
     pub(crate) fn crypto_aead_decrypt(req: *mut AeadRequest) -> c_int;
-    pub(crate) fn nla_put(skb: *mut sk_buff, kind: c_int, len: c_int, data: *const c_void) -> c_int;
+    pub(crate) fn nla_put(skb: *mut sk_buff, kind: c_int, len: c_int, data: *const c_void)
+        -> c_int;
     pub(crate) fn queue_rcu_work(wq: *mut workqueue_struct, rw: *mut rcu_work) -> bool;
     pub(crate) fn destroy_workqueue(wq: *mut workqueue_struct);
     pub(crate) fn rcu_barrier();

@@ -7,7 +7,10 @@ use kernel::alloc::{flags::*, KVec};
 use kernel::prelude::*;
 use mml_core::ip::Addresses;
 use pfkey::number::{message as kind, policy, satype};
-use pfkey::{genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Policy as PolicyMessage, PolicyExt, PolicyId, Role, Writer};
+use pfkey::{
+    genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Policy as PolicyMessage,
+    PolicyExt, PolicyId, Role, Writer,
+};
 
 use crate::namespace::Namespace;
 use crate::netlink::{self, Dump, Request};
@@ -67,9 +70,15 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
 }
 
 /// Answers with the request's header and what `f` writes.
-fn answer(request: &mut Request<'_>, message: &Message<'_>, f: impl for<'b> FnOnce(Writer<'b>) -> Result<Writer<'b>, pfkey::Error>) -> Result {
+fn answer(
+    request: &mut Request<'_>,
+    message: &Message<'_>,
+    f: impl for<'b> FnOnce(Writer<'b>) -> Result<Writer<'b>, pfkey::Error>,
+) -> Result {
     let mut buffer = Octets::new()?;
-    let written = Writer::with_header(&mut buffer.0, message.header()).and_then(f).and_then(Writer::finish);
+    let written = Writer::with_header(&mut buffer.0, message.header())
+        .and_then(f)
+        .and_then(Writer::finish);
     let octets = written.map_err(|e| refuse(request, e))?;
     request.reply(octets)
 }
@@ -78,15 +87,25 @@ fn ends(src: &pfkey::Address, dst: &pfkey::Address) -> Result<([u8; 4], [u8; 4])
     if src.family != pfkey::Family::V4 || dst.family != pfkey::Family::V4 {
         return Err(EAFNOSUPPORT);
     }
-    Ok((*src.octets.first_chunk().ok_or(EINVAL)?, *dst.octets.first_chunk().ok_or(EINVAL)?))
+    Ok((
+        *src.octets.first_chunk().ok_or(EINVAL)?,
+        *dst.octets.first_chunk().ok_or(EINVAL)?,
+    ))
 }
 
 fn named(csa: &Csa, id: &CsaId) -> bool {
-    csa.spi == id.spi && csa.role == id.role && ends(&id.src, &id.dst).is_ok_and(|(src, dst)| csa.src == src && csa.dst == dst)
+    csa.spi == id.spi
+        && csa.role == id.role
+        && ends(&id.src, &id.dst).is_ok_and(|(src, dst)| csa.src == src && csa.dst == dst)
 }
 
 fn find(ns: &Namespace, id: &CsaId) -> Option<kernel::sync::Arc<Csa>> {
-    ns.config.lock().csas.iter().find(|csa| named(csa, id)).cloned()
+    ns.config
+        .lock()
+        .csas
+        .iter()
+        .find(|csa| named(csa, id))
+        .cloned()
 }
 
 fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Result {
@@ -106,7 +125,9 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
             return Err(e);
         }
     };
-    let added = request.ns.add_csa(csa.spi, csa.ext.role, places, |id| Csa::new(id, &csa, octets));
+    let added = request.ns.add_csa(csa.spi, csa.ext.role, places, |id| {
+        Csa::new(id, &csa, octets)
+    });
     let added = added.inspect_err(|e| {
         let text = match *e {
             e if e == EEXIST => c"SA: this SPI is taken for this destination and role",
@@ -118,7 +139,12 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
         };
         request.say(text);
     })?;
-    let id = CsaId { spi: csa.spi, src: csa.src, dst: csa.dst, role: csa.ext.role };
+    let id = CsaId {
+        spi: csa.spi,
+        src: csa.src,
+        dst: csa.dst,
+        role: csa.ext.role,
+    };
     state_event(request.ns, &added);
     answer(request, message, |w| id.write(w, &csa.ext))
 }
@@ -126,7 +152,11 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
 /// How a CSA stands now.
 fn standing(csa: &Csa, given: &CsaExt) -> CsaExt {
     let (_, _, sequence) = csa.totals();
-    CsaExt { state: csa.state(), sequence, ..*given }
+    CsaExt {
+        state: csa.state(),
+        sequence,
+        ..*given
+    }
 }
 
 fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
@@ -135,7 +165,9 @@ fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
         request.say(c"LIFETIME, SNOOP: this module has neither yet; leave them away");
         return Err(EOPNOTSUPP);
     }
-    let Some(csa) = find(request.ns, &update.id) else { return missing(request) };
+    let Some(csa) = find(request.ns, &update.id) else {
+        return missing(request);
+    };
     csa.set_state(update.state);
     if update.sequence != 0 && csa.role != Role::Origin {
         csa.raise(update.sequence);
@@ -160,7 +192,9 @@ fn delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 
 fn get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
-    let Some(csa) = find(request.ns, &id) else { return missing(request) };
+    let Some(csa) = find(request.ns, &id) else {
+        return missing(request);
+    };
     answer(request, message, |w| write(w, &csa))
 }
 
@@ -177,18 +211,37 @@ fn flush(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 fn write<'b>(w: Writer<'b>, csa: &Csa) -> Result<Writer<'b>, pfkey::Error> {
     let given = CsaMessage::from_message(&Message::parse(csa.message())?)?;
     let (_, bytes, _) = csa.totals();
-    let current = Lifetime { allocations: 0, bytes, addtime: csa.created, usetime: 0 };
-    CsaMessage { ext: standing(csa, &given.ext), ..given }.write(w)?.lifetime_current(&current)
+    let current = Lifetime {
+        allocations: 0,
+        bytes,
+        addtime: csa.created,
+        usetime: 0,
+    };
+    CsaMessage {
+        ext: standing(csa, &given.ext),
+        ..given
+    }
+    .write(w)?
+    .lifetime_current(&current)
 }
 
 /// Tells of a CSA's state.
 fn state_event(ns: &Namespace, csa: &Csa) {
-    let Ok(mut buffer) = Octets::new() else { return };
-    let written = Message::parse(csa.message()).and_then(|m| CsaMessage::from_message(&m)).and_then(|given| {
-        let id = CsaId { spi: csa.spi, src: given.src, dst: given.dst, role: csa.role };
-        let w = Writer::new(&mut buffer.0, kind::X_CSA_STATE, satype::MLESP, 0, 0)?;
-        id.write(w, &standing(csa, &given.ext))?.finish()
-    });
+    let Ok(mut buffer) = Octets::new() else {
+        return;
+    };
+    let written = Message::parse(csa.message())
+        .and_then(|m| CsaMessage::from_message(&m))
+        .and_then(|given| {
+            let id = CsaId {
+                spi: csa.spi,
+                src: given.src,
+                dst: given.dst,
+                role: csa.role,
+            };
+            let w = Writer::new(&mut buffer.0, kind::X_CSA_STATE, satype::MLESP, 0, 0)?;
+            id.write(w, &standing(csa, &given.ext))?.finish()
+        });
     if let Ok(octets) = written {
         netlink::event(ns, octets);
     }
@@ -213,7 +266,9 @@ fn policy_add(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 fn is(policy: &Policy, id: &PolicyId) -> bool {
     match id {
         PolicyId::Number(number) => policy.id == *number,
-        PolicyId::Selector(direction, selector) => policy.given.ext.direction == *direction && policy.given.selector == *selector,
+        PolicyId::Selector(direction, selector) => {
+            policy.given.ext.direction == *direction && policy.given.selector == *selector
+        }
     }
 }
 
@@ -228,7 +283,14 @@ fn policy_delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 
 fn policy_get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = PolicyId::from_message(message).map_err(|e| refuse(request, e))?;
-    let found = request.ns.config.lock().policies.iter().find(|l| is(&l.policy, &id)).map(|l| l.policy.given);
+    let found = request
+        .ns
+        .config
+        .lock()
+        .policies
+        .iter()
+        .find(|l| is(&l.policy, &id))
+        .map(|l| l.policy.given);
     let Some(given) = found else {
         request.say(c"X_POLICY: there is no such policy");
         return Err(ESRCH);
@@ -252,7 +314,10 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
             let start = config.csas.partition_point(|csa| csa.id <= from);
             for csa in config.csas.get(start..).unwrap_or(&[]) {
                 let w = Writer::with_header(&mut buffer.0, message.header());
-                let octets = w.and_then(|w| write(w, csa)).and_then(Writer::finish).map_err(|_| EINVAL)?;
+                let octets = w
+                    .and_then(|w| write(w, csa))
+                    .and_then(Writer::finish)
+                    .map_err(|_| EINVAL)?;
                 dump.message(genl::CMD_PFKEY, |fields| fields.put(genl::A_PFKEY, octets))?;
                 dump.set_cursor(csa.id);
             }
@@ -260,10 +325,15 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
         }
         kind::X_SPDDUMP => {
             let from = dump.cursor();
-            let start = config.policies.partition_point(|l| u64::from(l.policy.id) <= from);
+            let start = config
+                .policies
+                .partition_point(|l| u64::from(l.policy.id) <= from);
             for listed in config.policies.get(start..).unwrap_or(&[]) {
                 let w = Writer::with_header(&mut buffer.0, message.header());
-                let octets = w.and_then(|w| listed.policy.given.write(w)).and_then(Writer::finish).map_err(|_| EINVAL)?;
+                let octets = w
+                    .and_then(|w| listed.policy.given.write(w))
+                    .and_then(Writer::finish)
+                    .map_err(|_| EINVAL)?;
                 dump.message(genl::CMD_PFKEY, |fields| fields.put(genl::A_PFKEY, octets))?;
                 dump.set_cursor(u64::from(listed.policy.id));
             }
@@ -279,12 +349,24 @@ pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
         return;
     }
     let mut buffer = [0; 512];
-    let selector = pfkey::Selector { family: pfkey::Family::V4, protocol: of.protocol, src_len: 32, dst_len: 32, src: of.src, dst: of.dst };
+    let selector = pfkey::Selector {
+        family: pfkey::Family::V4,
+        protocol: of.protocol,
+        src_len: 32,
+        dst_len: 32,
+        src: of.src,
+        dst: of.dst,
+    };
     let given = &asking.given;
-    let message = PolicyMessage { ext: PolicyExt { ..given.ext }, selector, template: given.template };
-    let written = Writer::new(&mut buffer, kind::ACQUIRE, satype::MLESP, asking.id, 0).and_then(|w| message.write(w)).and_then(Writer::finish);
+    let message = PolicyMessage {
+        ext: PolicyExt { ..given.ext },
+        selector,
+        template: given.template,
+    };
+    let written = Writer::new(&mut buffer, kind::ACQUIRE, satype::MLESP, asking.id, 0)
+        .and_then(|w| message.write(w))
+        .and_then(Writer::finish);
     if let Ok(octets) = written {
         netlink::event(ns, octets);
     }
 }
-
