@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What can go wrong, the exit code it means, and how it is shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Lines of a log shown under a failure; the rest stays in the file that is named.
 const TAIL: usize = 25;
@@ -17,6 +17,9 @@ pub enum Error {
         /// The log that tells more.
         log: Option<PathBuf>,
     },
+    /// A failure that has been told in full already: exit code 1.
+    #[error("failed, as told above")]
+    Told,
     /// The command line asks for something that does not exist: exit code 2.
     #[error("{0}")]
     Usage(String),
@@ -72,7 +75,7 @@ impl Error {
     /// The process exit code: 1 a check failed, 2 usage, 3 the environment lacks something.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Check { .. } => 1,
+            Error::Check { .. } | Error::Told => 1,
             Error::Usage(_) => 2,
             Error::Environment { .. } | Error::Io { .. } => 3,
         }
@@ -80,23 +83,35 @@ impl Error {
 
     /// Tells the user: the cause, the last lines of the log, where the rest is, and the mend.
     pub fn show(&self) {
+        if matches!(self, Error::Told) {
+            return;
+        }
         eprintln!("\nlab: {self}");
         let log = match self {
             Error::Check { log, .. } | Error::Environment { log, .. } => log.as_deref(),
             _ => None,
         };
         if let Some(path) = log {
-            let text = std::fs::read(path).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            for line in tail(&text, TAIL) {
-                eprintln!("  | {line}");
+            for line in log_end(path) {
+                eprintln!("{line}");
             }
-            eprintln!("  the whole log: {}", path.display());
         }
         if let Error::Environment { mend, .. } = self {
             eprintln!("  what to do: {mend}");
         }
     }
+}
+
+/// The end of a log and where the rest is, as lines to show.
+pub fn log_end(path: &Path) -> Vec<String> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines: Vec<String> = tail(&text, TAIL)
+        .iter()
+        .map(|line| format!("  | {line}"))
+        .collect();
+    lines.push(format!("  the whole log: {}", path.display()));
+    lines
 }
 
 /// The last `count` lines that are not empty, in their order.

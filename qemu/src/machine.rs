@@ -12,6 +12,9 @@ use crate::channel::{self, Event};
 use crate::console;
 use crate::error::{Context, Result};
 
+/// The name of the file a run's events are kept in.
+pub const REPORT: &str = "report.jsonl";
+
 /// How often channel and console are looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -117,7 +120,7 @@ impl Machine<'_> {
 
     /// What the guest reported.
     pub fn report(&self) -> PathBuf {
-        self.directory.join("report.jsonl")
+        self.directory.join(REPORT)
     }
 
     /// QEMU's own messages.
@@ -128,7 +131,9 @@ impl Machine<'_> {
     fn arguments(&self, image: &str, interactive: bool) -> Vec<String> {
         let inside = |path: PathBuf| self.root.inside(&path);
         // A guest that panics ends at once; lines of routine below "notice" only cost time on an emulated port.
-        let command_line = "console=ttyS0 panic=-1 oops=panic loglevel=6 net.ifnames=0";
+        let level = if interactive { 4 } else { 6 };
+        let command_line =
+            format!("console=ttyS0 panic=-1 oops=panic loglevel={level} net.ifnames=0");
         let console = if interactive {
             "mon:stdio".to_owned()
         } else {
@@ -146,7 +151,7 @@ impl Machine<'_> {
             "-kernel",
             image,
             "-append",
-            command_line,
+            &command_line,
             "-device",
             "virtio-serial-pci",
         ]

@@ -22,6 +22,10 @@ use crate::workspace::Workspace;
 /// Products of each of the large kinds that are kept, by last use.
 const KEEP: usize = 3;
 
+/// The longest a guest may go without a word. In virtual time a busy second costs the host ten and more.
+const SILENCE: Duration = Duration::from_secs(240);
+const SILENCE_VIRTUAL: Duration = Duration::from_secs(900);
+
 /// A debug kernel under emulation is this many times slower.
 const DEBUG_PATIENCE: u32 = 8;
 
@@ -157,7 +161,11 @@ impl Lab {
             kvm: self.kvm && clock != Clock::Virtual,
             memory: if self.kernel.debug { 3072 } else { 1024 },
             limit,
-            silence: Duration::from_secs(240) * slow,
+            silence: if clock == Clock::Virtual {
+                SILENCE_VIRTUAL
+            } else {
+                SILENCE
+            } * slow,
         };
         initramfs::for_run(
             &self.base,

@@ -50,6 +50,7 @@ impl Workspace {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let inherited = text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_");
+            let inherited = inherited || text == "CARGO_ENCODED_RUSTFLAGS";
             if inherited || text == "CARGO_BIN_NAME" || text == "CARGO_CRATE_NAME" {
                 command.env_remove(&name);
             }
