@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::fs::OpenOptions;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -145,14 +144,14 @@ fn shell(modules: &Modules) -> Result<bool> {
         console.try_clone()?,
         console.try_clone()?,
     );
-    let mut command = std::process::Command::new("setsid");
+    // A session of its own with the console as its terminal, so that ^C reaches what runs and not process 1.
+    let mut command = std::process::Command::new("busybox");
     command
-        .args(["-c", "dash", "-i"])
+        .args(["setsid", "-c", "dash", "-i"])
         .stdin(input)
         .stdout(output)
         .stderr(errors)
         .env("PS1", "mml# ");
-    command.process_group(0);
     let status = command.status().context("cannot start the shell")?;
     Ok(status.success() || status.code().is_some())
 }

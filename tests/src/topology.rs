@@ -9,7 +9,7 @@ use crate::netns::Netns;
 
 /// The topology, as README and shell show it. Each interface is named after the node at its other end, but for the
 /// wireless links, which are named after themselves.
-pub const DRAWING: &str = "\
+pub const DRAWING: &str = r"
       192.0.2.0/24      198.51.100.0/30      198.51.100.4/30      10.1.1.0/24
   cn ------------- ha ------------------ core ---------------- fa1 ~ ~ wl1 ~ ~ .
    .10           .1  .1              .2  |  .5             .6      .1       .7 :
