@@ -113,7 +113,6 @@ fn is_link_control(skb: &Buffer, of: &Addresses) -> bool {
 }
 
 fn icmp_type(skb: &Buffer, of: &Addresses) -> Option<u8> {
-    let mut kind = [0];
-    let [kind] = skb.copy_bits(of.header_len, &mut kind).then_some(kind)?;
+    let [kind] = skb.octets(of.header_len)?;
     Some(kind)
 }

@@ -23,10 +23,9 @@ const FRAGMENT: u16 = 0x3FFF;
 
 /// Looks at a packet on its way through; its data starts at the IP header.
 pub(crate) fn forward(ns: &Namespace, skb: &Buffer, reader: &Reader) -> Disposition {
-    let mut head = [0; ip::V4_MIN];
-    if !skb.copy_bits(0, &mut head) {
+    let Some(head) = skb.octets::<{ ip::V4_MIN }>(0) else {
         return Disposition::Accept;
-    }
+    };
     let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = head;
     if protocol != ip::ESP {
         return Disposition::Accept;
@@ -58,12 +57,8 @@ fn opened(
     dst: [u8; 4],
     reader: &Reader,
 ) -> bool {
-    let mut spi = [0; 4];
-    if !skb.copy_bits(at, &mut spi) {
-        ns.counters.count(Reason::RelayNoCsa);
-        return false;
-    }
-    let Some(csa) = ns.sadb.relay(src, dst, u32::from_be_bytes(spi), reader) else {
+    let spi = skb.octets(at).map(u32::from_be_bytes);
+    let Some(csa) = spi.and_then(|spi| ns.sadb.relay(src, dst, spi, reader)) else {
         ns.counters.count(Reason::RelayNoCsa);
         return false;
     };
@@ -93,20 +88,16 @@ fn open(
         return Err(Reason::NotActive);
     }
     let total = skb.len().checked_sub(at).ok_or(truncated)?;
-    let mut front = [0; esp::HEADER_LEN];
-    if !skb.copy_bits(at, &mut front) {
-        return Err(truncated);
-    }
+    let front = skb.octets::<{ esp::HEADER_LEN }>(at).ok_or(truncated)?;
     let header = Header::parse(&front)?;
     header.check_protocol(Mode::Tunnel)?;
     let layout = Layout::relay(csa.zone1.iv, &header, total)?;
     let iv = match csa.zone1.iv {
         esp::IvKind::Implicit => None,
         kind => {
-            let mut iv = [0; esp::IV_LEN];
-            if !skb.copy_bits(at + layout.iv1, &mut iv) {
-                return Err(truncated);
-            }
+            let iv = skb
+                .octets::<{ esp::IV_LEN }>(at + layout.iv1)
+                .ok_or(truncated)?;
             sent_iv(kind, &iv, 0)?
         }
     };

@@ -139,6 +139,16 @@ impl Buffer {
             && unsafe { sys::skb_copy_bits(self.as_ptr(), offset as i32, to.as_mut_ptr().cast(), to.len() as i32) } == 0
     }
 
+    /// `N` octets from `offset` on, linear or not.
+    #[inline]
+    pub(crate) fn octets<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if let Some(octets) = self.linear().get(offset..).and_then(|o| o.first_chunk()) {
+            return Some(*octets);
+        }
+        let mut octets = [0; N];
+        self.copy_bits(offset, &mut octets).then_some(octets)
+    }
+
     /// As [`Self::copy_bits`], and returns their one's-complement sum, unfolded and in wire order.
     #[inline]
     pub(crate) fn copy_and_sum(&self, offset: usize, to: &mut [u8]) -> Option<u32> {
