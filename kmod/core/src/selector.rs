@@ -112,11 +112,10 @@ fn mask(len: u8, octet: usize) -> u8 {
 #[inline]
 fn within(prefix: &[u8; 16], len: u8, address: &[u8; 16]) -> bool {
     let differ = u128::from_be_bytes(*prefix) ^ u128::from_be_bytes(*address);
-    match len {
-        0 => true,
-        1..=127 => differ >> (128 - u32::from(len)) == 0,
-        _ => differ == 0,
-    }
+    // A prefix's bits are the first ones; of none there is nothing to compare.
+    differ
+        .checked_shr(u128::BITS.saturating_sub(u32::from(len)))
+        .is_none_or(|differ| differ == 0)
 }
 
 fn clear_behind(prefix: &[u8; 16], len: u8) -> bool {
