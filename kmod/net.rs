@@ -113,6 +113,15 @@ impl Route {
     }
 }
 
+impl Clone for Route {
+    #[inline]
+    fn clone(&self) -> Self {
+        // SAFETY: The route is live, and the new reference is the clone's.
+        unsafe { sys::mml_dst_hold(self.0.as_ptr()) };
+        Route(self.0)
+    }
+}
+
 impl Drop for Route {
     fn drop(&mut self) {
         // SAFETY: The reference is ours.
@@ -286,6 +295,17 @@ pub(crate) unsafe fn of_net<'a>(net: *const bindings::net) -> Option<&'a Namespa
     unsafe { namespace(sys::mml_net_ns(net)) }
 }
 
+/// [`of_net`] on the packet path.
+///
+/// # Safety
+///
+/// As there, within an RCU read-side critical section.
+#[inline]
+unsafe fn of_net_rcu<'a>(net: *const bindings::net) -> Option<&'a Namespace> {
+    // SAFETY: By the promise.
+    unsafe { namespace(sys::mml_net_ns_rcu(net)) }
+}
+
 #[no_mangle]
 unsafe extern "C" fn mml_rs_guard(
     _priv: *mut c_void,
@@ -294,7 +314,7 @@ unsafe extern "C" fn mml_rs_guard(
 ) -> c_uint {
     // SAFETY: Netfilter gives a live packet and state, under RCU; the namespace lives while its hooks do.
     unsafe {
-        let Some(ns) = of_net(sys::mml_state_net(state)) else {
+        let Some(ns) = of_net_rcu(sys::mml_state_net(state)) else {
             return NF_ACCEPT;
         };
         let way = way(state, skb);
@@ -310,7 +330,7 @@ unsafe extern "C" fn mml_rs_relay(
 ) -> c_uint {
     // SAFETY: As in `mml_rs_guard`.
     unsafe {
-        let Some(ns) = of_net(sys::mml_state_net(state)) else {
+        let Some(ns) = of_net_rcu(sys::mml_state_net(state)) else {
             return NF_ACCEPT;
         };
         Reader::known(|reader| crate::relay::forward(ns, Buffer::from_raw(skb), reader)).verdict()
@@ -322,7 +342,7 @@ unsafe extern "C" fn mml_rs_xmit(skb: *mut sk_buff, dev: *mut net_device) -> c_i
     // SAFETY: A device's transmit owns the packet, under RCU, with bottom halves off; the namespace outlives its devices.
     unsafe {
         if let (Some(skb), Some(device)) = (Skb::from_raw(skb), Device::from_raw(dev)) {
-            if let Some(ns) = of_net(sys::mml_dev_net(dev)) {
+            if let Some(ns) = of_net_rcu(sys::mml_dev_net(dev)) {
                 Reader::known(|reader| {
                     Bh::known_off(|bh| send::transmit(ns, device, skb, bh, reader))
                 });
@@ -391,7 +411,7 @@ unsafe fn receiving_namespace<'a>(skb: *mut sk_buff) -> Option<&'a Namespace> {
         if dev.is_null() {
             None
         } else {
-            of_net(sys::mml_dev_net(dev))
+            of_net_rcu(sys::mml_dev_net(dev))
         }
     }
 }

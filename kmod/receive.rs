@@ -13,7 +13,7 @@ use crate::crypto::{Linear, ICV_LEN};
 use crate::namespace::Namespace;
 use crate::sadb::Csa;
 use crate::skb::{Buffer, Skb};
-use crate::sync::{self, Bh, Reader};
+use crate::sync::{Bh, Reader};
 
 /// The terminus CSA of an ESP packet whose data starts at the ESP header, if it is one of ours.
 #[inline]
@@ -163,7 +163,6 @@ fn open_zones(
         }
         book.packets += 1;
         book.octets += octets.len() as u64;
-        book.last_used = sync::jiffies();
     }
     let (start, len) = assemble(csa, &header, &at, moved, &mut octets)?;
     let datagram = octets.get_mut(start..start + len).ok_or(truncated)?;

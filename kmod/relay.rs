@@ -16,7 +16,7 @@ use crate::net::Disposition;
 use crate::receive::sent_iv;
 use crate::sadb::Csa;
 use crate::skb::Buffer;
-use crate::sync::{self, Bh, Reader};
+use crate::sync::{Bh, Reader};
 
 /// MF and the fragment offset, in the IPv4 header.
 const FRAGMENT: u16 = 0x3FFF;
@@ -157,6 +157,5 @@ fn open(
     }
     book.packets += 1;
     book.octets += total as u64;
-    book.last_used = sync::jiffies();
     Ok(())
 }

@@ -52,7 +52,6 @@ pub(crate) struct Book {
     pub resync: Resync,
     pub packets: u64,
     pub octets: u64,
-    pub last_used: u64,
 }
 
 /// A composite SA. Nothing in it is shared with another one.
@@ -118,7 +117,6 @@ impl Csa {
             resync: Resync::default(),
             packets: 0,
             octets: 0,
-            last_used: 0,
         };
         let (spi, role, state, sequence) = (
             csa.spi,

@@ -302,7 +302,6 @@ impl<'a> Origin<'a> {
             .and_then(|o| o.first_chunk())
             .map_or(0, |o| u32::from_be_bytes(*o));
         let id = head.get16(IP_ID);
-        let mut route = Some(route);
         for (n, at) in (0..payload).step_by(size).enumerate() {
             let len = size.min(payload - at);
             let last = at + len == payload;
@@ -325,10 +324,7 @@ impl<'a> Origin<'a> {
                 len,
                 sum: Some((ip, ip + TCP_CHECKSUM)),
             };
-            let out = match route.take() {
-                Some(route) => route,
-                None => self.route()?,
-            };
+            let out = route.clone();
             let mut sealed = self.seal(&mut head, &body, seq, &out)?;
             seq += 1;
             sealed.set_outgoing(&skb, OUTER_LEN, out);

@@ -46,6 +46,8 @@ void mml_rs_deferred(struct work_struct *work);
 static unsigned int mml_net_id __read_mostly;
 
 void *mml_net_ns(const struct net *net) { return READ_ONCE(*(void **)net_generic(net, mml_net_id)); }
+/* The same for those who are in an RCU read-side critical section already: net_generic() would enter another. */
+void *mml_net_ns_rcu(const struct net *net) { return READ_ONCE(rcu_dereference_raw(net->gen)->ptr[mml_net_id]); }
 static int mml_net_init(struct net *net) { return mml_rs_net_init(net, net_generic(net, mml_net_id)); }
 static void mml_net_pre_exit(struct net *net) { mml_rs_net_pre_exit(mml_net_ns(net)); }
 static void mml_net_exit(struct net *net) { mml_rs_net_exit(mml_net_ns(net)); }
@@ -276,6 +278,7 @@ struct net_device *mml_dst_dev(const struct rtable *rt) { return rt->dst.dev; }
 unsigned int mml_dst_mtu(const struct rtable *rt) { return dst_mtu(&rt->dst); }
 unsigned int mml_dst_headroom(const struct rtable *rt) { return LL_RESERVED_SPACE(rt->dst.dev); }
 int mml_dst_ttl(const struct rtable *rt) { return ip4_dst_hoplimit(&rt->dst); }
+void mml_dst_hold(struct rtable *rt) { dst_hold(&rt->dst); }
 void mml_dst_release(struct rtable *rt) { ip_rt_put(rt); }
 void mml_skb_dst_set(struct sk_buff *skb, struct rtable *rt) { skb_dst_set(skb, &rt->dst); }
 void mml_skb_update_pmtu(struct sk_buff *skb, u32 mtu) { skb_dst_update_pmtu_no_confirm(skb, mtu); }

@@ -41,6 +41,7 @@ pub(crate) struct RawDstCache {
 )]
 extern "C" {
     pub(crate) fn mml_net_ns(net: *const net) -> *mut c_void;
+    pub(crate) fn mml_net_ns_rcu(net: *const net) -> *mut c_void;
     pub(crate) fn mml_pernet_register() -> c_int;
     pub(crate) fn mml_pernet_unregister();
     pub(crate) fn mml_link_register() -> c_int;
@@ -126,6 +127,7 @@ extern "C" {
     pub(crate) fn mml_dst_mtu(rt: *const Rtable) -> c_uint;
     pub(crate) fn mml_dst_headroom(rt: *const Rtable) -> c_uint;
     pub(crate) fn mml_dst_ttl(rt: *const Rtable) -> c_int;
+    pub(crate) fn mml_dst_hold(rt: *mut Rtable);
     pub(crate) fn mml_dst_release(rt: *mut Rtable);
     pub(crate) fn mml_skb_dst_set(skb: *mut sk_buff, rt: *mut Rtable);
     pub(crate) fn mml_skb_update_pmtu(skb: *mut sk_buff, mtu: u32);
