@@ -47,7 +47,7 @@ static unsigned int mml_net_id __read_mostly;
 
 void *mml_net_ns(const struct net *net) { return READ_ONCE(*(void **)net_generic(net, mml_net_id)); }
 /* The same for those who are in an RCU read-side critical section already: net_generic() would enter another. */
-void *mml_net_ns_rcu(const struct net *net) { return READ_ONCE(rcu_dereference_raw(net->gen)->ptr[mml_net_id]); }
+void *mml_net_ns_rcu(const struct net *net) { return READ_ONCE(*(void **)rcu_dereference_raw(net->gen)->ptr[mml_net_id]); }
 static int mml_net_init(struct net *net) { return mml_rs_net_init(net, net_generic(net, mml_net_id)); }
 static void mml_net_pre_exit(struct net *net) { mml_rs_net_pre_exit(mml_net_ns(net)); }
 static void mml_net_exit(struct net *net) { mml_rs_net_exit(mml_net_ns(net)); }
