@@ -29,8 +29,8 @@ impl Way {
             Self::Plain => "plain",
             Self::KernelEsp => "kernel-esp",
             Self::WireGuard => "wireguard",
-            Self::TwoZoneEsp => "two-zone-esp",
-            Self::TwoZoneEspNoRelay => "two-zone-esp-no-relay",
+            Self::TwoZoneEsp => "two-zone-esp-relayed",
+            Self::TwoZoneEspNoRelay => "two-zone-esp",
         }
     }
 
