@@ -15,26 +15,31 @@ use crate::zone_message;
 /// ICMP router advertisement and solicitation (RFC 1256).
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
+/// Where the IPv4 header has its protocol.
+const PROTOCOL: usize = 9;
 const ROUTER_ADVERTISEMENT: u8 = 9;
 const ROUTER_SOLICITATION: u8 = 10;
 
 /// Decides on a packet at any of the guard's places. `skb`'s data starts at the IP header there.
 pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader) -> Disposition {
-    let loopback = |device: Option<crate::net::Device<'_>>| device.is_some_and(|d| d.is_loopback());
     let outbound = matches!(way.place, Place::Forward | Place::LocalOut);
-    // What we sealed; what goes to our device or came from it; what stays within the host.
+    // What we sealed; what goes to our device or came from it.
     let device = if outbound { way.to } else { way.from };
-    if way.sealed || ns.device.is(device) || loopback(device) {
+    if way.sealed || ns.device.is(device) {
+        return Disposition::Accept;
+    }
+    // ESP is let in, so that a terminus or XFRM may open it.
+    if !outbound && skb.linear().get(PROTOCOL) == Some(&ip::ESP) {
+        return Disposition::Accept;
+    }
+    // What stays within the host.
+    if device.is_some_and(|device| device.is_loopback()) {
         return Disposition::Accept;
     }
     // IP has made its header linear before any hook sees the packet.
     let Some(of) = ip::addresses(skb.linear()) else {
         return Disposition::Drop;
     };
-    // ESP is let in, so that a terminus or XFRM may open it.
-    if !outbound && of.protocol == ip::ESP {
-        return Disposition::Accept;
-    }
     if way.place != Place::Forward && is_link_control(skb, &of) {
         return Disposition::Accept;
     }
