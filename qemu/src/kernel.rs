@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 const TREE_LINES: u64 = 220;
 
 /// Lines the build of the debug kernel prints.
-const DEBUG_LINES: u64 = 3400;
+const DEBUG_LINES: u64 = 2020;
 
 /// Which kernel the guests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
