@@ -10,6 +10,7 @@
 //! | [`esp`] | zone ESP header, layout, nonces, trailer, AAD, drop reasons |
 //! | [`replay`] | anti-replay window with extended sequence numbers |
 //! | [`packet`] | one packet sealed, opened, read and rewritten: the reference composition of the rest |
+//! | [`snoop`] | an access router's repairs of TCP flows over a wireless hop |
 //! | [`ip`], [`tcp`], [`selector`], [`checksum`], [`ecn`] | what the data path needs to know of the datagram inside |
 //!
 //! Nothing here panics on any input: every read is checked, every sum of untrusted lengths is bounded first.
@@ -33,5 +34,6 @@ pub mod packet;
 pub mod reason;
 pub mod replay;
 pub mod selector;
+pub mod snoop;
 pub mod tcp;
 pub mod zone;
