@@ -3,7 +3,7 @@
 //! `mml`: the data path of Mobile Multi-Layered IPsec.
 //!
 //! Two-zone ESP between a mobile host and its home agent (send.rs, receive.rs), whose zone 1 a foreign agent opens on
-//! the way (relay.rs); policies that fail closed (policy.rs, hooks.rs); told what to do by the zone message
+//! the way (relay.rs) to repair the losses of its wireless hop (snoop.rs); policies that fail closed (policy.rs, hooks.rs); told what to do by the zone message
 //! (zone_message.rs). skb.rs, crypto.rs, net.rs, netlink.rs and sync.rs wrap the kernel's concepts, one each: the only
 //! files with `unsafe`.
 
@@ -21,6 +21,7 @@ mod relay;
 mod sadb;
 mod send;
 mod skb;
+mod snoop;
 mod stats;
 mod sync;
 mod sys;

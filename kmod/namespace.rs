@@ -10,9 +10,10 @@ use kernel::sync::{Arc, Mutex};
 use pfkey::Role;
 
 use crate::counters::Counters;
-use crate::net::{self, DevicePlace, Hooks};
+use crate::net::{self, DevicePlace, Hooks, NetPointer};
 use crate::policy::{Action, Policy, Spd};
 use crate::sadb::{Csa, Sadb};
+use crate::snoop::{Snoop, Told};
 use crate::sync::ModuleRef;
 
 /// CSAs and policies that a namespace may have. What they allocate is accounted to who asks, too.
@@ -59,15 +60,10 @@ pub(crate) struct Namespace {
     pub gone: [[AtomicU64; 2]; 3],
     pub settings: Settings,
     #[pin]
+    pub snoop: Snoop,
+    #[pin]
     pub config: Mutex<Config>,
 }
-
-struct NetPointer(*mut kernel::bindings::net);
-
-// SAFETY: The namespace's state lives within the namespace, which it points back to.
-unsafe impl Send for NetPointer {}
-// SAFETY: As above.
-unsafe impl Sync for NetPointer {}
 
 impl Namespace {
     /// An empty one for `net`.
@@ -81,13 +77,14 @@ impl Namespace {
             relay: false,
         };
         try_pin_init!(Namespace {
-            net: NetPointer(net),
+            net: NetPointer::new(net),
             sadb: Sadb::new(),
             spd: Spd::new(),
             device: DevicePlace::new(),
             counters: Counters::new(),
             gone: [const { [const { AtomicU64::new(0) }; 2] }; 3],
             settings: Settings { mss_clamp: AtomicBool::new(true), relay_drop: AtomicBool::new(false), mark: AtomicU32::new(0) },
+            snoop <- Snoop::new(),
             config <- new_mutex!(config, "mml_namespace"),
         })
     }
@@ -95,7 +92,7 @@ impl Namespace {
     /// Its `struct net`.
     #[inline]
     pub(crate) fn net(&self) -> *mut kernel::bindings::net {
-        self.net.0
+        self.net.get()
     }
 
     /// Adds a CSA; `make` gets its number. Nothing is changed where it fails.
@@ -119,9 +116,11 @@ impl Namespace {
         }
         let csa = make(config.last_csa + 1)?;
         config.csas.reserve(1, GFP_KERNEL_ACCOUNT)?;
-        if role == Role::Relay && !config.relay {
-            Hooks::Relay.register(self)?;
-            config.relay = true;
+        if csa.snoop().is_some() {
+            self.snoop.prepare()?;
+        }
+        if role == Role::Relay {
+            self.open_relay(&mut config)?;
         }
         self.sadb.insert(&csa)?;
         config.csas.push(csa.clone(), GFP_KERNEL_ACCOUNT)?;
@@ -142,6 +141,9 @@ impl Namespace {
                 return true;
             }
             self.sadb.remove(csa);
+            if csa.role == Role::Relay {
+                self.snoop.flush_csa(csa.id);
+            }
             self.counters.fold(&csa.counters);
             let (packets, octets, _) = csa.totals();
             if let Some([p, o]) = self.gone.get(csa.role as usize - 1) {
@@ -152,11 +154,44 @@ impl Namespace {
             let _ = gone.push(csa.clone(), GFP_KERNEL);
             false
         });
-        if config.relay && self.sadb.relays.len() == 0 {
+        self.close_relay(&mut config);
+        Ok(gone)
+    }
+
+    fn open_relay(&self, config: &mut Config) -> Result {
+        if !config.relay {
+            Hooks::Relay.register(self)?;
+            config.relay = true;
+        }
+        Ok(())
+    }
+
+    /// Takes the relay's hooks away, unless there is work for them.
+    fn close_relay(&self, config: &mut Config) {
+        if config.relay && self.sadb.relays.len() == 0 && self.snoop.interface() == 0 {
             Hooks::Relay.unregister(self);
             config.relay = false;
         }
-        Ok(gone)
+    }
+
+    /// Looks after the plain TCP of an interface, by its index; of none if that is 0.
+    pub(crate) fn snoop_interface(&self, index: u32) -> Result {
+        let mut config = self.config.lock();
+        if index != 0 {
+            self.snoop.prepare()?;
+            self.open_relay(&mut config)?;
+        }
+        self.snoop.set_interface(index);
+        self.close_relay(&mut config);
+        Ok(())
+    }
+
+    /// Gives a relay's CSA settings of SNOOP, which hold for new flows.
+    pub(crate) fn set_snoop(&self, csa: &Csa, told: Told) -> Result {
+        let _config = self.config.lock();
+        self.snoop.prepare()?;
+        csa.set_snoop(told);
+        Ok(())
     }
 
     /// Adds a policy.
@@ -195,6 +230,8 @@ impl Namespace {
             GFP_KERNEL_ACCOUNT,
         )?;
         config.last_policy += 1;
+        // What was let pass in clear before must not be sent again.
+        self.snoop.flush_plain();
         // A flow that a flowtable forwards already must come by the guard, too.
         net::expire_routes(self);
         Ok(policy)
@@ -229,5 +266,7 @@ impl Namespace {
             Hooks::Guard.unregister(self);
             config.guard = false;
         }
+        // No packet comes any more; timers that run already are waited for before the namespace goes.
+        self.snoop.flush(|_, _, _| true);
     }
 }

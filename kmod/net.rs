@@ -75,6 +75,38 @@ impl DevicePlace {
     }
 }
 
+/// The namespace that something of it points back to.
+pub(crate) struct NetPointer(*mut bindings::net);
+
+// SAFETY: It is a name; whoever follows it promises that the namespace lives.
+unsafe impl Send for NetPointer {}
+// SAFETY: As above.
+unsafe impl Sync for NetPointer {}
+
+impl NetPointer {
+    /// To `net`.
+    pub(crate) const fn new(net: *mut bindings::net) -> Self {
+        NetPointer(net)
+    }
+
+    /// To the same as `ns`.
+    pub(crate) fn of(ns: &Namespace) -> Self {
+        NetPointer(ns.net())
+    }
+
+    /// The `struct net`.
+    #[inline]
+    pub(crate) fn get(&self) -> *mut bindings::net {
+        self.0
+    }
+
+    /// What the module keeps for it. Only for what a namespace's exit ends before the namespace goes, and finds not ended.
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        // SAFETY: By the caller's promise the namespace lives.
+        unsafe { of_net(self.0) }
+    }
+}
+
 /// A route's reference.
 pub(crate) struct Route(NonNull<sys::Rtable>);
 
@@ -199,6 +231,24 @@ fn sealed(bh: &Bh) -> Option<&Cell<usize>> {
     // SAFETY: The places live while the module's hooks do; a `Cell` is only read and written, on its own CPU, so that
     // shared references to it are sound though calls nest.
     unsafe { places.as_ref().place(bh).map(|cell| &*cell) }
+}
+
+/// Sends a packet that went this way before once more, by the route there is now. `ports`: its TCP ports, if that is what
+/// it is. No guard sees it: what is kept is what the guard let pass, and goes when a policy comes.
+pub(crate) fn send_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) {
+    let (protocol, (from, to)) = match ports {
+        Some(ports) => (6, ports),
+        None => (mml_core::ip::ESP, (0, 0)),
+    };
+    // SAFETY: The namespace lives; the packet starts at its IP header and is ours until it is sent.
+    unsafe {
+        let route = sys::mml_route_again(net, skb.as_ptr(), protocol, from.to_be(), to.to_be());
+        if route.is_null() || sys::mml_is_err(route.cast()) {
+            return;
+        }
+        sys::mml_skb_dst_set(skb.as_ptr(), route);
+        sys::mml_dst_output(net, skb.into_raw());
+    }
 }
 
 /// Sends a sealed packet on its own route.
@@ -333,7 +383,12 @@ unsafe extern "C" fn mml_rs_relay(
         let Some(ns) = of_net_rcu(sys::mml_state_net(state)) else {
             return NF_ACCEPT;
         };
-        Reader::known(|reader| crate::relay::forward(ns, Buffer::from_raw(skb), reader)).verdict()
+        let between = (
+            sys::mml_dev_index(sys::mml_state_in(state)),
+            sys::mml_dev_index(sys::mml_state_out(state)),
+        );
+        Reader::known(|reader| crate::relay::forward(ns, Buffer::from_raw(skb), between, reader))
+            .verdict()
     }
 }
 
@@ -457,6 +512,14 @@ unsafe extern "C" fn mml_rs_dellink(dev: *mut net_device, ns: *mut c_void) {
 }
 
 #[no_mangle]
+unsafe extern "C" fn mml_rs_interface_gone(ns: *mut c_void, index: c_int) {
+    // SAFETY: Called under the RTNL for a device of the namespace, which lives.
+    if let Some(ns) = unsafe { namespace(ns) } {
+        ns.snoop.flush_interface(index as u32);
+    }
+}
+
+#[no_mangle]
 unsafe extern "C" fn mml_rs_net_init(net: *mut bindings::net, slot: *mut *mut c_void) -> c_int {
     match KBox::pin_init(Namespace::new(net), GFP_KERNEL) {
         // SAFETY: `slot` is the namespace's own; the value stays where it is until `mml_rs_net_exit`, so it stays pinned.
@@ -534,6 +597,10 @@ unsafe fn pernet_unregister() {
     // SAFETY: It was registered.
     unsafe { sys::mml_pernet_unregister() };
 }
+unsafe fn notifier_unregister() {
+    // SAFETY: It was registered.
+    unsafe { sys::mml_notifier_unregister() };
+}
 unsafe fn link_unregister() {
     // SAFETY: It was registered.
     unsafe { sys::mml_link_unregister() };
@@ -544,8 +611,9 @@ unsafe fn genl_unregister() {
 }
 
 /// Namespaces first, for all others use them; messages last in and first out, so that nothing is added meanwhile.
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 5] = [
     (sys::mml_pernet_register, pernet_unregister),
+    (sys::mml_notifier_register, notifier_unregister),
     (sys::mml_link_register, link_unregister),
     (sys::mml_esp_register, esp_unregister),
     (sys::mml_genl_register, genl_unregister),

@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 use mml_core::esp::{self, Header, Layout};
 use mml_core::ip;
 use mml_core::replay::Resync;
+use mml_core::snoop::{Ends, Segment};
 use mml_core::zone::Mode;
 
 use crate::counters::Reason;
@@ -16,73 +17,103 @@ use crate::net::Disposition;
 use crate::receive::sent_iv;
 use crate::sadb::Csa;
 use crate::skb::Buffer;
+use crate::snoop::{Key, Origin};
 use crate::sync::{Bh, Reader};
 
 /// MF and the fragment offset, in the IPv4 header.
 const FRAGMENT: u16 = 0x3FFF;
 
-/// Looks at a packet on its way through; its data starts at the IP header.
-pub(crate) fn forward(ns: &Namespace, skb: &Buffer, reader: &Reader) -> Disposition {
+/// Looks at a packet on its way through, `between` two interfaces; its data starts at the IP header.
+pub(crate) fn forward(
+    ns: &Namespace,
+    skb: &Buffer,
+    between: (u32, u32),
+    reader: &Reader,
+) -> Disposition {
     let Some(head) = skb.octets::<{ ip::V4_MIN }>(0) else {
         return Disposition::Accept;
     };
     let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = head;
     if protocol != ip::ESP {
-        return Disposition::Accept;
+        return if protocol == ip::TCP {
+            ns.snoop.plain_packet(ns, skb, between, reader)
+        } else {
+            Disposition::Accept
+        };
     }
     let result = if u16::from_be_bytes([f0, f1]) & FRAGMENT != 0 {
         ns.counters.count(Reason::RelayFragment);
-        false
+        None
     } else {
         opened(
             ns,
             skb,
             usize::from(version & 0x0F) << 2,
-            [s0, s1, s2, s3],
-            [d0, d1, d2, d3],
+            ([s0, s1, s2, s3], [d0, d1, d2, d3]),
+            between,
             reader,
         )
     };
-    if !result && ns.settings.relay_drop.load(Ordering::Relaxed) {
+    if let Some(disposition) = result {
+        return disposition;
+    }
+    if ns.settings.relay_drop.load(Ordering::Relaxed) {
         return Disposition::Drop;
     }
     Disposition::Accept
 }
 
+/// What becomes of a packet whose zone 1 can be opened; `None` if it can't.
 fn opened(
     ns: &Namespace,
     skb: &Buffer,
     at: usize,
-    src: [u8; 4],
-    dst: [u8; 4],
+    (src, dst): ([u8; 4], [u8; 4]),
+    between: (u32, u32),
     reader: &Reader,
-) -> bool {
+) -> Option<Disposition> {
     let spi = skb.octets(at).map(u32::from_be_bytes);
     let Some(csa) = spi.and_then(|spi| ns.sadb.relay(src, dst, spi, reader)) else {
         ns.counters.count(Reason::RelayNoCsa);
-        return false;
+        return None;
     };
     let bh = Bh::off();
+    let snoops = csa.snoops() || ns.snoop.has_flows();
     // The closure neither sends nor delivers.
-    match crypto::with_scratch(&bh, |scratch| open(csa, skb, at, scratch, &bh)) {
-        Some(Ok(())) => true,
-        Some(Err(reason)) => {
-            csa.counters.count(reason);
-            false
+    let seen = crypto::with_scratch(&bh, |scratch| open(csa, skb, at, scratch, snoops, &bh))?;
+    match seen {
+        Ok(None) => Some(Disposition::Accept),
+        Ok(Some((seq, ends, segment))) => {
+            let key = Key {
+                outer: (src, dst),
+                ends,
+            };
+            let data = csa.snoops().then_some(Origin::Csa(csa, seq));
+            Some(
+                ns.snoop
+                    .packet(ns, skb, &key, &segment, data, between, reader),
+            )
         }
-        None => false,
+        Err(reason) => {
+            csa.counters.count(reason);
+            None
+        }
     }
 }
 
-/// Opens zone 1 into `scratch`, and keeps the books.
+/// What SNOOP is shown of a packet: its ESP number and its TCP header.
+type Seen = Option<(u64, Ends, Segment)>;
+
+/// Opens zone 1 into `scratch`, and keeps the books; reads the TCP header if `snoops`.
 #[inline]
 fn open(
     csa: &Csa,
     skb: &Buffer,
     at: usize,
     mut scratch: Linear<'_>,
+    snoops: bool,
     bh: &Bh,
-) -> Result<(), Reason> {
+) -> Result<Seen, Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     if !csa.opens() {
         return Err(Reason::NotActive);
@@ -157,5 +188,9 @@ fn open(
     }
     book.packets += 1;
     book.octets += total as u64;
-    Ok(())
+    if !snoops {
+        return Ok(None);
+    }
+    csa.window.set(book.replay.top());
+    Ok(Segment::parse(zone1).map(|(ends, segment)| (seq, ends, segment)))
 }

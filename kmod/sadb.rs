@@ -2,7 +2,7 @@
 
 //! Composite SAs: what one holds, and how it is found without a shared lock.
 
-use core::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
 use kernel::alloc::{flags::*, KVec};
 use kernel::new_spinlock;
 use kernel::prelude::*;
@@ -11,12 +11,14 @@ use mml_core::esp::{self, IvKind};
 use mml_core::ip::Addresses;
 use mml_core::replay::{Replay, Resync};
 use mml_core::selector::Selector;
+use mml_core::snoop::{Ends, Settings};
 use mml_core::zone::{Mode, ZoneMap};
 use pfkey::{Role, State};
 
 use crate::counters::Counters;
 use crate::crypto::{Aead, Cipher, ICV_LEN};
 use crate::net::DstCache;
+use crate::snoop::{Told, Window};
 use crate::sync::{self, Reader, Table};
 
 /// Octets of the outer IPv4 header.
@@ -52,6 +54,8 @@ pub(crate) struct Book {
     pub resync: Resync,
     pub packets: u64,
     pub octets: u64,
+    /// A relay's: how SNOOP treats its flows.
+    pub snoop: Option<Told>,
 }
 
 /// A composite SA. Nothing in it is shared with another one.
@@ -76,6 +80,9 @@ pub(crate) struct Csa {
     /// Origin: octets of the datagrams sealed.
     octets: AtomicU64,
     pub route: DstCache,
+    /// Whether SNOOP looks after its flows, read without the lock.
+    snoops: AtomicBool,
+    pub window: Arc<Window>,
     #[pin]
     pub book: SpinLock<Book>,
     pub counters: Counters,
@@ -117,7 +124,10 @@ impl Csa {
             resync: Resync::default(),
             packets: 0,
             octets: 0,
+            snoop: csa.snoop.as_ref().map(told).transpose()?,
         };
+        let snoops = AtomicBool::new(book.snoop.is_some());
+        let window = Window::new(csa.ext.sequence, csa.ext.window)?;
         let (spi, role, state, sequence) = (
             csa.spi,
             csa.ext.role,
@@ -133,6 +143,8 @@ impl Csa {
                 state: AtomicU8::new(state),
                 sequence: AtomicU64::new(sequence),
                 octets: AtomicU64::new(0),
+                snoops,
+                window,
                 book <- new_spinlock!(book, "mml_csa"),
                 counters: Counters::new(),
             }),
@@ -172,6 +184,29 @@ impl Csa {
         esp::seq_valid(last.checked_add(count)?).then(|| last + 1)
     }
 
+    /// How SNOOP treats its flows, if it does.
+    pub(crate) fn snoop(&self) -> Option<Told> {
+        if !self.snoops() {
+            return None;
+        }
+        let _bh = sync::Bh::off();
+        let told = self.book.lock().snoop;
+        told
+    }
+
+    /// Whether SNOOP looks after its flows.
+    #[inline]
+    pub(crate) fn snoops(&self) -> bool {
+        self.snoops.load(Ordering::Relaxed)
+    }
+
+    /// See [`Self::snoop`].
+    pub(crate) fn set_snoop(&self, told: Told) {
+        let _bh = sync::Bh::off();
+        self.book.lock().snoop = Some(told);
+        self.snoops.store(true, Ordering::Relaxed);
+    }
+
     /// Packets and octets sealed or opened, and the last number (origin) or the window's top.
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         if self.role == Role::Origin {
@@ -191,6 +226,7 @@ impl Csa {
             if let Some(replay) = Replay::starting_at(book.replay.width(), top) {
                 book.replay = replay;
                 book.bits.iter_mut().for_each(|word| *word = 0);
+                self.window.set(top);
             }
         }
     }
@@ -207,6 +243,41 @@ impl Csa {
         let room = mtu.saturating_sub(OUTER_LEN + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
         // A multiple of 4, of which the trailer takes 2 and the moved checksum 2.
         (room & !3).saturating_sub(esp::TRAILER_LEN + 2)
+    }
+}
+
+/// SNOOP's settings as the core has them. `EINVAL` for one out of range.
+pub(crate) fn told(given: &pfkey::Snoop) -> Result<Told> {
+    let settings = Settings::new(
+        given.window,
+        given.threshold,
+        given.initial_ms,
+        given.min_rto_ms,
+        given.persist_ms,
+        given.garbage_ms,
+    )
+    .map_err(|_| EINVAL)?;
+    if given.flags != 0 || given.bytes == 0 {
+        return Err(EINVAL);
+    }
+    Ok(Told {
+        settings,
+        bytes: given.bytes,
+    })
+}
+
+/// SNOOP's settings as the zone message has them.
+pub(crate) fn given(told: &Told) -> pfkey::Snoop {
+    let ms = |ns: u64| (ns / 1_000_000) as u32;
+    pfkey::Snoop {
+        flags: 0,
+        window: told.settings.window,
+        threshold: told.settings.threshold,
+        initial_ms: ms(told.settings.initial),
+        min_rto_ms: ms(told.settings.minimum),
+        persist_ms: ms(told.settings.persist),
+        garbage_ms: ms(told.settings.garbage),
+        bytes: told.bytes,
     }
 }
 
@@ -290,6 +361,20 @@ impl Seed {
             u32::from_ne_bytes([e, f, g, h]),
             u32::from_ne_bytes([i, j, k, l]),
             u32::from_ne_bytes([m, n, o, p]),
+        ])
+    }
+
+    /// A flow, by the outer ends it comes between and its own.
+    #[inline]
+    pub(crate) fn flow(self, (from, to): ([u8; 4], [u8; 4]), ends: &Ends) -> u32 {
+        let ports = u32::from(ends.src_port) << 16 | u32::from(ends.dst_port);
+        let (src, dst) = (self.host(4, &ends.src), self.host(5, &ends.dst));
+        self.mix(&[
+            u32::from_ne_bytes(from),
+            u32::from_ne_bytes(to),
+            src,
+            dst,
+            ports,
         ])
     }
 

@@ -9,6 +9,8 @@
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/hrtimer.h>
+#include <linux/pkt_sched.h>
 #include <linux/scatterlist.h>
 #include <linux/skbuff.h>
 #include <linux/workqueue.h>
@@ -22,6 +24,7 @@
 #include <net/page_pool/helpers.h>
 #include <net/netns/generic.h>
 #include <net/route.h>
+#include <net/sch_generic.h>
 #include <net/rtnetlink.h>
 #include <net/xfrm.h>
 
@@ -41,6 +44,8 @@ int mml_rs_pfkey_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int mml_rs_stats_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int mml_rs_set_doit(struct sk_buff *skb, struct genl_info *info);
 void mml_rs_deferred(struct work_struct *work);
+void mml_rs_timer(struct hrtimer *timer);
+void mml_rs_interface_gone(void *ns, int index);
 
 /* Per-namespace state: net_generic() holds one pointer to the Rust `Namespace`. */
 static unsigned int mml_net_id __read_mostly;
@@ -123,7 +128,23 @@ bool mml_dev_is_loopback(const struct net_device *dev) { return dev->flags & IFF
 void mml_dev_tx_add(struct net_device *dev, unsigned int packets, unsigned int len) { dev_sw_netstats_tx_add(dev, packets, len); }
 void mml_dev_rx_add(struct net_device *dev, unsigned int len) { dev_sw_netstats_rx_add(dev, len); }
 void mml_dev_tx_dropped(struct net_device *dev) { dev_core_stats_tx_dropped_inc(dev); }
+unsigned int mml_dev_index(const struct net_device *dev) { return dev ? dev->ifindex : 0; }
 int mml_dev_gro_receive(struct net_device *dev, struct sk_buff *skb) { return gro_cells_receive(&((struct mml_dev *)netdev_priv(dev))->cells, skb); }
+
+/* Interfaces that go: nothing that is kept waits for them. */
+static int mml_netdev_event(struct notifier_block *nb, unsigned long event, void *info)
+{
+	struct net_device *dev = netdev_notifier_info_to_dev(info);
+
+	if (event == NETDEV_DOWN || event == NETDEV_UNREGISTER)
+		mml_rs_interface_gone(mml_net_ns(dev_net(dev)), dev->ifindex);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block mml_notifier = { .notifier_call = mml_netdev_event };
+
+int mml_notifier_register(void) { return register_netdevice_notifier(&mml_notifier); }
+void mml_notifier_unregister(void) { unregister_netdevice_notifier(&mml_notifier); }
 
 /* The ESP protocol chain, in front of XFRM's own handler: SPIs that are not ours go on to it. */
 static int mml_esp_input(struct sk_buff *skb, int nexthdr, __be32 spi, int encap_type) { return -EINVAL; }
@@ -164,7 +185,7 @@ struct net_device *mml_state_out(const struct nf_hook_state *state) { return sta
 
 /* Generic netlink. */
 enum { MML_CMD_UNSPEC, MML_CMD_PFKEY, MML_CMD_STATS, MML_CMD_SET };
-enum { MML_A_UNSPEC, MML_A_PFKEY, MML_A_STATS_SCOPE, MML_A_SPI, MML_A_SRC, MML_A_DST, MML_A_ROLE, MML_A_COUNTER, MML_A_NAME, MML_A_VALUE, __MML_A_MAX };
+enum { MML_A_UNSPEC, MML_A_PFKEY, MML_A_STATS_SCOPE, MML_A_SPI, MML_A_SRC, MML_A_DST, MML_A_ROLE, MML_A_COUNTER, MML_A_NAME, MML_A_VALUE, MML_A_INNER_SRC, MML_A_INNER_DST, __MML_A_MAX };
 
 static const struct nla_policy mml_counter_policy[__MML_A_MAX] = {
 	[MML_A_NAME] = { .type = NLA_NUL_STRING, .len = 63 },
@@ -173,6 +194,7 @@ static const struct nla_policy mml_counter_policy[__MML_A_MAX] = {
 static const struct nla_policy mml_policy[__MML_A_MAX] = {
 	[MML_A_PFKEY] = { .type = NLA_BINARY },
 	[MML_A_COUNTER] = NLA_POLICY_NESTED(mml_counter_policy),
+	[MML_A_STATS_SCOPE] = { .type = NLA_NUL_STRING, .len = 15 },
 };
 static const struct genl_small_ops mml_genl_ops[] = {
 	{ .cmd = MML_CMD_PFKEY, .flags = GENL_UNS_ADMIN_PERM, .doit = mml_rs_pfkey_doit, .dumpit = mml_rs_pfkey_dumpit },
@@ -265,7 +287,26 @@ void mml_skb_incoming(struct sk_buff *skb, struct net_device *dev)
 	skb_scrub_packet(skb, false);
 }
 
+void mml_skb_keep(struct sk_buff *skb)
+{
+	nf_reset_ct(skb);
+	skb_ext_reset(skb);
+	skb_dst_drop(skb);
+	skb->dev = NULL;
+	skb->priority = TC_PRIO_INTERACTIVE; /* ahead of what waits, when it is sent again */
+}
+static struct Qdisc *mml_out_qdisc(const struct sk_buff *skb) { return rcu_dereference(netdev_get_tx_queue(skb_dst(skb)->dev, 0)->qdisc); }
+unsigned int mml_skb_out_qlen(const struct sk_buff *skb) { return qdisc_qlen_sum(mml_out_qdisc(skb)); }
+unsigned int mml_skb_out_limit(const struct sk_buff *skb) { return READ_ONCE(mml_out_qdisc(skb)->limit) ?: READ_ONCE(skb_dst(skb)->dev->tx_queue_len) ?: UINT_MAX; }
+
 /* Routes. */
+struct rtable *mml_route_again(struct net *net, const struct sk_buff *skb, u8 protocol, __be16 from, __be16 to)
+{
+	struct flowi4 fl4 = { .saddr = ip_hdr(skb)->saddr, .daddr = ip_hdr(skb)->daddr, .flowi4_proto = protocol, .fl4_sport = from, .fl4_dport = to, .flowi4_dscp = ip4h_dscp(ip_hdr(skb)), .flowi4_mark = skb->mark, .flowi4_flags = FLOWI_FLAG_ANYSRC };
+
+	return ip_route_output_flow(net, &fl4, NULL);
+}
+int mml_dst_output(struct net *net, struct sk_buff *skb) { return dst_output(net, NULL, skb); }
 struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 dscp, u32 mark)
 {
 	struct flowi4 fl4 = { .saddr = src, .daddr = dst, .flowi4_proto = IPPROTO_ESP, .flowi4_dscp = inet_dsfield_to_dscp(dscp), .flowi4_mark = mark };
@@ -307,6 +348,10 @@ void mml_bh_disable(void) { local_bh_disable(); }
 void mml_bh_enable(void) { local_bh_enable(); }
 unsigned int mml_cpu(void) { return smp_processor_id(); }
 unsigned int mml_cpus(void) { return nr_cpu_ids; }
+static enum hrtimer_restart mml_timer_fire(struct hrtimer *timer) { mml_rs_timer(timer); return HRTIMER_NORESTART; }
+void mml_timer_setup(struct hrtimer *timer) { hrtimer_setup(timer, mml_timer_fire, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_SOFT); }
+void mml_timer_start(struct hrtimer *timer, u64 ns) { hrtimer_start(timer, ns_to_ktime(ns), HRTIMER_MODE_ABS_SOFT); }
+u64 mml_now_ns(void) { return ktime_get_ns(); }
 u64 mml_jiffies64(void) { return get_jiffies_64(); }
 u64 mml_hz(void) { return HZ; }
 u64 mml_seconds(void) { return ktime_get_real_seconds(); }

@@ -266,6 +266,38 @@ impl Buffer {
         unsafe { sys::mml_skb_sec_path(self.as_ptr()) }
     }
 
+    /// A copy to keep that shares its octets and holds nothing else alive: no route, connection, device or socket.
+    pub(crate) fn keep(&self) -> Option<Skb> {
+        // SAFETY: `skb` is live; the clone is ours.
+        unsafe {
+            let copy = Skb::from_raw(sys::skb_clone(self.as_ptr(), bindings::GFP_ATOMIC))?;
+            sys::mml_skb_keep(copy.as_ptr());
+            Some(copy)
+        }
+    }
+
+    /// A copy that shares its octets.
+    pub(crate) fn share(&self) -> Option<Skb> {
+        // SAFETY: `skb` is live; the clone is ours.
+        unsafe { Skb::from_raw(sys::skb_clone(self.as_ptr(), bindings::GFP_ATOMIC)) }
+    }
+
+    /// Octets that it takes in memory.
+    #[inline]
+    pub(crate) fn true_size(&self) -> u64 {
+        self.raw().truesize.into()
+    }
+
+    /// Whether the queue of the device it is routed to has room: less than seven eighths of it are taken.
+    #[inline]
+    pub(crate) fn queue_has_room(&self) -> bool {
+        // SAFETY: `skb` is live and at a forward hook, so under RCU and with its route.
+        unsafe {
+            let limit = sys::mml_skb_out_limit(self.as_ptr());
+            sys::mml_skb_out_qlen(self.as_ptr()) < limit - limit / 8
+        }
+    }
+
     /// Answers its sender with ICMP "fragmentation needed" for `mtu` octets, and tells its route.
     pub(crate) fn too_big(&mut self, mtu: usize) {
         // SAFETY: `skb` is live with its route and network header set, as a device's transmit gets it.
@@ -472,6 +504,65 @@ impl Skb {
             }
         }
         true
+    }
+}
+
+/// A list of owned packets, in the order they were put in.
+pub(crate) struct List {
+    first: Option<Skb>,
+    last: *mut sk_buff,
+}
+
+impl List {
+    /// An empty one.
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        List {
+            first: None,
+            last: core::ptr::null_mut(),
+        }
+    }
+
+    /// Puts a packet at its end.
+    pub(crate) fn push(&mut self, skb: Skb) {
+        // SAFETY: The packets are ours, and on no other list. `last` is the last of ours if there is a first.
+        unsafe {
+            (*skb.as_ptr()).__bindgen_anon_1.__bindgen_anon_1.next = core::ptr::null_mut();
+            let raw = skb.as_ptr();
+            if self.first.is_some() {
+                (*self.last).__bindgen_anon_1.__bindgen_anon_1.next = skb.into_raw();
+            } else {
+                self.first = Some(skb);
+            }
+            self.last = raw;
+        }
+    }
+
+    /// Takes the first packet out.
+    fn pop(&mut self) -> Option<Skb> {
+        let first = self.first.take()?;
+        // SAFETY: The packet is ours, and so are those behind it.
+        unsafe {
+            let links = &mut (*first.as_ptr()).__bindgen_anon_1.__bindgen_anon_1;
+            self.first = Skb::from_raw(links.next);
+            links.next = core::ptr::null_mut();
+        }
+        Some(first)
+    }
+
+    /// Gives the packets to `f`, first come first.
+    #[inline]
+    pub(crate) fn for_each(mut self, mut f: impl FnMut(Skb)) {
+        while let Some(skb) = self.pop() {
+            f(skb);
+        }
+    }
+}
+
+impl Drop for List {
+    #[inline]
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
     }
 }
 

@@ -2,14 +2,18 @@
 
 //! Statistics and settings, as native attributes (docs/wire.md §2).
 
+use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use mml_core::snoop::{Counters, Settings};
 use pfkey::{genl, Role};
 
 use crate::counters::Reason;
+use crate::namespace::Namespace;
 use crate::netlink::{Dump, Fields, Request};
 use crate::sadb::Csa;
+use crate::snoop::{Told, FLOWS_MAX};
 
 /// The names of what each role has carried.
 const CARRIED: [(Role, [&str; 2]); 3] = [
@@ -21,8 +25,127 @@ const CARRIED: [(Role, [&str; 2]); 3] = [
 /// The cursor once the namespace's own message is out; a CSA's is its number behind it.
 const NAMESPACE_DONE: u64 = 1;
 
-/// Gives the namespace's counters, all CSAs' together, then each CSA's.
+/// A setting: its name, the values it takes, and how it is read and written.
+struct Setting {
+    name: &'static str,
+    range: RangeInclusive<u64>,
+    get: fn(&Namespace) -> u64,
+    set: fn(&Namespace, u64) -> Result,
+}
+
+/// SNOOP's settings for plain TCP are changed one at a time.
+fn plain(ns: &Namespace, change: impl FnOnce(&mut Told)) -> Result {
+    let mut told = ns.snoop.plain();
+    change(&mut told);
+    ns.snoop.set_plain(told);
+    Ok(())
+}
+
+/// Nanoseconds in a millisecond.
+const MS: u64 = 1_000_000;
+/// The longest time of SNOOP's, an hour, in milliseconds.
+const HOUR: u64 = 3_600_000;
+
+/// All of them. What holds for plain TCP and SNOOP holds for new flows.
+const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "mss-clamp",
+        range: 0..=1,
+        get: |ns| ns.settings.mss_clamp.load(Ordering::Relaxed).into(),
+        set: |ns, value| {
+            ns.settings.mss_clamp.store(value == 1, Ordering::Relaxed);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "relay-drop-unopened",
+        range: 0..=1,
+        get: |ns| ns.settings.relay_drop.load(Ordering::Relaxed).into(),
+        set: |ns, value| {
+            ns.settings.relay_drop.store(value == 1, Ordering::Relaxed);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "route-mark",
+        range: 0..=u32::MAX as u64,
+        get: |ns| ns.settings.mark.load(Ordering::Relaxed).into(),
+        set: |ns, value| {
+            ns.settings.mark.store(value as u32, Ordering::Relaxed);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "snoop-window",
+        range: 1..=Settings::WINDOW_MAX as u64,
+        get: |ns| ns.snoop.plain().settings.window.into(),
+        set: |ns, value| plain(ns, |told| told.settings.window = value as u16),
+    },
+    Setting {
+        name: "snoop-threshold",
+        range: 1..=u8::MAX as u64,
+        get: |ns| ns.snoop.plain().settings.threshold.into(),
+        set: |ns, value| plain(ns, |told| told.settings.threshold = value as u8),
+    },
+    Setting {
+        name: "snoop-initial-ms",
+        range: 1..=HOUR,
+        get: |ns| ns.snoop.plain().settings.initial / MS,
+        set: |ns, value| plain(ns, |told| told.settings.initial = value * MS),
+    },
+    Setting {
+        name: "snoop-min-rto-ms",
+        range: 1..=HOUR,
+        get: |ns| ns.snoop.plain().settings.minimum / MS,
+        set: |ns, value| plain(ns, |told| told.settings.minimum = value * MS),
+    },
+    Setting {
+        name: "snoop-persist-ms",
+        range: 1..=HOUR,
+        get: |ns| ns.snoop.plain().settings.persist / MS,
+        set: |ns, value| plain(ns, |told| told.settings.persist = value * MS),
+    },
+    Setting {
+        name: "snoop-garbage-ms",
+        range: 1..=HOUR,
+        get: |ns| ns.snoop.plain().settings.garbage / MS,
+        set: |ns, value| plain(ns, |told| told.settings.garbage = value * MS),
+    },
+    Setting {
+        name: "snoop-bytes",
+        range: 1..=u64::MAX,
+        get: |ns| ns.snoop.plain().bytes,
+        set: |ns, value| plain(ns, |told| told.bytes = value),
+    },
+    Setting {
+        name: "snoop-flows",
+        range: 1..=FLOWS_MAX as u64,
+        get: |ns| ns.snoop.limit().into(),
+        set: |ns, value| {
+            ns.snoop.set_limit(value as u32);
+            Ok(())
+        },
+    },
+    // The last, so that what comes with it in one message holds already.
+    Setting {
+        name: "snoop-interface",
+        range: 0..=i32::MAX as u64,
+        get: |ns| ns.snoop.interface().into(),
+        set: |ns, value| ns.snoop_interface(value as u32),
+    },
+];
+
+fn find(name: &[u8]) -> Option<&'static Setting> {
+    SETTINGS
+        .iter()
+        .find(|setting| setting.name.as_bytes() == name)
+}
+
+/// Gives the namespace's counters, all CSAs' together, then each CSA's; or SNOOP's flows, if the request says so.
 pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
+    if dump.attribute(genl::A_STATS_SCOPE) == Some(b"flow\0") {
+        return flows(dump);
+    }
     let ns = dump.ns;
     let config = ns.config.lock();
     if dump.cursor() == 0 {
@@ -40,22 +163,12 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
             }
             fields.counter("", "csas", config.csas.len() as u64)?;
             fields.counter("", "policies", config.policies.len() as u64)?;
-            let settings = &ns.settings;
-            fields.counter(
-                genl::SETTING_PREFIX,
-                "mss-clamp",
-                settings.mss_clamp.load(Ordering::Relaxed).into(),
-            )?;
-            fields.counter(
-                genl::SETTING_PREFIX,
-                "relay-drop-unopened",
-                settings.relay_drop.load(Ordering::Relaxed).into(),
-            )?;
-            fields.counter(
-                genl::SETTING_PREFIX,
-                "route-mark",
-                settings.mark.load(Ordering::Relaxed).into(),
-            )
+            ns.snoop
+                .totals(|name, value| fields.counter("snoop-", name, value))?;
+            for setting in SETTINGS {
+                fields.counter(genl::SETTING_PREFIX, setting.name, (setting.get)(ns))?;
+            }
+            Ok(())
         })?;
         dump.set_cursor(NAMESPACE_DONE);
     }
@@ -104,32 +217,62 @@ fn one(fields: &mut Fields, csa: &Csa) -> Result {
     Ok(())
 }
 
+/// Gives SNOOP's flows. The cursor is a place in their list, which moves while they come and go: one may be missed or
+/// shown twice.
+fn flows(dump: &mut Dump<'_>) -> Result {
+    let ns = dump.ns;
+    loop {
+        let cursor = dump.cursor();
+        let Some(flow) = ns.snoop.at(cursor as usize) else {
+            return Ok(());
+        };
+        dump.message(genl::CMD_STATS, |fields| {
+            fields.put(genl::A_STATS_SCOPE, b"flow\0")?;
+            let (src, dst) = flow.key.outer;
+            if (src, dst) != ([0; 4], [0; 4]) {
+                fields.put(genl::A_SRC, &src)?;
+                fields.put(genl::A_DST, &dst)?;
+            }
+            let ends = &flow.key.ends;
+            fields.put(
+                genl::A_INNER_SRC,
+                ends.src.first_chunk::<4>().ok_or(EINVAL)?,
+            )?;
+            fields.put(
+                genl::A_INNER_DST,
+                ends.dst.first_chunk::<4>().ok_or(EINVAL)?,
+            )?;
+            fields.counter("", "source-port", ends.src_port.into())?;
+            fields.counter("", "destination-port", ends.dst_port.into())?;
+            fields.counter("", "segments-kept", flow.cached.into())?;
+            fields.counter("", "answered", flow.confirmed.into())?;
+            fields.counter("", "idle-ms", flow.idle_ms)?;
+            for (name, value) in Counters::NAMES.iter().zip(flow.counters.values()) {
+                fields.counter("", name, value)?;
+            }
+            Ok(())
+        })?;
+        dump.set_cursor(cursor + 1);
+    }
+}
+
 /// Takes settings; an unknown one or a value out of range refuses the message before anything is changed.
 pub(crate) fn set(request: &mut Request<'_>) -> Result {
-    let settings = &request.ns.settings;
-    let check = request.pairs(|name, value| match name {
-        b"mss-clamp" | b"relay-drop-unopened" if value <= 1 => Ok(()),
-        b"route-mark" if u32::try_from(value).is_ok() => Ok(()),
-        b"mss-clamp" | b"relay-drop-unopened" | b"route-mark" => Err(ERANGE),
-        _ => Err(ENOENT),
+    let check = request.pairs(|name, value| match find(name) {
+        Some(setting) if setting.range.contains(&value) => Ok(()),
+        Some(_) => Err(ERANGE),
+        None => Err(ENOENT),
     });
     if let Err(e) = check {
         request.say(if e == ERANGE {
-            c"VALUE: out of this setting's range (mss-clamp and relay-drop-unopened: 0 or 1; route-mark: 32 bits)"
+            c"VALUE: out of this setting's range (docs/mmlctl.md has them)"
         } else if e == ENOENT {
-            c"NAME: no such setting (there are mss-clamp, relay-drop-unopened, route-mark)"
+            c"NAME: no such setting (docs/mmlctl.md has them)"
         } else {
             c"COUNTER: wants a NAME and a VALUE"
         });
         return Err(if e == ENOENT { EINVAL } else { e });
     }
-    request.pairs(|name, value| {
-        match name {
-            b"mss-clamp" => settings.mss_clamp.store(value == 1, Ordering::Relaxed),
-            b"relay-drop-unopened" => settings.relay_drop.store(value == 1, Ordering::Relaxed),
-            b"route-mark" => settings.mark.store(value as u32, Ordering::Relaxed),
-            _ => {}
-        }
-        Ok(())
-    })
+    let ns = request.ns;
+    request.pairs(|name, value| find(name).map_or(Ok(()), |setting| (setting.set)(ns, value)))
 }

@@ -7,11 +7,11 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-use kernel::alloc::{flags::*, KBox, KVVec, KVec};
+use kernel::alloc::{flags::*, Flags, KBox, KVVec, KVec};
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::rcu;
-use kernel::types::NotThreadSafe;
+use kernel::types::{NotThreadSafe, Opaque};
 
 use crate::sys;
 
@@ -242,8 +242,22 @@ impl<T> Table<T> {
         }
     }
 
-    /// Adds a value. Sleeps; the caller holds the writers' lock.
-    pub(crate) fn insert(&self, hash: u32, value: T) -> Result {
+    /// The values of one hash, newest first, for a writer.
+    ///
+    /// The caller holds the writers' lock, so that what is linked stays so while the chain is borrowed.
+    pub(crate) fn locked(&self, hash: u32) -> Chain<'_, T> {
+        let at = self
+            .bucket(hash)
+            .map_or(ptr::null_mut(), |b| b.load(Ordering::Acquire));
+        Chain {
+            at,
+            hash,
+            _table: PhantomData,
+        }
+    }
+
+    /// Makes the buckets, without which nothing can be inserted. Sleeps; the caller holds a lock of those who prepare.
+    pub(crate) fn prepare(&self) -> Result {
         if self.buckets.load(Ordering::Acquire).is_null() {
             let mut array = KVVec::with_capacity(BUCKETS, GFP_KERNEL_ACCOUNT)?;
             for _ in 0..BUCKETS {
@@ -254,21 +268,31 @@ impl<T> Table<T> {
                 Ordering::Release,
             );
         }
+        Ok(())
+    }
+
+    /// Adds a value. Sleeps; the caller holds the writers' lock.
+    pub(crate) fn insert(&self, hash: u32, value: T) -> Result {
+        self.prepare()?;
+        self.insert_with(hash, value, GFP_KERNEL_ACCOUNT)
+    }
+
+    /// Adds a value to a table that is prepared, with memory got by `flags`; the caller holds the writers' lock.
+    pub(crate) fn insert_with(&self, hash: u32, value: T, flags: Flags) -> Result {
         let Some(bucket) = self.bucket(hash) else {
             return Err(ENOMEM);
         };
-        let node = KBox::new(
-            Node {
-                deferred: Deferred {
-                    work: Default::default(),
-                    free: Node::<T>::free,
-                },
-                next: AtomicPtr::new(bucket.load(Ordering::Relaxed)),
-                hash,
-                value: ManuallyDrop::new(value),
+        // Memory first: where it is refused, `value` is dropped.
+        let node = KBox::<Node<T>>::new_uninit(flags)?;
+        let node = node.write(Node {
+            deferred: Deferred {
+                work: Default::default(),
+                free: Node::<T>::free,
             },
-            GFP_KERNEL_ACCOUNT,
-        )?;
+            next: AtomicPtr::new(bucket.load(Ordering::Relaxed)),
+            hash,
+            value: ManuallyDrop::new(value),
+        });
         // INVARIANT: The node is whole before it is published.
         bucket.store(KBox::into_raw(node), Ordering::Release);
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -357,6 +381,96 @@ impl<'g, T> Iterator for Chain<'g, T> {
         }
         None
     }
+}
+
+/// What a [`Timed`] value does when its time has come.
+pub(crate) trait OnTimer: Sized {
+    /// Called in softirq, and never by two CPUs at a time for one value.
+    fn fire(this: &Timed<Self>, bh: &Bh);
+}
+
+/// A value with a high-resolution timer of its own, which is cancelled, and waited for, when the value goes.
+///
+/// # Invariants
+///
+/// `timer` is the first member, so that its address is the whole's. It is set up and has `mml_rs_timer` for its function.
+#[pin_data(PinnedDrop)]
+#[repr(C)]
+pub(crate) struct Timed<T: OnTimer> {
+    #[pin]
+    timer: Opaque<bindings::hrtimer>,
+    fire: unsafe fn(*mut bindings::hrtimer),
+    #[pin]
+    value: T,
+}
+
+// SAFETY: Timers may be set and cancelled on any CPU.
+unsafe impl<T: OnTimer + Send + Sync> Send for Timed<T> {}
+// SAFETY: As above: hrtimers have locks of their own.
+unsafe impl<T: OnTimer + Send + Sync> Sync for Timed<T> {}
+
+impl<T: OnTimer> Timed<T> {
+    /// A value whose timer isn't set.
+    pub(crate) fn new(value: impl PinInit<T, Error>) -> impl PinInit<Self, Error> {
+        try_pin_init!(Timed {
+            // SAFETY: The place is a timer's, and stays where it is: the value is pinned.
+            timer <- Opaque::ffi_init(|timer| unsafe { sys::mml_timer_setup(timer) }),
+            fire: Self::expired,
+            value <- value,
+        }? Error)
+    }
+
+    /// Sets the timer for `at` nanoseconds of [`now_ns`]'s clock, instead of what it was set for.
+    #[inline]
+    pub(crate) fn arm(&self, at: u64) {
+        // SAFETY: It is set up.
+        unsafe { sys::mml_timer_start(self.timer.get(), at) };
+    }
+
+    /// # Safety
+    ///
+    /// `timer` is the first member of a live `Timed<T>`.
+    unsafe fn expired(timer: *mut bindings::hrtimer) {
+        // SAFETY: By the promise; an hrtimer in soft mode fires in softirq.
+        unsafe { Bh::known_off(|bh| T::fire(&*timer.cast::<Self>(), bh)) };
+    }
+}
+
+impl<T: OnTimer> core::ops::Deref for Timed<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+#[pinned_drop]
+impl<T: OnTimer> PinnedDrop for Timed<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: It is set up. This waits for one that fires on another CPU; a timer never drops its own value.
+        unsafe { sys::hrtimer_cancel(self.timer.get()) };
+    }
+}
+
+/// The front of any [`Timed`].
+#[repr(C)]
+struct Front {
+    timer: bindings::hrtimer,
+    fire: unsafe fn(*mut bindings::hrtimer),
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_timer(timer: *mut bindings::hrtimer) {
+    // SAFETY: Only `Timed` sets timers up with this function; both structures begin the same way.
+    unsafe { ((*timer.cast::<Front>()).fire)(timer) };
+}
+
+/// Nanoseconds since the machine started, without its sleep.
+#[inline]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: No requirements.
+    unsafe { sys::mml_now_ns() }
 }
 
 /// Overwrites secrets in a way the compiler keeps.

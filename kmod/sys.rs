@@ -5,8 +5,8 @@
 //! Only the wrapper files (`skb.rs`, `crypto.rs`, `net.rs`, `sync.rs`) use it.
 
 use kernel::bindings::{
-    gfp_t, net, net_device, netlink_ext_ack, nlattr, rcu_work, scatterlist, sk_buff, work_struct,
-    workqueue_struct,
+    gfp_t, hrtimer, net, net_device, netlink_ext_ack, nlattr, rcu_work, scatterlist, sk_buff,
+    work_struct, workqueue_struct,
 };
 use kernel::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -164,7 +164,27 @@ extern "C" {
     pub(crate) fn mml_module_get() -> bool;
     pub(crate) fn mml_module_put();
 
+    pub(crate) fn mml_timer_setup(timer: *mut hrtimer);
+    pub(crate) fn mml_timer_start(timer: *mut hrtimer, ns: u64);
+    pub(crate) fn mml_now_ns() -> u64;
+    pub(crate) fn mml_skb_keep(skb: *mut sk_buff);
+    pub(crate) fn mml_skb_out_qlen(skb: *const sk_buff) -> c_uint;
+    pub(crate) fn mml_skb_out_limit(skb: *const sk_buff) -> c_uint;
+    pub(crate) fn mml_route_again(
+        net: *mut net,
+        skb: *const sk_buff,
+        protocol: u8,
+        from: u16,
+        to: u16,
+    ) -> *mut Rtable;
+    pub(crate) fn mml_dst_output(net: *mut net, skb: *mut sk_buff) -> c_int;
+    pub(crate) fn mml_dev_index(dev: *const net_device) -> c_uint;
+    pub(crate) fn mml_notifier_register() -> c_int;
+    pub(crate) fn mml_notifier_unregister();
+
     // Exported by the kernel.
+    pub(crate) fn skb_clone(skb: *const sk_buff, gfp: gfp_t) -> *mut sk_buff;
+    pub(crate) fn hrtimer_cancel(timer: *mut hrtimer) -> c_int;
     pub(crate) fn ip_local_out(net: *mut net, sk: *mut Sock, skb: *mut sk_buff) -> c_int;
     pub(crate) fn skb_copy(skb: *const sk_buff, gfp: gfp_t) -> *mut sk_buff;
     pub(crate) fn skb_copy_bits(

@@ -15,7 +15,8 @@ use pfkey::{
 use crate::namespace::Namespace;
 use crate::netlink::{self, Dump, Request};
 use crate::policy::Policy;
-use crate::sadb::Csa;
+use crate::sadb::{self, Csa};
+use crate::snoop::Told;
 use crate::sync;
 
 /// A buffer for one message, zeroised when dropped: it may hold keys.
@@ -114,9 +115,8 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
         request.say(c"LIFETIME: this module has no life-times yet; leave it away");
         return Err(EOPNOTSUPP);
     }
-    if csa.snoop.is_some() {
-        request.say(c"SNOOP: this module has no SNOOP yet; leave it away");
-        return Err(EOPNOTSUPP);
+    if let Some(given) = &csa.snoop {
+        check_snoop(request, given)?;
     }
     let places = match ends(&csa.src, &csa.dst) {
         Ok(places) => places,
@@ -149,6 +149,15 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
     answer(request, message, |w| id.write(w, &csa.ext))
 }
 
+/// Refuses settings of SNOOP that are out of range.
+fn check_snoop(request: &mut Request<'_>, given: &pfkey::Snoop) -> Result<Told> {
+    sadb::told(given).inspect_err(|_| {
+        request.say(
+            c"SNOOP: window 1 to 8192, threshold at least 1, times 1 ms to 1 h with garbage not below persist, bytes not 0, flags 0",
+        )
+    })
+}
+
 /// How a CSA stands now.
 fn standing(csa: &Csa, given: &CsaExt) -> CsaExt {
     let (_, _, sequence) = csa.totals();
@@ -161,13 +170,20 @@ fn standing(csa: &Csa, given: &CsaExt) -> CsaExt {
 
 fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let update = CsaUpdate::from_message(message).map_err(|e| refuse(request, e))?;
-    if update.hard.is_some() || update.soft.is_some() || update.snoop.is_some() {
-        request.say(c"LIFETIME, SNOOP: this module has neither yet; leave them away");
+    if update.hard.is_some() || update.soft.is_some() {
+        request.say(c"LIFETIME: this module has no life-times yet; leave them away");
         return Err(EOPNOTSUPP);
     }
+    let told = match &update.snoop {
+        Some(given) => Some(check_snoop(request, given)?),
+        None => None,
+    };
     let Some(csa) = find(request.ns, &update.id) else {
         return missing(request);
     };
+    if let Some(told) = told {
+        request.ns.set_snoop(&csa, told)?;
+    }
     csa.set_state(update.state);
     if update.sequence != 0 && csa.role != Role::Origin {
         csa.raise(update.sequence);
@@ -219,6 +235,7 @@ fn write<'b>(w: Writer<'b>, csa: &Csa) -> Result<Writer<'b>, pfkey::Error> {
     };
     CsaMessage {
         ext: standing(csa, &given.ext),
+        snoop: csa.snoop().as_ref().map(sadb::given),
         ..given
     }
     .write(w)?

@@ -87,18 +87,18 @@ struct LifetimeTable {
     soft_bytes: u64,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// What is left away is as [`Snoop::default`] has it.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct SnoopTable {
-    #[serde(default)]
     flags: u16,
-    window: u16,
-    threshold: u8,
-    initial_ms: u32,
-    min_rto_ms: u32,
-    persist_ms: u32,
-    garbage_ms: u32,
-    bytes: u64,
+    window: Option<u16>,
+    threshold: Option<u8>,
+    initial_ms: Option<u32>,
+    min_rto_ms: Option<u32>,
+    persist_ms: Option<u32>,
+    garbage_ms: Option<u32>,
+    bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -345,15 +345,16 @@ impl ZoneTable {
 
 impl SnoopTable {
     fn to_snoop(&self) -> Snoop {
+        let default = Snoop::default();
         Snoop {
             flags: self.flags,
-            window: self.window,
-            threshold: self.threshold,
-            initial_ms: self.initial_ms,
-            min_rto_ms: self.min_rto_ms,
-            persist_ms: self.persist_ms,
-            garbage_ms: self.garbage_ms,
-            bytes: self.bytes,
+            window: self.window.unwrap_or(default.window),
+            threshold: self.threshold.unwrap_or(default.threshold),
+            initial_ms: self.initial_ms.unwrap_or(default.initial_ms),
+            min_rto_ms: self.min_rto_ms.unwrap_or(default.min_rto_ms),
+            persist_ms: self.persist_ms.unwrap_or(default.persist_ms),
+            garbage_ms: self.garbage_ms.unwrap_or(default.garbage_ms),
+            bytes: self.bytes.unwrap_or(default.bytes),
         }
     }
 }

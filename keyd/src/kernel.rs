@@ -5,8 +5,10 @@ use crate::info::{CsaInfo, Event};
 use crate::netlink::frame::{self, Attributes};
 use crate::netlink::{Error, Socket};
 use pfkey::number::{message, satype};
-use pfkey::{genl, Csa, CsaExt, CsaId, Message, Mode, Policy, PolicyId, Role, State, Writer};
-use std::net::IpAddr;
+use pfkey::{
+    genl, Csa, CsaExt, CsaId, Message, Mode, Policy, PolicyId, Role, Snoop, State, Writer,
+};
+use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
 
 /// Longest message, in a buffer that is overwritten when dropped.
@@ -29,6 +31,19 @@ pub struct CounterOwner {
     pub src: IpAddr,
     pub dst: IpAddr,
     pub role: Option<Role>,
+}
+
+/// A TCP flow that SNOOP looks after, in the direction of its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The outer ends of the CSA that it comes in; `None` for plain TCP.
+    pub outer: Option<(IpAddr, IpAddr)>,
+    /// Where its data comes from.
+    pub src: SocketAddr,
+    /// Where its data goes.
+    pub dst: SocketAddr,
+    /// How it stands and what it has counted, in the module's order.
+    pub values: Vec<(String, u64)>,
 }
 
 /// The module of this network namespace.
@@ -174,6 +189,21 @@ impl Kernel {
         self.csa_request(message::UPDATE, id, &ext, &mut |_| Ok(()))
     }
 
+    /// Gives a relay's CSA other settings of SNOOP, which hold for new flows; its state stays `state`.
+    pub fn snoop_csa(&mut self, id: &CsaId, state: State, snoop: &Snoop) -> Result<(), Error> {
+        let ext = CsaExt {
+            state,
+            ..naming(id.role)
+        };
+        let mut buffer = [0; pfkey::MAX_LEN];
+        let octets = Writer::new(&mut buffer, message::UPDATE, satype::MLESP, 0, 0)
+            .and_then(|w| id.write(w, &ext))
+            .and_then(|w| w.snoop(snoop))
+            .and_then(Writer::finish)
+            .map_err(refused)?;
+        self.tell(octets)
+    }
+
     /// All CSAs.
     pub fn csas(&mut self) -> Result<Vec<CsaInfo>, Error> {
         let list = std::cell::RefCell::new(Vec::new());
@@ -268,14 +298,42 @@ impl Kernel {
 
     /// Changes a setting.
     pub fn set(&mut self, name: &str, value: u64) -> Result<(), Error> {
-        let name = [name.as_bytes(), &[0]].concat();
-        let value = value.to_ne_bytes();
-        let inner: [(u16, &[u8]); 2] = [(genl::A_NAME, &name), (genl::A_VALUE, &value)];
+        self.set_all(&[(name, value)])
+    }
+
+    /// Changes several settings: all of them, or none if one of them is unknown or out of range.
+    pub fn set_all(&mut self, settings: &[(&str, u64)]) -> Result<(), Error> {
         self.socket.request(
             genl::CMD_SET,
-            &|r| r.nested(genl::A_COUNTER, &inner),
+            &|request| {
+                settings.iter().fold(request, |request, (name, value)| {
+                    let name = [name.as_bytes(), &[0]].concat();
+                    let value = value.to_ne_bytes();
+                    request.nested(
+                        genl::A_COUNTER,
+                        &[(genl::A_NAME, &name), (genl::A_VALUE, &value)],
+                    )
+                })
+            },
             &mut |_| Ok(()),
         )
+    }
+
+    /// SNOOP's flows.
+    pub fn flows(&mut self) -> Result<Vec<Flow>, Error> {
+        let list = std::cell::RefCell::new(Vec::new());
+        self.socket.dump(
+            genl::CMD_STATS,
+            &|r| r.attribute(genl::A_STATS_SCOPE, b"flow\0"),
+            &mut || list.borrow_mut().clear(),
+            &mut |message| {
+                let flow =
+                    flow(message.attributes()).ok_or(Error::Malformed("a flow of nobody"))?;
+                list.borrow_mut().push(flow);
+                Ok(())
+            },
+        )?;
+        Ok(list.into_inner())
     }
 
     /// Begins to listen for events.
@@ -340,7 +398,15 @@ fn counters(attributes: Attributes<'_>) -> Option<Counters> {
                 .and_then(Role::from_number),
         }),
     };
-    let values = attributes
+    Some(Counters {
+        csa,
+        values: values(attributes),
+    })
+}
+
+/// Names and values of a message's counters.
+fn values(attributes: Attributes<'_>) -> Vec<(String, u64)> {
+    attributes
         .filter(|(number, _)| *number == genl::A_COUNTER)
         .filter_map(|(_, counter)| {
             let counter = Attributes(counter);
@@ -349,10 +415,26 @@ fn counters(attributes: Attributes<'_>) -> Option<Counters> {
                 frame::text(counter.find(genl::A_NAME)?),
                 u64::from_ne_bytes(value),
             ))
-        });
-    Some(Counters {
-        csa,
-        values: values.collect(),
+        })
+        .collect()
+}
+
+fn flow(attributes: Attributes<'_>) -> Option<Flow> {
+    let outer = match (attributes.find(genl::A_SRC), attributes.find(genl::A_DST)) {
+        (Some(src), Some(dst)) => Some((address(src)?, address(dst)?)),
+        _ => None,
+    };
+    let mut values = values(attributes);
+    let mut port = |name: &str| {
+        let at = values.iter().position(|(other, _)| other == name)?;
+        u16::try_from(values.remove(at).1).ok()
+    };
+    let (source, destination) = (port("source-port")?, port("destination-port")?);
+    Some(Flow {
+        outer,
+        src: (address(attributes.find(genl::A_INNER_SRC)?)?, source).into(),
+        dst: (address(attributes.find(genl::A_INNER_DST)?)?, destination).into(),
+        values,
     })
 }
 

@@ -23,7 +23,7 @@ pub const CMD_SET: u8 = 3;
 
 /// Binary: one zone message, whole.
 pub const A_PFKEY: u16 = 1;
-/// String: `"namespace"` or `"csa"`.
+/// String: `"namespace"`, `"csa"` or `"flow"`. In a dump's request, `"flow"` asks for SNOOP's flows instead of the rest.
 pub const A_STATS_SCOPE: u16 = 2;
 /// u32, big-endian: the CSA's SPI.
 pub const A_SPI: u16 = 3;
@@ -39,8 +39,12 @@ pub const A_COUNTER: u16 = 7;
 pub const A_NAME: u16 = 8;
 /// u64, host-endian: how many, or the setting's value.
 pub const A_VALUE: u16 = 9;
+/// Binary, 4 or 16 octets: the source of what is inside.
+pub const A_INNER_SRC: u16 = 10;
+/// Binary, 4 or 16 octets: the destination of what is inside.
+pub const A_INNER_DST: u16 = 11;
 /// The greatest attribute number.
-pub const A_MAX: u16 = 9;
+pub const A_MAX: u16 = 11;
 
 /// What a counter's name begins with where it is a setting read back.
 pub const SETTING_PREFIX: &str = "setting/";

@@ -386,6 +386,22 @@ pub struct Snoop {
     pub bytes: u64,
 }
 
+impl Default for Snoop {
+    /// What nobody asked otherwise for: the repair starts at the first duplicate, and the time-outs follow the hop.
+    fn default() -> Self {
+        Snoop {
+            flags: 0,
+            window: 1024,
+            threshold: 1,
+            initial_ms: 100,
+            min_rto_ms: 10,
+            persist_ms: 1000,
+            garbage_ms: 10_000,
+            bytes: 16 << 20,
+        }
+    }
+}
+
 impl Snoop {
     pub(crate) fn decode(mut r: Reader<'_>) -> Result<Self, Fault> {
         let (flags, window, threshold) = (r.u16()?, r.u16()?, r.u8()?);

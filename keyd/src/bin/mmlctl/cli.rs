@@ -41,6 +41,9 @@ pub enum Command {
     /// Policies: which packets go sealed, in clear, or not at all
     #[command(subcommand)]
     Policy(Policy),
+    /// SNOOP: repair the wireless hop's losses at a foreign agent
+    #[command(subcommand)]
+    Snoop(Snoop),
     /// Counters: of the namespace and of each CSA
     Stats(Stats),
     /// Change a setting, or list all of them
@@ -220,6 +223,69 @@ pub struct PolicyAdd {
     /// Outer destination of the CSA it asks for
     #[arg(long, value_name = "ADDRESS", requires = "outer_src")]
     pub outer_dst: Option<IpAddr>,
+}
+
+#[derive(Subcommand)]
+pub enum Snoop {
+    /// Change its settings, for flows to come: of a relay's CSA (--spi), or of plain TCP
+    Set(SnoopSet),
+    /// List the flows it looks after
+    Flows {
+        /// Again every so many seconds, until interrupted
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+    },
+    /// What it has seen and done, in all
+    Stats {
+        /// Again every so many seconds, with the difference, until interrupted
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+    },
+}
+
+#[derive(Args)]
+pub struct SnoopSet {
+    /// Of this CSA, which must be a relay's; what isn't given is as SNOOP has it by default
+    #[arg(long, value_name = "SPI", value_parser = spi, conflicts_with_all = ["device", "flows"])]
+    pub spi: Option<u32>,
+    /// The CSA's outer source, where the SPI is not enough
+    #[arg(long, value_name = "ADDRESS", requires = "spi")]
+    pub src: Option<IpAddr>,
+    /// The CSA's outer destination, likewise
+    #[arg(long, value_name = "ADDRESS", requires = "spi")]
+    pub dst: Option<IpAddr>,
+    /// Look after plain TCP towards the mobile hosts behind this interface; none ends it. Receive offload (GRO) must be
+    /// off where it comes in: super-packets pass unseen
+    #[arg(long, value_name = "INTERFACE")]
+    pub device: Option<String>,
+    /// Packets kept a flow, 1 to 8192
+    #[arg(long, value_name = "PACKETS", value_parser = clap::value_parser!(u16).range(1..=8192))]
+    pub window: Option<u16>,
+    /// Duplicate acknowledgements before a local retransmission
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..))]
+    pub threshold: Option<u8>,
+    /// Time-out before a round trip was measured
+    #[arg(long, value_name = "MS", value_parser = milliseconds())]
+    pub initial_ms: Option<u32>,
+    /// The shortest time-out
+    #[arg(long, value_name = "MS", value_parser = milliseconds())]
+    pub min_rto_ms: Option<u32>,
+    /// Silence after which what is unacknowledged goes out once more
+    #[arg(long, value_name = "MS", value_parser = milliseconds())]
+    pub persist_ms: Option<u32>,
+    /// Silence after which a flow is forgotten; not below --persist-ms
+    #[arg(long, value_name = "MS", value_parser = milliseconds())]
+    pub garbage_ms: Option<u32>,
+    /// Octets kept in all
+    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub bytes: Option<u64>,
+    /// Flows in all, 1 to 16384
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub flows: Option<u32>,
+}
+
+fn milliseconds() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=3_600_000)
 }
 
 #[derive(Args)]

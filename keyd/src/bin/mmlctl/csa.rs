@@ -57,12 +57,12 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
     }
 }
 
-fn kernel() -> Result<Kernel, Failure> {
+pub fn kernel() -> Result<Kernel, Failure> {
     Kernel::open().map_err(|e| Failure::kernel("mml", &e))
 }
 
 /// A CSA on one line.
-fn name(id: &CsaId) -> String {
+pub fn name(id: &CsaId) -> String {
     let ip = |address: &pfkey::Address| keyd::address::ip(address.family, &address.octets);
     format!(
         "{} {:#010x} {} → {}",
@@ -325,7 +325,7 @@ fn list(output: Output) -> Result<(), Failure> {
 }
 
 /// The one CSA that is meant.
-fn find(which: &Which) -> Result<(Kernel, CsaInfo), Failure> {
+pub fn find(which: &Which) -> Result<(Kernel, CsaInfo), Failure> {
     let mut kernel = kernel()?;
     let csas = kernel.csas().map_err(|e| Failure::kernel(CSAS, &e))?;
     let csa = choose(csas, which)?;

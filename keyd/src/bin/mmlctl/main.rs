@@ -8,6 +8,7 @@ mod failure;
 mod monitor;
 mod output;
 mod policy;
+mod snoop;
 mod stats;
 mod table;
 
@@ -45,6 +46,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Csa(command) => csa::run(command, output),
         Command::Policy(command) => policy::run(command, output),
+        Command::Snoop(command) => snoop::run(command, output),
         Command::Stats(arguments) => stats::run(&arguments, output),
         Command::Set { name, value } => stats::set(name.as_deref(), value.as_deref(), output),
         Command::Monitor => monitor::run(output),

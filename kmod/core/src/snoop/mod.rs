@@ -514,6 +514,13 @@ impl Flow {
         self.kept(place, scene)
     }
 
+    /// What is kept was sent under a CSA that is replaced: its numbers no longer compare with those to come.
+    pub fn renumber(&mut self, slots: &mut [Slot]) {
+        for slot in slots {
+            slot.esp = u64::MAX;
+        }
+    }
+
     /// Forgets the segment in `place`: the caller couldn't keep its packet.
     pub fn forget(&mut self, slots: &mut [Slot], place: u16) {
         let mut at = self.len;

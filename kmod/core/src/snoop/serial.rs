@@ -15,7 +15,7 @@ pub const fn after(a: u32, b: u32) -> bool {
 
 /// The later of two.
 #[inline]
-pub const fn later(a: u32, b: u32) -> u32 {
+pub(crate) const fn later(a: u32, b: u32) -> u32 {
     if before(a, b) {
         b
     } else {
@@ -25,7 +25,7 @@ pub const fn later(a: u32, b: u32) -> u32 {
 
 /// Octets from `a` to `b`, 0 if `b` doesn't come after it.
 #[inline]
-pub const fn span(a: u32, b: u32) -> u32 {
+pub(crate) const fn span(a: u32, b: u32) -> u32 {
     if after(b, a) {
         b.wrapping_sub(a)
     } else {
