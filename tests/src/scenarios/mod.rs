@@ -12,6 +12,7 @@ mod offload;
 mod path;
 mod readers;
 mod relay;
+mod snoop;
 mod teardown;
 mod tunnel;
 mod zone_messages;
@@ -32,5 +33,6 @@ pub const TABLES: &[&[Scenario]] = &[
     malformed_messages::TABLE,
     zone_messages::TABLE,
     mmlctl::TABLE,
+    snoop::TABLE,
     teardown::TABLE,
 ];
