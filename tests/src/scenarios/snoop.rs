@@ -354,7 +354,7 @@ fn flood(ctx: &mut Ctx) -> Result<()> {
     ctx.net.offloads(false)?;
     // The mobile host answers nothing of it: its resets would end the flows.
     ctx.net.mh.nft(
-        "table ip quiet { chain in { type filter hook prerouting priority -400; tcp dport 7000-7010 drop; } }",
+        "table ip quiet { chain in { type filter hook prerouting priority -400; tcp dport 7000-7010 drop; }; }",
     )?;
     let fa = &ctx.net.fa1;
     mmlctl(
