@@ -239,6 +239,8 @@ pub struct Flow {
     window: u16,
     /// Arrivals behind the hole at `una`, as duplicates have told of them.
     duplicates: u32,
+    /// SACK blocks have come: a duplicate without them tells of no loss.
+    selective: bool,
     /// The end of the highest SACK block.
     sack_high: u32,
     /// Below it, holes have been looked at.
@@ -288,6 +290,7 @@ impl Flow {
             next: 0,
             window: 0,
             duplicates: 0,
+            selective: false,
             sack_high: 0,
             looked: 0,
             visible: 0,
@@ -581,6 +584,7 @@ impl Flow {
             };
         }
         self.confirmed = true;
+        self.selective |= segment.blocks != 0;
         if after(ack, self.una) {
             self.advance(ack, segment, &mut scene);
             self.window = segment.window;
@@ -633,7 +637,7 @@ impl Flow {
         }
         if segment.window != 0 {
             self.holes(segment, scene);
-            if !self.has_sack() && self.duplicates >= u32::from(scene.settings.threshold) {
+            if !self.selective && self.duplicates >= u32::from(scene.settings.threshold) {
                 // The hop is in order: what arrived behind the next hole went out after what is missing there.
                 self.repair_head(Why::Duplicate, scene);
             }
@@ -656,7 +660,7 @@ impl Flow {
         let told = segment.sack().iter().any(|(_, end)| after(*end, self.una));
         // Without SACK, an acknowledgement with another window is an update and no duplicate (RFC 5681 §2). With SACK,
         // one that tells of nothing above it answers something that came twice (RFC 2883).
-        let asks = if segment.blocks == 0 { !changed } else { told };
+        let asks = if self.selective { told } else { !changed };
         if !plain || self.next == self.una || segment.window == 0 || !asks {
             self.window = segment.window;
             return Verdict::Forward;
@@ -676,7 +680,7 @@ impl Flow {
         }
         if self.duplicates >= u32::from(scene.settings.threshold) {
             self.holes(segment, scene);
-            if !self.has_sack() {
+            if !self.selective {
                 self.repair_head(Why::Duplicate, scene);
             }
         }
@@ -698,10 +702,6 @@ impl Flow {
         self.ring(scene.slots)
             .first()
             .is_some_and(|first| !after(first.seq, una))
-    }
-
-    fn has_sack(&self) -> bool {
-        after(self.sack_high, self.una)
     }
 
     /// Takes the retransmissions off the list that were answered, and learns from them: their round trip; and that
@@ -905,7 +905,7 @@ impl Flow {
     /// Sends again which of the retransmissions under way are lost: more duplicates than what was sent before it can
     /// cause, one sent after it was answered, or no answer within a round trip.
     fn overdue<S: Store>(&mut self, scene: &mut Scene<'_, S>) {
-        let sack = self.has_sack();
+        let sack = self.selective;
         let mut at = 0usize;
         let mut burst = 0usize;
         while let Some(pending) = self.listed().get(at).copied() {
