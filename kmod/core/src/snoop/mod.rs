@@ -37,6 +37,11 @@ const TRIES: u8 = 24;
 /// Timer retransmissions of one segment in a row that nothing came back for. Where only acknowledgements are lost, the
 /// mobile host drops the copies as replays and says nothing.
 const TIMED: u8 = 3;
+/// Segments in order that a receiver acknowledges together (RFC 5681 §4.2); where it is more, there was a hole.
+const DELAYED: u32 = 2;
+/// Holes in a row that may be inferred from the count of duplicates alone. If it is wrong, for a copy of ours was
+/// counted, each hole inferred from it makes another copy.
+const GUESSES: u8 = 3;
 /// Holes repaired for one acknowledgement.
 const BURST: usize = 8;
 /// What the persist timer sends again at once, at most.
@@ -216,6 +221,8 @@ struct Pending {
     times: u8,
     /// It is the sender's, and so waits behind what was sent before it.
     queued: bool,
+    /// Nobody asked for it: what it repeats may be on its way.
+    doubtful: bool,
 }
 
 /// One direction of a TCP connection: data towards the mobile host.
@@ -245,6 +252,10 @@ pub struct Flow {
     sack_high: u32,
     /// Below it, holes have been looked at.
     looked: u32,
+    /// It is inside a CSA: of a packet that comes twice the mobile host doesn't tell, it is a replay.
+    sealed: bool,
+    /// Holes in a row that were inferred from the count, and that no duplicate has told of.
+    guessed: u8,
     /// Until `una` is there, duplicates are the sender's to see.
     visible: u32,
     data: Rtt,
@@ -293,6 +304,8 @@ impl Flow {
             selective: false,
             sack_high: 0,
             looked: 0,
+            sealed: false,
+            guessed: 0,
             visible: 0,
             data: Rtt::default(),
             repair: Rtt::default(),
@@ -400,6 +413,7 @@ impl Flow {
             self.start(segment.end());
             return None;
         }
+        self.sealed = esp != 0;
         let (seq, end) = (segment.seq, segment.end());
         if seq == end {
             return None;
@@ -601,7 +615,7 @@ impl Flow {
     /// Everything below `ack` has arrived.
     fn advance<S: Store>(&mut self, ack: u32, segment: &Segment, scene: &mut Scene<'_, S>) {
         let mut popped = 0u32;
-        let mut newest = None;
+        let (mut newest, mut repaired) = (None, false);
         while let Some(first) = self.ring(scene.slots).first().copied() {
             if after(first.end, ack) {
                 break;
@@ -609,25 +623,30 @@ impl Flow {
             self.ring(scene.slots).pop();
             scene.store.release(first.place);
             popped = popped.saturating_add(1);
-            // Karn: of what was sent twice nobody knows which one is answered. What SACK told of has waited since.
-            if first.tries == 0 && !first.by_sender && !first.sacked {
-                newest = Some(first.sent);
-            }
+            // Karn: of what was sent twice nobody knows which one is answered; what lies behind it has waited for it.
+            repaired |= first.tries != 0 || first.by_sender || first.sacked;
+            newest = Some(first.sent);
         }
         let hole = self.una;
         self.una = ack;
         let lost = self.answered(hole, ack, segment.sack(), scene);
-        if self.duplicates == 0 {
+        if self.duplicates == 0 && !repaired {
             if let Some(sent) = newest {
                 self.data.sample(scene.now.saturating_sub(sent));
             }
         }
         // Arrivals behind the hole that this acknowledgement doesn't cover are behind the next one.
-        self.duplicates = if popped == 0 {
+        if popped > DELAYED {
+            self.guessed = 0;
+        }
+        self.duplicates = if popped == 0 || self.guessed >= GUESSES {
             0
         } else {
             self.duplicates.saturating_sub(popped.saturating_sub(1))
         };
+        if self.duplicates == 0 {
+            self.guessed = 0;
+        }
         self.visible = later(self.visible, ack);
         self.sack_high = later(self.sack_high, ack);
         self.looked = later(self.looked, ack);
@@ -639,6 +658,7 @@ impl Flow {
             self.holes(segment, scene);
             if !self.selective && self.duplicates >= u32::from(scene.settings.threshold) {
                 // The hop is in order: what arrived behind the next hole went out after what is missing there.
+                self.guessed = self.guessed.saturating_add(1);
                 self.repair_head(Why::Duplicate, scene);
             }
             if lost {
@@ -672,6 +692,7 @@ impl Flow {
             }
         }
         self.duplicates = self.duplicates.saturating_add(1);
+        self.guessed = 0;
         for pending in self.listed_mut() {
             pending.excused = pending.excused.saturating_sub(1);
         }
@@ -734,9 +755,11 @@ impl Flow {
                 continue;
             }
             latest = Some(latest.map_or(pending.order, |order| later(order, pending.order)));
-            if pending.times > 1 {
-                // Those before it may have been late and not lost.
-                let more = u32::from(pending.times).saturating_sub(1);
+            // Those before it may have been late and not lost.
+            let more = u32::from(pending.times)
+                .saturating_sub(1)
+                .saturating_add(u32::from(pending.doubtful));
+            if more > 0 && !self.sealed {
                 self.echoes = self.echoes.saturating_add(more).min(PENDING as u32);
                 self.echoes_end = scene
                     .now
@@ -892,6 +915,9 @@ impl Flow {
             };
             *counter = counter.saturating_add(1);
             self.list(seq, false, scene);
+            if let Some(pending) = self.listed_mut().iter_mut().find(|p| p.seq == seq) {
+                pending.doubtful |= timed && pending.times == 1;
+            }
             return;
         }
         // From now on it is the sender's.
@@ -984,6 +1010,7 @@ impl Flow {
             order: self.order,
             times: 1,
             queued,
+            doubtful: false,
         };
         let at = listed.unwrap_or(usize::from(self.pendings));
         let Some(place) = self.pending.get_mut(at) else {
@@ -994,6 +1021,7 @@ impl Flow {
         } else if place.queued == queued {
             entry.times = place.times.saturating_add(1);
             entry.before = place.sent;
+            entry.doubtful = place.doubtful;
         }
         *place = entry;
     }
