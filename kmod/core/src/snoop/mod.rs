@@ -215,6 +215,10 @@ struct Pending {
     before: u64,
     /// Duplicates that segments sent before it may still cause.
     excused: u32,
+    /// What comes from here on was first sent after it.
+    mark: u32,
+    /// A retransmission sent after it was answered.
+    overtaken: bool,
     /// Its place in the order in which retransmissions went out.
     order: u32,
     /// How often it went out.
@@ -777,7 +781,7 @@ impl Flow {
         for pending in self.listed_mut() {
             // Retransmissions go the same way, one after the other.
             if !pending.queued && before(pending.order, latest) {
-                pending.excused = 0;
+                pending.overtaken = true;
                 lost = true;
             }
         }
@@ -928,15 +932,21 @@ impl Flow {
         self.visible = later(self.visible, end);
     }
 
-    /// Sends again which of the retransmissions under way are lost: more duplicates than what was sent before it can
-    /// cause, one sent after it was answered, or no answer within a round trip.
+    /// Sends again which of the retransmissions under way are lost: something first sent after it has arrived (a SACK
+    /// block says so, or more duplicates than what was sent before it can cause), another one sent after it was answered,
+    /// or there is no answer within a round trip.
     fn overdue<S: Store>(&mut self, scene: &mut Scene<'_, S>) {
         let sack = self.selective;
         let mut at = 0usize;
         let mut burst = 0usize;
         while let Some(pending) = self.listed().get(at).copied() {
             let late = scene.now >= self.due(&pending, scene.settings);
-            if (pending.excused == 0 || late) && burst < BURST {
+            let passed = if self.selective {
+                after(self.sack_high, pending.mark)
+            } else {
+                pending.excused == 0
+            };
+            if (passed || pending.overtaken || late) && burst < BURST {
                 burst = burst.saturating_add(1);
                 let why = if sack { Why::Sack } else { Why::Duplicate };
                 let listed = self.pendings;
@@ -1007,6 +1017,8 @@ impl Flow {
             // Duplicates still to come of what was sent before it. It goes ahead of some of that; counting all errs
             // on the side of waiting, and the round trip is there for those who can't wait.
             excused: behind.saturating_sub(duplicates).max(1),
+            mark: self.next,
+            overtaken: false,
             order: self.order,
             times: 1,
             queued,
