@@ -244,6 +244,8 @@ pub struct Flow {
     fin: Option<u32>,
     /// The highest cumulative acknowledgement.
     una: u32,
+    /// The acknowledgement that the sender was told last.
+    told: u32,
     /// The number behind the last the sender has sent.
     next: u32,
     /// The window of the last acknowledgement forwarded, unscaled.
@@ -302,6 +304,7 @@ impl Flow {
             persisted: false,
             fin: None,
             una: 0,
+            told: 0,
             next: 0,
             window: 0,
             duplicates: 0,
@@ -460,7 +463,7 @@ impl Flow {
 
     fn start(&mut self, seq: u32) {
         self.started = true;
-        (self.una, self.next, self.visible) = (seq, seq, seq);
+        (self.una, self.told, self.next, self.visible) = (seq, seq, seq, seq);
         (self.sack_high, self.looked) = (seq, seq);
     }
 
@@ -605,10 +608,40 @@ impl Flow {
         self.selective |= segment.blocks != 0;
         if after(ack, self.una) {
             self.advance(ack, segment, &mut scene);
-            self.window = segment.window;
+            if plain && self.held_back(segment, &mut scene) {
+                return self.suppress();
+            }
+            (self.told, self.window) = (ack, segment.window);
             return Verdict::Forward;
         }
         self.duplicate(plain, segment, &mut scene)
+    }
+
+    /// Whether an acknowledgement of something new is held back, for its SACK blocks would have the sender repair what is
+    /// being repaired here, and slow down. Nothing is lost by it: the next one says the same and more.
+    fn held_back<S: Store>(&mut self, segment: &Segment, scene: &mut Scene<'_, S>) -> bool {
+        let una = self.una;
+        let mut above = 0u32;
+        for (start, end) in segment.sack() {
+            if after(*start, una) {
+                above = above.saturating_add(span(*start, *end));
+            }
+        }
+        let Some(first) = self.ring(scene.slots).first().copied() else {
+            return false;
+        };
+        if above == 0 || !first.pending || after(first.seq, una) || after(self.visible, una) {
+            return false;
+        }
+        if segment.window < self.window || self.window == 0 {
+            return false;
+        }
+        // The sender's clock goes on: what it isn't told is a part of what it has under way, and so takes that part of
+        // its round trip. Three segments above a hole prove it lost to any sender (RFC 6675 §4), fewer only after a
+        // while (RFC 8985 §6.2).
+        let proof = above >= span(first.seq, first.end).saturating_mul(3);
+        let most = span(self.told, self.next) / if proof { 2 } else { 3 };
+        span(self.told, una) < most
     }
 
     fn suppress(&mut self) -> Verdict {
@@ -686,7 +719,7 @@ impl Flow {
         // one that tells of nothing above it answers something that came twice (RFC 2883).
         let asks = if self.selective { told } else { !changed };
         if !plain || self.next == self.una || segment.window == 0 || !asks {
-            self.window = segment.window;
+            (self.told, self.window) = (self.una, segment.window);
             return Verdict::Forward;
         }
         if segment.blocks == 0 && self.echoes > 0 {
@@ -717,7 +750,7 @@ impl Flow {
         if hidden && !urgent {
             return self.suppress();
         }
-        self.window = segment.window;
+        (self.told, self.window) = (self.una, segment.window);
         Verdict::Forward
     }
 
