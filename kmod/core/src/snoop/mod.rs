@@ -1118,6 +1118,12 @@ impl Flow {
             .repair
             .timeout(scene.settings.initial)
             .max(scene.settings.minimum);
+        // The last one of a burst may have arrived just now, and wait for its acknowledgement.
+        let moving = if self.len <= 1 {
+            moving.max(self.data.least().saturating_add(DELAYED_ACK))
+        } else {
+            moving
+        };
         self.alarm = first
             .sent
             .saturating_add(self.patience(scene))
