@@ -977,7 +977,8 @@ impl Flow {
             let passed = if self.selective {
                 after(self.sack_high, pending.mark)
             } else {
-                pending.excused == 0
+                // Duplicates tell of the first hole alone.
+                pending.excused == 0 && !after(pending.seq, self.una)
             };
             if (passed || pending.overtaken || late) && burst < BURST {
                 burst = burst.saturating_add(1);
@@ -1048,8 +1049,12 @@ impl Flow {
             sent: scene.now,
             before: scene.now,
             // Duplicates still to come of what was sent before it. It goes ahead of some of that; counting all errs
-            // on the side of waiting, and the round trip is there for those who can't wait.
-            excused: behind.saturating_sub(duplicates).max(1),
+            // on the side of waiting, and the round trip is there for those who can't wait. If more have come than can,
+            // some weren't cached, and only the round trip is left.
+            excused: behind
+                .checked_sub(duplicates)
+                .filter(|more| *more > 0)
+                .unwrap_or(u32::MAX),
             mark: self.next,
             overtaken: false,
             order: self.order,
