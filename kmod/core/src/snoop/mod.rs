@@ -274,6 +274,8 @@ pub struct Flow {
     echoes: u32,
     /// Until when, in nanoseconds.
     echoes_end: u64,
+    /// When a retransmission was last answered, in nanoseconds.
+    answer: u64,
     /// When the oldest segment is sent again; 0 for never.
     alarm: u64,
     backoff: u8,
@@ -321,6 +323,7 @@ impl Flow {
             order: 0,
             echoes: 0,
             echoes_end: 0,
+            answer: 0,
             alarm: 0,
             backoff: 0,
             touched: now,
@@ -791,6 +794,7 @@ impl Flow {
             if pending.queued {
                 continue;
             }
+            self.answer = scene.now;
             latest = Some(latest.map_or(pending.order, |order| later(order, pending.order)));
             // Those before it may have been late and not lost.
             let more = u32::from(pending.times)
@@ -1004,18 +1008,29 @@ impl Flow {
         }
     }
 
+    /// How long a retransmission's answer may take.
+    fn repair_timeout(&self, settings: &Settings) -> u64 {
+        // Before the first was answered, what data took at best is a hint.
+        let initial = settings.initial.max(self.data.least().saturating_mul(2));
+        self.repair.timeout(initial).max(settings.minimum)
+    }
+
     /// When a retransmission under way is late.
     fn due(&self, pending: &Pending, settings: &Settings) -> u64 {
-        let rtt = if pending.queued {
-            &self.data
+        let wait = if pending.queued {
+            self.data.timeout(settings.initial).max(settings.minimum)
         } else {
-            &self.repair
+            self.repair_timeout(settings)
         };
-        let wait = rtt.timeout(settings.initial).max(settings.minimum);
         // Each attempt waits longer, for the time may be underestimated.
         let shift = pending.times.saturating_sub(1).min(4);
         let longer = (wait >> 2).saturating_mul(u64::from(shift));
-        pending.sent.saturating_add(wait).saturating_add(longer)
+        let due = pending.sent.saturating_add(wait).saturating_add(longer);
+        if pending.queued || pending.sent > self.answer {
+            return due;
+        }
+        // One that went out with others, and waited for them, comes right behind their answers.
+        due.max(self.answer.saturating_add(wait >> 1))
     }
 
     fn listed(&self) -> &[Pending] {
@@ -1119,10 +1134,7 @@ impl Flow {
             return;
         }
         // As long as acknowledgements come, what is still waiting for the link isn't late.
-        let moving = self
-            .repair
-            .timeout(scene.settings.initial)
-            .max(scene.settings.minimum);
+        let moving = self.repair_timeout(scene.settings).saturating_mul(2);
         // The last one of a burst may have arrived just now, and wait for its acknowledgement.
         let moving = if self.len <= 1 {
             moving.max(self.data.least().saturating_add(DELAYED_ACK))
