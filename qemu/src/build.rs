@@ -21,7 +21,10 @@ pub fn command(refresh: bool, shared: &Shared) -> Result<()> {
     }
     println!("tree     {}", lab.kernel.tree.display());
     for module in &lab.modules {
-        println!("module   {}", module.display());
+        // The other is the lab's wireless link, of no use outside its guests.
+        let ours = module.ends_with(crate::module::MODULE);
+        let what = if ours { "module " } else { "lab    " };
+        println!("{what}  {}", module.display());
     }
     println!("tools    {}", lab.guest.mmlctl.display());
     println!(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The kernel module, built by the kernel's own build system from a copy of the sources.
+//! The kernel module, and the lab's own beside it, built by the kernel's own build system from a copy of the sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ const NAMED: &str = "/kdir";
 /// What is copied, by the same relative path: the module and the two crates linked into it.
 const SOURCES: [&str; 3] = ["kmod", "kmod/core/src", "pfkey/src"];
 
+/// What comes out: the module for users, and the wireless link, which only the lab has a use for.
+pub const MODULE: &str = "mml.ko";
+const PRODUCTS: [(&str, &str); 2] = [("kmod", MODULE), ("kmod/lab", "mml_lab.ko")];
+
 /// Folders that belong to cargo, not to the module.
 fn skipped(leaf: &str) -> bool {
     matches!(leaf, "core" | "target" | "fuzz" | "tests" | "benches") || leaf.starts_with('.')
@@ -37,7 +41,7 @@ pub fn ensure(
     let mut key = Key::new("module")
         .text("kernel", &kernel.key)
         .text("toolchain", &root.toolchain)
-        .text("recipe", "1");
+        .text("recipe", "2");
     for source in SOURCES {
         key = key.tree(source, &workspace.root().join(source), &skipped)?;
     }
@@ -45,19 +49,7 @@ pub fn ensure(
         build(workspace, cache, root, kernel, at)
     })?;
     cache.prune("module", KEEP)?;
-    modules_in(&product)
-}
-
-fn modules_in(directory: &Path) -> Result<Vec<PathBuf>> {
-    let is_module = |path: &PathBuf| path.extension().is_some_and(|e| e == "ko");
-    let mut found: Vec<PathBuf> = fs::read_dir(directory)
-        .context(|| format!("reading {}", directory.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(is_module)
-        .collect();
-    found.sort();
-    Ok(found)
+    Ok(PRODUCTS.map(|(_, name)| product.join(name)).to_vec())
 }
 
 fn copy_sources(workspace: &Workspace, to: &Path) -> Result<()> {
@@ -95,7 +87,7 @@ fn build(
     let make = |tree: &str, sources: &str, llvm: &str| {
         let llvm = if kernel.llvm { llvm } else { "" };
         format!(
-            "make -C '{tree}' M='{sources}/kmod' KERNELRELEASE='{}' {llvm} -j{jobs} modules",
+            "make -C '{tree}' M='{sources}/kmod' KERNELRELEASE='{}' MML_LAB=m {llvm} -j{jobs} modules",
             kernel.release
         )
     };
@@ -132,19 +124,14 @@ fn build(
         &log,
         None,
     )?;
-    let mut contents = Contents::default();
-    for module in modules_in(&sources.join("kmod"))? {
-        let name = module
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        fs::copy(&module, at.join(&name)).context(|| format!("copying {}", module.display()))?;
-        contents.files.push(name);
-    }
-    if !contents.files.iter().any(|name| name == "mml.ko") {
-        return Err(Error::logged("the build of kmod/ made no mml.ko", log));
+    for (folder, name) in PRODUCTS {
+        let module = sources.join(folder).join(name);
+        if !module.exists() {
+            let what = format!("the build of {folder}/ made no {name}");
+            return Err(Error::logged(what, log));
+        }
+        fs::copy(&module, at.join(name)).context(|| format!("copying {}", module.display()))?;
     }
     // The sources were a copy: without them, equal products take little room. Objects stay for `objdump`.
-    Ok(contents)
+    Ok(Contents::files(&PRODUCTS.map(|(_, name)| name)))
 }

@@ -29,8 +29,8 @@ pub const A_VALUE: u16 = 9;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
+pub const NLM_F_REQUEST: u16 = 1;
+pub const NLM_F_ACK: u16 = 4;
 pub const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CAPPED: u16 = 0x100;
 const GENL_ID_CTRL: u16 = 16;
@@ -193,48 +193,9 @@ impl Genl {
     }
 
     fn exchange(&mut self, message: &[u8]) -> Result<Answer> {
-        self.socket.send(message, 0).context("netlink send")?;
-        let mut answers = Vec::new();
-        loop {
-            let (datagram, _) = self.socket.recv_from_full().context("netlink receive")?;
-            for Part {
-                kind,
-                flags,
-                sequence,
-                octets,
-            } in parts(&datagram)
-            {
-                if sequence != self.sequence {
-                    continue;
-                }
-                match kind {
-                    NLMSG_ERROR | NLMSG_DONE => {
-                        let errno = octets
-                            .first_chunk::<4>()
-                            .map_or(0, |code| i32::from_ne_bytes(*code));
-                        if errno == 0 {
-                            return Ok(Ok(answers));
-                        }
-                        // The request's header follows the code, and unless capped the request itself; then the text.
-                        let skip = match kind {
-                            NLMSG_DONE => 4,
-                            _ if flags & NLM_F_CAPPED != 0 => 20,
-                            _ => 4 + message.len().next_multiple_of(4),
-                        };
-                        let text = octets
-                            .get(skip..)
-                            .and_then(|rest| find(rest, 1))
-                            .map(string)
-                            .unwrap_or_default();
-                        return Ok(Err(Refusal {
-                            errno: -errno,
-                            text,
-                        }));
-                    }
-                    _ => answers.push(octets.get(4..).unwrap_or_default().to_vec()),
-                }
-            }
-        }
+        let answer = exchange(&self.socket, message)?;
+        let without_header = |octets: Vec<u8>| octets.get(4..).unwrap_or_default().to_vec();
+        Ok(answer.map(|answers| answers.into_iter().map(without_header).collect()))
     }
 
     /// Joins the group of events. The kernel refuses those who may not.
@@ -284,6 +245,54 @@ impl Genl {
         .concat();
         // NLA_F_NESTED
         self.request(CMD_SET, 0, &attribute(A_COUNTER | 0x8000, &pair))
+    }
+}
+
+/// Sends a whole message of any netlink family and collects what comes until its acknowledgement, each answer without
+/// its netlink header.
+pub fn exchange(socket: &Socket, message: &[u8]) -> Result<Answer> {
+    let asked = parts(message).first().context("no message")?.sequence;
+    socket.send(message, 0).context("netlink send")?;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full().context("netlink receive")?;
+        for Part {
+            kind,
+            flags,
+            sequence,
+            octets,
+        } in parts(&datagram)
+        {
+            if sequence != asked {
+                continue;
+            }
+            match kind {
+                NLMSG_ERROR | NLMSG_DONE => {
+                    let errno = octets
+                        .first_chunk::<4>()
+                        .map_or(0, |code| i32::from_ne_bytes(*code));
+                    if errno == 0 {
+                        return Ok(Ok(answers));
+                    }
+                    // The request's header follows the code, and unless capped the request itself; then the text.
+                    let skip = match kind {
+                        NLMSG_DONE => 4,
+                        _ if flags & NLM_F_CAPPED != 0 => 20,
+                        _ => 4 + message.len().next_multiple_of(4),
+                    };
+                    let text = octets
+                        .get(skip..)
+                        .and_then(|rest| find(rest, 1))
+                        .map(string)
+                        .unwrap_or_default();
+                    return Ok(Err(Refusal {
+                        errno: -errno,
+                        text,
+                    }));
+                }
+                _ => answers.push(octets.to_vec()),
+            }
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod sys;
 mod topology;
 mod traffic;
 mod tunnel;
+mod wireless;
 mod zone_esp;
 mod zone_message;
 mod zone_tunnel;

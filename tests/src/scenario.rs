@@ -13,7 +13,7 @@ use crate::kernel_log::{self, KernelLog};
 use crate::module::{self, Modules};
 use crate::topology::{Shape, Topology};
 use crate::zone_tunnel::Keys;
-use crate::{init, report, scenarios, zone_tunnel};
+use crate::{init, report, scenarios, wireless, zone_tunnel};
 
 /// The module under test.
 pub const MODULE: &str = "mml";
@@ -124,15 +124,17 @@ fn run_one(
     kernel_log::forget_leaks();
     let limit = Duration::from_secs_f64(scenario.seconds as f64 * patience);
     let outcome = within(limit, scenario, modules, patience);
-    // All three are looked at even if the scenario failed: what the kernel says is the better explanation.
+    // All are looked at even if the scenario failed: what the kernel says is the better explanation.
     let unloaded = if modules.has(MODULE) {
         module::unload(MODULE, UNLOAD.mul_f64(patience)).context("after the scenario")
     } else {
         Ok(())
     };
+    let link_unloaded =
+        module::unload(wireless::MODULE, UNLOAD.mul_f64(patience)).context("after the scenario");
     let leaks = kernel_log::check_leaks();
     let complaints = log.check();
-    let failures: Vec<String> = [outcome, complaints, leaks, unloaded]
+    let failures: Vec<String> = [outcome, complaints, leaks, unloaded, link_unloaded]
         .into_iter()
         .filter_map(Result::err)
         .map(|error| format!("{error:#}"))
