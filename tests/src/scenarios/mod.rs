@@ -15,6 +15,7 @@ mod relay;
 mod snoop;
 mod teardown;
 mod tunnel;
+mod wireless;
 mod zone_messages;
 
 use crate::scenario::Scenario;
@@ -35,4 +36,5 @@ pub const TABLES: &[&[Scenario]] = &[
     mmlctl::TABLE,
     snoop::TABLE,
     teardown::TABLE,
+    wireless::TABLE,
 ];

@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The lab's wireless link itself: what is measured over it is worth no more than it is.
+//!
+//! All go from fa1 to mh over wl1. Real time has no upper bounds here: a host that is busy makes packets late, never early.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+
+use crate::module;
+use crate::netns::Netns;
+use crate::scenario::{Ctx, Scenario};
+use crate::topology::{self, MH};
+use crate::wireless::{self, Wireless, WirelessCounters};
+use crate::{sys, traffic};
+
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "wireless-rate-is-exact",
+        proves: "a link's packets arrive one after another, each a packet's time after the last, neither earlier nor drifting later",
+        seconds: 60,
+        run: rate,
+    },
+    Scenario {
+        name: "wireless-loss-follows-the-bit-error-rate",
+        proves: "a link loses 1-(1-p)^bits of its packets, counts them, and delivers all the others",
+        seconds: 90,
+        run: loss,
+    },
+    Scenario {
+        name: "wireless-errors-keep-to-the-link-s-time",
+        proves: "links of one seed are hit at the same times whatever is sent over them, those of another seed at others",
+        seconds: 90,
+        run: same_errors,
+    },
+    Scenario {
+        name: "wireless-priority-overtakes",
+        proves: "packets of priority 6 and 7 overtake those that wait and keep their own order; lower priorities overtake nothing",
+        seconds: 60,
+        run: priority,
+    },
+    Scenario {
+        name: "wireless-queue-drops-at-its-tail",
+        proves: "a full link drops what comes, keeps what it has, still takes packets of priority, and the kernel's own counts agree",
+        seconds: 60,
+        run: tail_drop,
+    },
+    Scenario {
+        name: "wireless-refuses-what-is-no-link",
+        proves: "options that make no link are refused with a reason and leave the interface as it was",
+        seconds: 60,
+        run: refused,
+    },
+    Scenario {
+        name: "wireless-goes-while-packets-wait",
+        proves: "link, interface and namespace can go while packets wait and come, and the module after them, but not before",
+        seconds: 120,
+        run: teardown,
+    },
+];
+
+/// fa1's address on wl1.
+const FA1: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
+const PORT: u16 = 5000;
+/// Octets of Ethernet, IPv4 and UDP header.
+const HEADERS: usize = 14 + 20 + 8;
+
+/// An errorless link with room for all that is sent here.
+const PLAIN: Wireless = Wireless {
+    rate_bps: 10_000_000,
+    bit_error_rate: 0.0,
+    seed: 1,
+    limit: 20_000,
+};
+
+/// The two ends of the traffic.
+struct Ends<'a> {
+    fa1: &'a Netns,
+    from: UdpSocket,
+    to: UdpSocket,
+}
+
+impl<'a> Ends<'a> {
+    /// With offloads off and nothing but their own packets on the link.
+    fn new(ctx: &'a Ctx) -> Result<Self> {
+        let (fa1, mh) = (&ctx.net.fa1, &ctx.net.mh);
+        topology::offload(fa1, "wl1", false)?;
+        let ends = Ends {
+            fa1,
+            from: traffic::udp(fa1, FA1, 4000)?,
+            to: traffic::udp(mh, MH, PORT)?,
+        };
+        // Whole bursts wait in the link, not in the socket.
+        sys::set_option(
+            &ends.from,
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUFFORCE,
+            128 << 20,
+        )?;
+        traffic::udp_arrives(&ends.from, &ends.to, b"the neighbour is known")?;
+        fa1.ip(&format!("neighbour change {MH} dev wl1 nud permanent"))?;
+        Ok(ends)
+    }
+
+    /// Sends packet `number` in a frame of `octets`.
+    fn send(&self, number: u32, octets: usize) -> Result<()> {
+        send(&self.from, number, octets)
+    }
+
+    /// The number of what arrives next, if anything does within `patience`.
+    fn next(&self, patience: Duration) -> Result<Option<u32>> {
+        let datagram = traffic::receive(&self.to, patience)?;
+        let number = datagram.as_deref().and_then(<[u8]>::first_chunk);
+        Ok(number.map(|number| u32::from_be_bytes(*number)))
+    }
+
+    /// Waits until the link has dealt with `packets`.
+    fn settle(&self, ctx: &Ctx, packets: u64) -> Result<WirelessCounters> {
+        let end = Instant::now() + ctx.seconds(20.0);
+        loop {
+            let counters = wireless::counters(self.fa1, "wl1")?;
+            if counters.sent + counters.overflowed >= packets {
+                return Ok(counters);
+            }
+            ensure!(
+                Instant::now() < end,
+                "the link stopped: {counters:?} of {packets} packets"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// All that has arrived, in order. The link must have settled.
+    fn arrived(&self) -> Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        while let Some(number) = self.next(traffic::SILENCE)? {
+            numbers.push(number);
+        }
+        Ok(numbers)
+    }
+}
+
+fn send(socket: &UdpSocket, number: u32, octets: usize) -> Result<()> {
+    let mut datagram = vec![0u8; octets - HEADERS];
+    datagram[..4].copy_from_slice(&number.to_be_bytes());
+    socket
+        .send_to(&datagram, SocketAddrV4::new(MH, PORT))
+        .with_context(|| format!("cannot send packet {number}"))?;
+    Ok(())
+}
+
+fn rate(ctx: &mut Ctx) -> Result<()> {
+    const PACKETS: u32 = 1_600;
+    let ends = Ends::new(ctx)?;
+    for (rate_bps, octets) in [(10_000_000u64, 1_250usize), (2_000_000, 250)] {
+        Wireless { rate_bps, ..PLAIN }.attach(ends.fa1, "wl1")?;
+        let each = Duration::from_nanos(octets as u64 * 8_000_000_000 / rate_bps);
+        let start = Instant::now();
+        let lateness = std::thread::scope(|scope| -> Result<Vec<Duration>> {
+            let sender = scope.spawn(|| (0..PACKETS).try_for_each(|i| ends.send(i, octets)));
+            let mut lateness = Vec::new();
+            for i in 0..PACKETS {
+                let number = ends
+                    .next(traffic::ARRIVES)?
+                    .with_context(|| format!("packet {i} did not arrive"))?;
+                let at = start.elapsed();
+                ensure!(number == i, "packet {number} came when {i} was due");
+                let due = each * (i + 1);
+                ensure!(
+                    at >= due,
+                    "packet {i} came after {at:?}, before its last bit was sent after {due:?}"
+                );
+                lateness.push(at - due);
+            }
+            match sender.join() {
+                Ok(sent) => sent?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            Ok(lateness)
+        })?;
+        // Each packet may be late for the host's sake. A rate that is wrong makes all of the last quarter later (or earlier)
+        // than those of the first.
+        let quarter = lateness.len() / 4;
+        let least = |part: &[Duration]| part.iter().min().copied().unwrap_or_default();
+        let (first, last) = (least(&lateness[..quarter]), least(&lateness[3 * quarter..]));
+        let drift = first.abs_diff(last);
+        ensure!(
+            drift < each * PACKETS / 100,
+            "over {PACKETS} packets of {each:?} the link drifts by {drift:?}"
+        );
+        let expected = WirelessCounters {
+            sent: PACKETS.into(),
+            sent_octets: u64::from(PACKETS) * octets as u64,
+            ..WirelessCounters::default()
+        };
+        let counters = wireless::counters(ends.fa1, "wl1")?;
+        ensure!(counters == expected, "{counters:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+fn loss(ctx: &mut Ctx) -> Result<()> {
+    const PACKETS: u32 = 12_000;
+    const OCTETS: usize = 1_000;
+    let ends = Ends::new(ctx)?;
+    for (seed, bit_error_rate) in [(1, 1e-6), (2, 1.6e-5)] {
+        Wireless {
+            rate_bps: 1_000_000_000,
+            bit_error_rate,
+            seed,
+            ..PLAIN
+        }
+        .attach(ends.fa1, "wl1")?;
+        let mut arrived = Vec::new();
+        // In parts that the receiving socket has room for.
+        for part in 0..PACKETS / 4_000 {
+            for i in 0..4_000 {
+                ends.send(part * 4_000 + i, OCTETS)?;
+            }
+            ends.settle(ctx, u64::from(part + 1) * 4_000)?;
+            arrived.extend(ends.arrived()?);
+        }
+        let counters = wireless::counters(ends.fa1, "wl1")?;
+        ensure!(
+            counters.sent == u64::from(PACKETS) && counters.overflowed == 0,
+            "{counters:?}"
+        );
+        ensure!(
+            arrived.len() as u64 == counters.sent - counters.corrupted,
+            "{} packets arrived, but {counters:?}",
+            arrived.len()
+        );
+        ensure!(arrived.is_sorted(), "packets came out of order");
+        let share = 1.0 - (1.0 - bit_error_rate).powi(OCTETS as i32 * 8);
+        let expected = f64::from(PACKETS) * share;
+        // Five standard deviations: once in 1.7 million runs.
+        let bound = 5.0 * (expected * (1.0 - share)).sqrt();
+        ensure!(
+            (counters.corrupted as f64 - expected).abs() < bound,
+            "{} of {PACKETS} packets were lost, not {expected:.0} ± {bound:.0}",
+            counters.corrupted
+        );
+    }
+    Ok(())
+}
+
+/// When a link of 10 Mb/s without a pause was hit, in units of 0.5 ms of its time since its first packet, by which of the
+/// numbered packets are missing. `units` is a packet's length.
+fn hits(ctx: &Ctx, ends: &Ends, seed: u64, units: u32) -> Result<Vec<u32>> {
+    const UNITS: u32 = 4_800;
+    Wireless {
+        bit_error_rate: 4e-6,
+        seed,
+        ..PLAIN
+    }
+    .attach(ends.fa1, "wl1")?;
+    let packets = UNITS / units;
+    for i in 0..packets {
+        ends.send(i, 625 * units as usize)?;
+    }
+    let counters = ends.settle(ctx, packets.into())?;
+    ensure!(counters.overflowed == 0, "{counters:?}");
+    let arrived: std::collections::HashSet<u32> = ends.arrived()?.into_iter().collect();
+    Ok((0..packets)
+        .filter(|i| !arrived.contains(i))
+        .map(|i| i * units)
+        .collect())
+}
+
+/// The largest share of hits that two lists have in common, over all shifts of one against the other that the moments of
+/// their first packets may account for. A hit is known to two units.
+fn agreement(a: &[u32], b: &[u32]) -> f64 {
+    const SHIFT: i64 = 1_000;
+    let share = |shift: i64| {
+        let in_both = |at: i64| (SHIFT..4_800 - SHIFT).contains(&at);
+        let shifted: Vec<i64> = b.iter().map(|at| i64::from(*at) + shift).collect();
+        let a: Vec<i64> = a
+            .iter()
+            .copied()
+            .map(i64::from)
+            .filter(|at| in_both(*at))
+            .collect();
+        let met = a
+            .iter()
+            .filter(|at| shifted.iter().any(|other| (other - **at).abs() <= 2))
+            .count();
+        met as f64 / a.len().max(1) as f64
+    };
+    (-SHIFT..=SHIFT).map(share).fold(0.0, f64::max)
+}
+
+fn same_errors(ctx: &mut Ctx) -> Result<()> {
+    let ends = Ends::new(ctx)?;
+    let first = hits(ctx, &ends, 7, 2)?;
+    // Packets of half the length: others are hit, at the same times.
+    let again = hits(ctx, &ends, 7, 1)?;
+    let other = hits(ctx, &ends, 8, 1)?;
+    ensure!(first.len() > 40, "only {} packets were lost", first.len());
+    let (same, different) = (agreement(&first, &again), agreement(&first, &other));
+    crate::report::step(format!(
+        "{same:.2} of one seed's errors come again, {different:.2} of another's"
+    ));
+    ensure!(
+        same > 0.95,
+        "of a link's errors only {same:.2} came again with the same seed"
+    );
+    ensure!(
+        different < 0.8,
+        "of a link's errors {different:.2} came again with another seed"
+    );
+    Ok(())
+}
+
+fn priority(ctx: &mut Ctx) -> Result<()> {
+    const WAITING: u32 = 100;
+    let ends = Ends::new(ctx)?;
+    // 10 ms a packet: a second's worth of them waits.
+    Wireless {
+        rate_bps: 1_000_000,
+        ..PLAIN
+    }
+    .attach(ends.fa1, "wl1")?;
+    for i in 0..WAITING {
+        ends.send(i, 1_250)?;
+    }
+    let mut number = WAITING;
+    let mut with_priority = |value| -> Result<()> {
+        sys::set_option(&ends.from, libc::SOL_SOCKET, libc::SO_PRIORITY, value)?;
+        ends.send(number, 1_250)?;
+        number += 1;
+        Ok(())
+    };
+    // The last is 4 in the low four bits.
+    for value in [6, 5, 7, 0, 0x1_0006, 0x1_0004] {
+        with_priority(value)?;
+    }
+    let counters = ends.settle(ctx, u64::from(WAITING) + 6)?;
+    ensure!(
+        counters.prioritised == 3,
+        "{} packets had priority, not 3",
+        counters.prioritised
+    );
+    let arrived = ends.arrived()?;
+    let is_first = |number: &u32| [100, 102, 104].contains(number);
+    let (first, rest): (Vec<u32>, Vec<u32>) = arrived.iter().partition(|number| is_first(number));
+    ensure!(
+        first == [100, 102, 104],
+        "packets of priority came as {first:?}"
+    );
+    ensure!(
+        rest == (0..106).filter(|i| !is_first(i)).collect::<Vec<_>>(),
+        "the others came as {rest:?}"
+    );
+    let overtaken = arrived
+        .iter()
+        .rev()
+        .take_while(|number| !is_first(number))
+        .count();
+    ensure!(
+        overtaken > 3,
+        "no packet that waited was overtaken: {arrived:?}"
+    );
+    Ok(())
+}
+
+fn tail_drop(ctx: &mut Ctx) -> Result<()> {
+    const LIMIT: u32 = 10;
+    const PACKETS: u32 = 60;
+    let ends = Ends::new(ctx)?;
+    // 100 ms a packet.
+    Wireless {
+        rate_bps: 100_000,
+        limit: LIMIT,
+        ..PLAIN
+    }
+    .attach(ends.fa1, "wl1")?;
+    for i in 0..PACKETS {
+        ends.send(i, 1_250)?;
+    }
+    sys::set_option(&ends.from, libc::SOL_SOCKET, libc::SO_PRIORITY, 6)?;
+    ends.send(PACKETS, 1_250)?;
+    let counters = ends.settle(ctx, u64::from(PACKETS) + 1)?;
+    let arrived = ends.arrived()?;
+    ensure!(
+        arrived.contains(&PACKETS) && counters.prioritised == 1,
+        "the full link did not take a packet of priority"
+    );
+    let normal: Vec<u32> = arrived
+        .iter()
+        .copied()
+        .filter(|number| *number != PACKETS)
+        .collect();
+    ensure!(
+        normal.starts_with(&(0..LIMIT).collect::<Vec<_>>()),
+        "the packets that came first are not those it kept: {normal:?}"
+    );
+    ensure!(
+        normal.len() < PACKETS as usize && normal.is_sorted(),
+        "{normal:?}"
+    );
+    ensure!(
+        counters.sent == arrived.len() as u64
+            && counters.overflowed == u64::from(PACKETS) + 1 - counters.sent,
+        "{counters:?}, but {} packets arrived",
+        arrived.len()
+    );
+    let shown = ends
+        .fa1
+        .run(&["tc", "-s", "qdisc", "show", "dev", "wl1", "root"])?;
+    let expected = format!(
+        "Sent {} bytes {} pkt (dropped {},",
+        counters.sent_octets, counters.sent, counters.overflowed
+    );
+    ensure!(
+        shown.contains(&expected) && shown.contains("backlog 0b 0p"),
+        "not `{expected}` with an empty backlog: {shown}"
+    );
+    Ok(())
+}
+
+fn refused(ctx: &mut Ctx) -> Result<()> {
+    let ends = Ends::new(ctx)?;
+    PLAIN.attach(ends.fa1, "wl1")?;
+    ends.send(0, 100)?;
+    let before = ends.settle(ctx, 1)?;
+    for (link, reason) in [
+        (
+            Wireless {
+                rate_bps: 0,
+                ..PLAIN
+            },
+            "rate",
+        ),
+        (
+            Wireless {
+                rate_bps: 10_000_000_001,
+                ..PLAIN
+            },
+            "rate",
+        ),
+        (Wireless { limit: 0, ..PLAIN }, "no packet"),
+        (
+            Wireless {
+                bit_error_rate: 1.5,
+                ..PLAIN
+            },
+            "mean gap",
+        ),
+        (
+            Wireless {
+                bit_error_rate: 1e-20,
+                ..PLAIN
+            },
+            "mean gap",
+        ),
+    ] {
+        let error = match link.attach(ends.fa1, "wl1") {
+            Ok(()) => anyhow::bail!("{link:?} was accepted"),
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(error.contains(reason), "{link:?} was refused with {error}");
+    }
+    // Without options, as tc sends it.
+    let plain = ends
+        .fa1
+        .attempt(&["tc", "qdisc", "add", "dev", "core", "root", "wireless"])?;
+    ensure!(!plain.success, "a link without options was accepted");
+    let after = wireless::counters(ends.fa1, "wl1")?;
+    ensure!(after == before, "the link has gone on as {after:?}");
+    Ok(())
+}
+
+/// Sends to the visitor until told to stop, where no socket takes it: the kernel there answers each packet. Errors are
+/// what this is about.
+fn flood(fa1: &Netns, stop: &AtomicBool) -> Result<()> {
+    let socket = fa1.enter(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?))?;
+    socket.set_nonblocking(true)?;
+    while !stop.load(Ordering::Relaxed) {
+        let _ = socket.send_to(&[0x42; 1_000], (Ipv4Addr::new(10, 9, 0, 7), PORT));
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    Ok(())
+}
+
+/// Packets wait for half a minute; or they pass at once, and many are lost.
+const SLOW: Wireless = Wireless {
+    rate_bps: 4_000,
+    limit: 16,
+    ..PLAIN
+};
+const BAD: Wireless = Wireless {
+    rate_bps: 100_000_000,
+    bit_error_rate: 1e-4,
+    ..PLAIN
+};
+
+/// Puts links between fa1 and the visitor that packets are lost on and wait for, and takes one of them away.
+fn links_go(ctx: &Ctx, fa1: &Netns, visitor: &Netns, round: u32) -> Result<()> {
+    let (there, back) = ((fa1, "visitor"), (visitor, "fa1"));
+    // What comes back is what got there.
+    let links = [(there, BAD), (back, BAD), (back, SLOW), (there, SLOW)];
+    for ((ns, device), link) in links.into_iter().chain(links) {
+        link.attach(ns, device)?;
+        let end = Instant::now() + ctx.seconds(10.0);
+        loop {
+            let counters = wireless::counters(ns, device)?;
+            if counters.overflowed > 0 || counters.corrupted > 3 {
+                break;
+            }
+            ensure!(
+                Instant::now() < end,
+                "packets neither wait for {device} nor are lost there: {counters:?}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    ensure!(
+        module::try_unload(wireless::MODULE).is_err(),
+        "the module went while links are up"
+    );
+    match round {
+        0 => fa1.tc("qdisc del dev visitor root"),
+        1 => fa1.ip("link set visitor down\nlink set visitor up"),
+        2 => fa1.tc("qdisc replace dev visitor root pfifo limit 10"),
+        3 => fa1.ip("link del visitor"),
+        4 => visitor.ip("link del fa1"),
+        // With the namespace.
+        _ => Ok(()),
+    }
+}
+
+fn teardown(ctx: &mut Ctx) -> Result<()> {
+    let ctx = &*ctx;
+    let fa1 = &ctx.net.fa1;
+    for round in 0..6 {
+        let visitor = Netns::add("visitor")?;
+        visitor.sysctl("net.ipv4.icmp_ratelimit", "0")?;
+        visitor.ip("link add fa1 type veth peer name visitor netns fa1
+            address add 10.9.0.7/24 dev fa1
+            link set fa1 up")?;
+        fa1.ip("address add 10.9.0.1/24 dev visitor\nlink set visitor up")?;
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let stop = &stop;
+            let flood = scope.spawn(move || flood(fa1, stop));
+            // The namespace goes while packets still come.
+            let gone = links_go(ctx, fa1, &visitor, round);
+            drop(visitor);
+            stop.store(true, Ordering::Relaxed);
+            match flood.join() {
+                Ok(flooded) => flooded?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            gone.with_context(|| format!("round {round}"))
+        })?;
+        let end = Instant::now() + ctx.seconds(10.0);
+        while fa1.attempt(&["ip", "link", "show", "visitor"])?.success {
+            ensure!(Instant::now() < end, "the namespace did not end");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        module::unload(wireless::MODULE, ctx.seconds(10.0))
+            .with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}
