@@ -124,6 +124,23 @@ pub enum Command {
         #[command(flatten)]
         shared: Shared,
     },
+    /// Repeat the MML paper's throughput experiments in virtual time, and the same with today's TCP
+    Paper {
+        /// Figures to draw: fig9, fig11, fig12, fig13, dupacks, limit, modern; none: all
+        #[arg(long, value_name = "FIGURE[,FIGURE]", value_delimiter = ',')]
+        only: Vec<String>,
+        /// A few points, within five minutes
+        #[arg(long)]
+        quick: bool,
+        /// Where tables, plots and claims go; what is there already isn't measured again
+        #[arg(long, value_name = "DIRECTORY", default_value = "mml-paper")]
+        out: PathBuf,
+        /// Guests at once; default: one a processor
+        #[arg(long, value_name = "N")]
+        jobs: Option<usize>,
+        #[command(flatten)]
+        shared: Shared,
+    },
     /// A prompt in the guest with the topology up
     Shell {
         #[command(flatten)]

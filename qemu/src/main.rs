@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo lab`: kernels, guests, topologies, with one command.
 //!
-//! Where to look: `cli` is what can be typed; `build`, `demo`, `test`, `bench`, `shell` and `doctor` are the commands.
+//! Where to look: `cli` is what can be typed; `build`, `demo`, `test`, `bench`, `paper`, `shell` and `doctor` are the
+//! commands.
 //! They all begin with `setup`, which makes in order what a guest needs and boots it: `build_root` (a Debian trixie, and
 //! how commands run in it), `archive` and `release` (which kernel there is), `kernel` (image, tree, debug kernel),
 //! `module`, `guest` (our own programs), `initramfs` over `cpio`. Everything made is a product of the `cache`, named by
@@ -29,6 +30,7 @@ mod machine;
 mod manifest;
 mod module;
 mod module_list;
+mod paper;
 mod plot;
 mod progress;
 mod release;
@@ -96,6 +98,21 @@ fn run(cli: Cli) -> Result<()> {
             seconds,
             shared,
         } => bench::command(&names, seconds, &shared),
+        Command::Paper {
+            only,
+            quick,
+            out,
+            jobs,
+            shared,
+        } => {
+            let options = paper::Options {
+                only,
+                quick,
+                out,
+                jobs,
+            };
+            paper::command(&options, &shared)
+        }
         Command::Shell { shared } => shell::command(&shared),
         Command::Clean { kind, json } => build::clean(kind.as_deref(), json.as_deref()),
     }

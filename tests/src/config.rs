@@ -5,6 +5,8 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{json, Value};
 
+use crate::paper::Task;
+
 /// What to do.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -12,6 +14,7 @@ pub enum Mode {
     Test,
     Demo,
     Bench,
+    Paper,
     Shell,
     List,
 }
@@ -26,6 +29,9 @@ pub struct RunConfig {
     pub names: Vec<String>,
     #[serde(default)]
     pub options: Options,
+    /// The experiments of mode `paper`, in the order they are to be done.
+    #[serde(default)]
+    pub tasks: Vec<Task>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -90,8 +96,8 @@ pub const MODULES: &[&str] = &[
     "nf_defrag_ipv4",
 ];
 
-/// Modules that are only in the image, loaded when a benchmark asks.
-pub const MODULES_ON_DEMAND: &[&str] = &["tcrypt"];
+/// Modules that are only in the image, loaded by what asks for them.
+pub const MODULES_ON_DEMAND: &[&str] = &["tcrypt", "tcp_bbr"];
 
 /// Programs that run in the guest, looked up in its PATH.
 pub const PROGRAMS: &[&str] = &[

@@ -88,6 +88,7 @@ fn start() -> Result<bool> {
         Mode::Shell => shell(&modules),
         Mode::Demo => demo::run(&config, &modules),
         Mode::Bench => crate::bench::run_all(&config, &modules),
+        Mode::Paper => crate::paper::run_all(&config, &modules),
     }
 }
 

@@ -2,11 +2,11 @@
 //! `mml-guest`: what runs inside the lab's virtual machines.
 //!
 //! As process 1 it mounts, loads the modules, builds the topology out of network namespaces, runs scenarios, the demo,
-//! the benchmarks or a shell, and reports JSON lines over the virtio port `org.mml.report`. On any other machine it
-//! only tells what it holds: `mml-guest --list`, `mml-guest --needs`.
+//! the benchmarks, the paper's experiments or a shell, and reports JSON lines over the virtio port `org.mml.report`. On
+//! any other machine it only tells what it holds: `mml-guest --list`, `mml-guest --needs`.
 //!
 //! Where to look: `init` starts it all; `topology` is the network; `tunnel` sets up what crosses it; `scenario` is the
-//! table of tests and `scenarios/` the tests; `demo/` and `bench/` are the two other modes; `sys` is the only file with
+//! table of tests and `scenarios/` the tests; `demo/`, `bench/` and `paper/` are the other modes; `sys` is the only file with
 //! `unsafe`.
 
 mod aead;
@@ -22,6 +22,7 @@ mod init;
 mod kernel_log;
 mod module;
 mod netns;
+mod paper;
 mod report;
 mod scenario;
 mod scenarios;

@@ -94,6 +94,31 @@ pub fn option(socket: &impl AsRawFd, level: i32, option: i32) -> io::Result<i32>
     }
 }
 
+/// Reads a socket option that is a structure into `octets`; how many of them the kernel filled.
+pub fn option_octets(
+    socket: &impl AsRawFd,
+    level: i32,
+    option: i32,
+    octets: &mut [u8],
+) -> io::Result<usize> {
+    let mut length = octets.len() as libc::socklen_t;
+    // SAFETY: `octets` and `length` are alive for the call, and `length` is the size of `octets`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            octets.as_mut_ptr().cast(),
+            &mut length,
+        )
+    };
+    if result == 0 {
+        Ok(length as usize)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Makes the calling thread, and no other, an ordinary user without capabilities (setresuid(2), on the bare call: the C
 /// library's would change every thread of the process).
 pub fn become_user_on_this_thread(user: u32) -> io::Result<()> {

@@ -295,6 +295,12 @@ pub fn set_up_by_mmlctl(net: &Topology, relay: bool, more: &[&str]) -> Result<Ke
     devices(net)?;
     let folder = new_files(more)?;
     let keys = csa_file::read(&folder.join("mh.toml"))?;
+    load_files(net, &folder, relay)?;
+    Ok(keys)
+}
+
+/// CSAs from a folder's files, policies and routes, by `mmlctl`.
+pub fn load_files(net: &Topology, folder: &Path, relay: bool) -> Result<()> {
     load_file(&net.mh, &folder.join("mh.toml"))?;
     if relay {
         load_file(&net.fa1, &folder.join("fa.toml"))?;
@@ -339,8 +345,7 @@ pub fn set_up_by_mmlctl(net: &Topology, relay: bool, more: &[&str]) -> Result<Ke
             ],
         )?;
     }
-    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
-    Ok(keys)
+    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")
 }
 
 fn load_file(namespace: &Netns, file: &Path) -> Result<()> {

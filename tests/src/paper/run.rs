@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! One run, as the host orders it.
+
+use serde::Deserialize;
+
+/// What lies between correspondent and mobile host: the paper's five configurations.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Config {
+    /// TCP over IP, all in clear.
+    #[serde(rename = "plain")]
+    Plain,
+    /// The same, and SNOOP on the foreign agent's wireless interface.
+    #[serde(rename = "plain+snoop")]
+    PlainSnoop,
+    /// The kernel's own ESP between home agent and mobile host.
+    #[serde(rename = "ipsec")]
+    Ipsec,
+    /// Two-zone ESP, relayed by the foreign agent, which only looks.
+    #[serde(rename = "mml")]
+    Mml,
+    /// Two-zone ESP, and SNOOP by the relay.
+    #[serde(rename = "mml+snoop")]
+    MmlSnoop,
+}
+
+impl Config {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::PlainSnoop => "plain+snoop",
+            Self::Ipsec => "ipsec",
+            Self::Mml => "mml",
+            Self::MmlSnoop => "mml+snoop",
+        }
+    }
+
+    /// Whether the module has a part in it. Where it has none it isn't loaded either.
+    pub fn needs_module(self) -> bool {
+        !matches!(self, Self::Plain | Self::Ipsec)
+    }
+}
+
+/// SNOOP's settings.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Settings {
+    /// The paper's Table III.
+    Table3,
+    /// The module's own.
+    Ours,
+}
+
+impl Settings {
+    /// By name, as a CSA file and `mmlctl snoop set` have them.
+    pub fn values(self) -> [(&'static str, u64); 7] {
+        let [window, threshold, initial, min_rto, persist, garbage] = match self {
+            Self::Table3 => [50, 4, 100, 100, 1000, 10_000],
+            Self::Ours => [1024, 1, 100, 10, 1000, 10_000],
+        };
+        [
+            ("window", window),
+            ("threshold", threshold),
+            ("initial-ms", initial),
+            ("min-rto-ms", min_rto),
+            ("persist-ms", persist),
+            ("garbage-ms", garbage),
+            ("bytes", 16 << 20),
+        ]
+    }
+}
+
+/// Which way the wireless link has errors.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Errors {
+    /// Towards the mobile host alone, as in the paper.
+    Down,
+    Both,
+}
+
+/// A transfer from the correspondent to the mobile host over a fresh connection.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The host's name of it, given back with its result.
+    pub id: String,
+    pub config: Config,
+    /// Where the configuration has SNOOP.
+    pub snoop: Option<Settings>,
+    /// Errors a bit of the wireless link; 0 for none.
+    pub bit_error_rate: f64,
+    pub errors: Errors,
+    /// Of the wireless link, each way, in 1000 bits a second.
+    pub rate_kbps: u64,
+    /// What the network between home agent and foreign agent adds to a round trip, half of it each way.
+    pub delay_ms: f64,
+    /// The run's number, from which come the errors it meets.
+    pub run: u64,
+    /// Octets of the file.
+    pub bytes: u64,
+    /// TCP's congestion control: `reno`, `cubic`, `bbr`.
+    pub congestion: String,
+    pub sack: bool,
+    pub timestamps: bool,
+    /// Window scaling; without it a window ends at 65,535 octets.
+    pub scaling: bool,
+    /// The sender's buffer in octets; the kernel's own choice otherwise.
+    pub send_buffer: Option<usize>,
+    /// Whether sequence number and congestion window are followed.
+    pub trace: bool,
+    /// Virtual seconds after which what has arrived counts.
+    pub limit_seconds: f64,
+}
+
+/// What a burst of duplicate acknowledgements costs the relay.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Burst {
+    pub id: String,
+    pub config: Config,
+    pub snoop: Option<Settings>,
+    /// Segments in flight: one is lost, each other one brings a duplicate.
+    pub window: usize,
+}
+
+/// What the host can ask for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "task", rename_all = "lowercase")]
+pub enum Task {
+    Transfer(Run),
+    Burst(Burst),
+}
+
+impl Task {
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Transfer(run) => &run.id,
+            Self::Burst(burst) => &burst.id,
+        }
+    }
+
+    /// What must be laid for it.
+    pub fn way(&self) -> (Config, Option<Settings>) {
+        match self {
+            Self::Transfer(run) => (run.config, run.snoop),
+            Self::Burst(burst) => (burst.config, burst.snoop),
+        }
+    }
+}
