@@ -21,10 +21,11 @@ pub fn command(refresh: bool, shared: &Shared) -> Result<()> {
     }
     println!("tree     {}", lab.kernel.tree.display());
     for module in &lab.modules {
-        // The other is the lab's wireless link, of no use outside its guests.
-        let ours = module.ends_with(crate::module::MODULE);
-        let what = if ours { "module " } else { "lab    " };
-        println!("{what}  {}", module.display());
+        if module.ends_with(crate::module::MODULE) {
+            println!("module   {}", module.display());
+        } else {
+            println!("lab      {} (the guests' wireless link)", module.display());
+        }
     }
     println!("tools    {}", lab.guest.mmlctl.display());
     println!(
