@@ -22,8 +22,9 @@ const NAMED: &str = "/kdir";
 /// What is copied, by the same relative path: the module and the two crates linked into it.
 const SOURCES: [&str; 3] = ["kmod", "kmod/core/src", "pfkey/src"];
 
-/// What comes out: the module for users, and the wireless link, which only the lab has a use for.
+/// The module for users.
 pub const MODULE: &str = "mml.ko";
+/// What comes out, and of which folder: that, and the wireless link, which only the lab has a use for.
 const PRODUCTS: [(&str, &str); 2] = [("kmod", MODULE), ("kmod/lab", "mml_lab.ko")];
 
 /// Folders that belong to cargo, not to the module.
