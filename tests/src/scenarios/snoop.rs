@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
+use nix::sys::resource::{setrlimit, Resource};
 use serde_json::Value;
 
 use crate::capture::Capture;
@@ -594,6 +595,8 @@ fn thousand(ctx: &mut Ctx) -> Result<()> {
     const FLOWS: usize = 1000;
     distant(ctx)?;
     snoop_plain(ctx, &["--flows", "2000"])?;
+    // Both ends of each live in this process.
+    setrlimit(Resource::RLIMIT_NOFILE, 8192, 8192)?;
     for namespace in [&ctx.net.cn, &ctx.net.mh] {
         namespace.sysctl("net.core.somaxconn", "4096")?;
     }
