@@ -287,6 +287,24 @@ pub(crate) struct Way<'a> {
     pub sealed: bool,
 }
 
+/// The devices that a forwarded packet comes in by and goes out by.
+pub(crate) struct Between<'a> {
+    from: Option<Device<'a>>,
+    to: Option<Device<'a>>,
+}
+
+impl Between<'_> {
+    /// Their indices, 0 for none.
+    #[inline]
+    pub(crate) fn indices(&self) -> (u32, u32) {
+        // SAFETY: They live while the hook runs.
+        let index = |device: Option<Device<'_>>| {
+            device.map_or(0, |device| unsafe { sys::mml_dev_index(device.as_ptr()) })
+        };
+        (index(self.from), index(self.to))
+    }
+}
+
 /// What becomes of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disposition {
@@ -383,12 +401,17 @@ unsafe extern "C" fn mml_rs_relay(
         let Some(ns) = of_net_rcu(sys::mml_state_net(state)) else {
             return NF_ACCEPT;
         };
-        let between = (
-            sys::mml_dev_index(sys::mml_state_in(state)),
-            sys::mml_dev_index(sys::mml_state_out(state)),
-        );
-        Reader::known(|reader| crate::relay::forward(ns, Buffer::from_raw(skb), between, reader))
-            .verdict()
+        let between = Between {
+            from: Device::from_raw(sys::mml_state_in(state)),
+            to: Device::from_raw(sys::mml_state_out(state)),
+        };
+        // IP receives and so forwards with bottom halves off.
+        let disposition = Reader::known(|reader| {
+            Bh::known_off(|bh| {
+                crate::relay::forward(ns, Buffer::from_raw(skb), &between, bh, reader)
+            })
+        });
+        disposition.verdict()
     }
 }
 

@@ -13,7 +13,7 @@ use mml_core::zone::Mode;
 use crate::counters::Reason;
 use crate::crypto::{self, Linear, ICV_LEN};
 use crate::namespace::Namespace;
-use crate::net::Disposition;
+use crate::net::{Between, Disposition};
 use crate::receive::sent_iv;
 use crate::sadb::Csa;
 use crate::skb::Buffer;
@@ -27,7 +27,8 @@ const FRAGMENT: u16 = 0x3FFF;
 pub(crate) fn forward(
     ns: &Namespace,
     skb: &Buffer,
-    between: (u32, u32),
+    between: &Between<'_>,
+    bh: &Bh,
     reader: &Reader,
 ) -> Disposition {
     let Some(head) = skb.octets::<{ ip::V4_MIN }>(0) else {
@@ -36,7 +37,7 @@ pub(crate) fn forward(
     let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = head;
     if protocol != ip::ESP {
         return if protocol == ip::TCP {
-            ns.snoop.plain_packet(ns, skb, between, reader)
+            ns.snoop.plain_packet(ns, skb, between, bh, reader)
         } else {
             Disposition::Accept
         };
@@ -51,6 +52,7 @@ pub(crate) fn forward(
             usize::from(version & 0x0F) << 2,
             ([s0, s1, s2, s3], [d0, d1, d2, d3]),
             between,
+            bh,
             reader,
         )
     };
@@ -69,7 +71,8 @@ fn opened(
     skb: &Buffer,
     at: usize,
     (src, dst): ([u8; 4], [u8; 4]),
-    between: (u32, u32),
+    between: &Between<'_>,
+    bh: &Bh,
     reader: &Reader,
 ) -> Option<Disposition> {
     let spi = skb.octets(at).map(u32::from_be_bytes);
@@ -77,10 +80,9 @@ fn opened(
         ns.counters.count(Reason::RelayNoCsa);
         return None;
     };
-    let bh = Bh::off();
     let snoops = csa.snoops() || ns.snoop.has_flows();
     // The closure neither sends nor delivers.
-    let seen = crypto::with_scratch(&bh, |scratch| open(csa, skb, at, scratch, snoops, &bh))?;
+    let seen = crypto::with_scratch(bh, |scratch| open(csa, skb, at, scratch, snoops, bh))?;
     match seen {
         Ok(None) => Some(Disposition::Accept),
         Ok(Some((seq, ends, segment))) => {
@@ -91,7 +93,7 @@ fn opened(
             let data = csa.snoops().then_some(Origin::Csa(csa, seq));
             Some(
                 ns.snoop
-                    .packet(ns, skb, &key, &segment, data, between, reader),
+                    .packet(ns, skb, &key, &segment, data, between.indices(), bh, reader),
             )
         }
         Err(reason) => {
@@ -137,14 +139,9 @@ fn open(
         return Err(esp::Drop::Rewritten.into());
     }
 
-    let seq = {
-        let book = csa.book.lock();
-        let seq = book.replay.infer(header.seq_lo);
-        if !book.replay.check(&book.bits, seq) {
-            return Err(esp::Drop::Replay.into());
-        }
-        seq
-    };
+    // No lock is taken for what can only be known once the ICV holds: the window is asked and moved in one go below. One
+    // that was seen before costs the cipher here, as one that was made up does.
+    let seq = csa.window.infer(header.seq_lo);
     let l1 = usize::from(header.l1);
     let end = esp::HEADER_LEN + l1 + ICV_LEN;
     let mut attempt = |seq: u64| -> Result<(), Reason> {
@@ -188,9 +185,9 @@ fn open(
     }
     book.packets += 1;
     book.octets += total as u64;
+    csa.window.set(book.replay.top());
     if !snoops {
         return Ok(None);
     }
-    csa.window.set(book.replay.top());
     Ok(Segment::parse(zone1).map(|(ends, segment)| (seq, ends, segment)))
 }

@@ -128,7 +128,7 @@ bool mml_dev_is_loopback(const struct net_device *dev) { return dev->flags & IFF
 void mml_dev_tx_add(struct net_device *dev, unsigned int packets, unsigned int len) { dev_sw_netstats_tx_add(dev, packets, len); }
 void mml_dev_rx_add(struct net_device *dev, unsigned int len) { dev_sw_netstats_rx_add(dev, len); }
 void mml_dev_tx_dropped(struct net_device *dev) { dev_core_stats_tx_dropped_inc(dev); }
-unsigned int mml_dev_index(const struct net_device *dev) { return dev ? dev->ifindex : 0; }
+unsigned int mml_dev_index(const struct net_device *dev) { return dev->ifindex; }
 int mml_dev_gro_receive(struct net_device *dev, struct sk_buff *skb) { return gro_cells_receive(&((struct mml_dev *)netdev_priv(dev))->cells, skb); }
 
 /* Interfaces that go: nothing that is kept waits for them. */

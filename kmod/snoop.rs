@@ -11,10 +11,11 @@ use kernel::alloc::{flags::*, KVVec, KVec};
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLock};
+use mml_core::replay::Replay;
 use mml_core::snoop::{self, Counters, Ends, Flow, Segment, Settings, Slot, Verdict};
 
 use crate::namespace::Namespace;
-use crate::net::{self, Disposition};
+use crate::net::{self, Between, Disposition};
 use crate::sadb::{Csa, Seed};
 use crate::skb::{Buffer, List, Skb};
 use crate::sync::{self, Bh, Reader, Table, Timed};
@@ -62,6 +63,13 @@ impl Window {
     #[inline]
     pub(crate) fn set(&self, top: u64) {
         self.top.store(top, Ordering::Relaxed);
+    }
+
+    /// The number whose low half a packet has.
+    #[inline]
+    pub(crate) fn infer(&self, low: u32) -> u64 {
+        let top = self.top.load(Ordering::Relaxed);
+        Replay::starting_at(self.width as u32, top).map_or(low.into(), |window| window.infer(low))
     }
 
     /// The lowest number still worth sending.
@@ -319,11 +327,16 @@ impl Snoop {
         &self,
         ns: &Namespace,
         skb: &Buffer,
-        (from, to): (u32, u32),
+        between: &Between<'_>,
+        bh: &Bh,
         reader: &Reader,
     ) -> Disposition {
         let interface = self.interface();
-        if interface == 0 || (from != interface && to != interface) {
+        if interface == 0 {
+            return Disposition::Accept;
+        }
+        let (from, to) = between.indices();
+        if from != interface && to != interface {
             return Disposition::Accept;
         }
         // What XFRM will encrypt must not be sent again by a way that it doesn't see.
@@ -343,7 +356,7 @@ impl Snoop {
             ends,
         };
         let data = (to == interface).then_some(Origin::Plain);
-        self.packet(ns, skb, &key, &segment, data, (from, to), reader)
+        self.packet(ns, skb, &key, &segment, data, (from, to), bh, reader)
     }
 
     /// Looks at a TCP segment. `data`: it goes towards the mobile host, and is kept.
@@ -356,13 +369,13 @@ impl Snoop {
         segment: &Segment,
         data: Option<Origin<'_>>,
         interfaces: (u32, u32),
+        bh: &Bh,
         reader: &Reader,
     ) -> Disposition {
         let seed = ns.sadb.seed;
-        let bh = Bh::off();
         if let Some(origin) = data {
             if segment.seq != segment.end() || segment.rst {
-                self.data(ns, skb, key, seed, segment, origin, interfaces, &bh, reader);
+                self.data(ns, skb, key, seed, segment, origin, interfaces, bh, reader);
             }
         }
         if segment.ack.is_none() && !segment.rst {
