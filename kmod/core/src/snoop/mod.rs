@@ -643,8 +643,8 @@ impl Flow {
         // its round trip. Three segments above a hole prove it lost to any sender (RFC 6675 §4), fewer only after a
         // while (RFC 8985 §6.2).
         let proof = above >= span(first.seq, first.end).saturating_mul(3);
-        let most = span(self.told, self.next) / if proof { 2 } else { 3 };
-        span(self.told, una) < most
+        let part = if proof { 2u32 } else { 3 };
+        span(self.told, una).saturating_mul(part) < span(self.told, self.next)
     }
 
     fn suppress(&mut self) -> Verdict {
@@ -1096,8 +1096,9 @@ impl Flow {
         let Some(last) = usize::from(self.pendings).checked_sub(1) else {
             return;
         };
-        if at <= last {
-            self.pending.swap(at, last);
+        let moved = self.pending.get(last).copied().filter(|_| at <= last);
+        if let (Some(place), Some(moved)) = (self.pending.get_mut(at), moved) {
+            *place = moved;
             self.pendings = self.pendings.saturating_sub(1);
         }
     }

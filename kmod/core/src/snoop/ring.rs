@@ -30,11 +30,13 @@ pub struct Slot {
 
 /// Gives every slot its place. Slots must be made so before a [`super::Flow`] uses them.
 pub fn prepare(slots: &mut [Slot]) {
-    for (place, slot) in (0u16..).zip(slots.iter_mut()) {
+    let mut place = 0u16;
+    for slot in slots {
         *slot = Slot {
             place,
             ..Slot::default()
         };
+        place = place.saturating_add(1);
     }
 }
 
@@ -170,7 +172,8 @@ impl Ring<'_> {
         }
         let mut at = 0usize;
         let all = self.slots.len();
-        for (place, slot) in (0u16..).zip(into.iter_mut()) {
+        let mut place = 0u16;
+        for slot in into {
             let mut index = (*self.head as usize).saturating_add(at);
             if index >= all {
                 index = index.saturating_sub(all);
@@ -183,6 +186,7 @@ impl Ring<'_> {
                 },
             };
             at = at.saturating_add(1);
+            place = place.saturating_add(1);
         }
         true
     }
