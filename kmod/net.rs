@@ -89,20 +89,47 @@ impl NetPointer {
         NetPointer(net)
     }
 
-    /// To the same as `ns`.
-    pub(crate) fn of(ns: &Namespace) -> Self {
-        NetPointer(ns.net())
-    }
-
     /// The `struct net`.
     #[inline]
     pub(crate) fn get(&self) -> *mut bindings::net {
         self.0
     }
+}
 
-    /// What the module keeps for it. Only for what a namespace's exit ends before the namespace goes, and finds not ended.
-    pub(crate) fn namespace(&self) -> Option<&Namespace> {
-        // SAFETY: By the caller's promise the namespace lives.
+/// What ties something that outlives a call, like a timer, to its namespace, until it is cut.
+///
+/// # Invariants
+///
+/// Null once cut. A namespace that ends cuts every tether to it and waits a grace period before it goes
+/// ([`Namespace::close`]), so that who finds one uncut with bottom halves off has the namespace until they are on again.
+pub(crate) struct Tether(*mut bindings::net);
+
+// SAFETY: It is followed under a lock, and only while its namespace lives.
+unsafe impl Send for Tether {}
+
+impl Tether {
+    /// To `ns`.
+    pub(crate) fn to(ns: &Namespace) -> Self {
+        Tether(ns.net())
+    }
+
+    /// Cuts it.
+    pub(crate) fn cut(&mut self) {
+        self.0 = ptr::null_mut();
+    }
+
+    /// Whether it was cut.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The namespace, if it isn't cut.
+    pub(crate) fn namespace<'g>(&self, _bh: &'g Bh) -> Option<&'g Namespace> {
+        if self.is_cut() {
+            return None;
+        }
+        // SAFETY: By the type's invariant; bottom halves off are an RCU read-side critical section.
         unsafe { of_net(self.0) }
     }
 }

@@ -15,7 +15,7 @@ use mml_core::replay::Replay;
 use mml_core::snoop::{self, Counters, Ends, Flow, Segment, Settings, Slot, Verdict};
 
 use crate::namespace::Namespace;
-use crate::net::{self, Between, Disposition};
+use crate::net::{self, Between, Disposition, Tether};
 use crate::sadb::{Csa, Seed};
 use crate::skb::{Buffer, List, Skb};
 use crate::sync::{self, Bh, Reader, Table, Timed};
@@ -112,8 +112,8 @@ pub(crate) enum Origin<'a> {
 
 /// What a flow's lock guards.
 struct State {
-    /// It was emptied and nobody finds it any more.
-    dead: bool,
+    /// To its namespace; cut once it was emptied, for good.
+    tether: Tether,
     flow: Flow,
     slots: KVec<Slot>,
     packets: KVec<Option<Skb>>,
@@ -129,7 +129,6 @@ struct State {
 /// A flow.
 #[pin_data]
 pub(crate) struct Tracked {
-    net: net::NetPointer,
     key: Key,
     hash: u32,
     /// Its place in the list of all.
@@ -386,7 +385,7 @@ impl Snoop {
             return Disposition::Accept;
         };
         let mut state = tracked.state.lock();
-        if state.dead {
+        if state.tether.is_cut() {
             return Disposition::Accept;
         }
         let floor = state.floor();
@@ -461,7 +460,7 @@ impl Snoop {
         };
         let mut state = tracked.state.lock();
         let it = &mut *state;
-        if it.dead {
+        if it.tether.is_cut() {
             return;
         }
         let now = sync::now_ns();
@@ -545,7 +544,7 @@ impl Snoop {
                 packets.push(None, flags)?;
             }
             let state = State {
-                dead: false,
+                tether: Tether::to(ns),
                 flow: Flow::new(now),
                 slots,
                 packets,
@@ -554,10 +553,8 @@ impl Snoop {
                 interfaces,
                 armed: 0,
             };
-            let net = net::NetPointer::of(ns);
             let key = *key;
             let tracked = try_pin_init!(Tracked {
-                net,
                 key,
                 hash,
                 place: AtomicU32::new(0),
@@ -614,10 +611,10 @@ impl Snoop {
 
     /// Empties a flow, for good.
     fn end(&self, state: &mut State) {
-        if state.dead {
+        if state.tether.is_cut() {
             return;
         }
-        state.dead = true;
+        state.tether.cut();
         let mut keeper = Keeper {
             packets: &mut state.packets,
             bytes: &self.bytes,
@@ -833,14 +830,9 @@ impl Timed<Tracked> {
 
 impl sync::OnTimer for Tracked {
     fn fire(this: &Timed<Self>, bh: &Bh) {
-        let _ = bh;
         let now = sync::now_ns();
         let mut state = this.state.lock();
-        if state.dead {
-            return;
-        }
-        // A flow that isn't dead has its namespace, whose exit ends all flows and then waits for the timers that run.
-        let Some(ns) = this.net.namespace() else {
+        let Some(ns) = state.tether.namespace(bh) else {
             return;
         };
         let it = &mut *state;
