@@ -26,6 +26,7 @@ mod paper;
 mod report;
 mod scenario;
 mod scenarios;
+mod sink;
 mod stats;
 mod sys;
 mod topology;

@@ -14,16 +14,13 @@
 //! | open | `mh`, the packet still sealed | `mh`, the inner packet in PREROUTING |
 //!
 //! On one CPU a veth hands a packet over within the call that sends it: when `send` returns, the packet has been
-//! dropped. Each burst checks that: the backlog is empty, no softirq ran out of its time slice (and so left work to
-//! ksoftirqd), and the rule has counted every packet. A value is the median of many short bursts: most of them lie
+//! dropped. Each burst checks that (`sink`), and that the rule has counted every packet. A value is the median of many short bursts: most of them lie
 //! between two timer ticks. The first rule's look at a sealed packet that it lets pass belongs to `open`, a few tens of instructions
 //! and the same for both kinds of ESP.
 
 use std::net::UdpSocket;
-use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
-use serde_json::Value;
 
 use super::row::Row;
 use super::way::{self, Way};
@@ -31,6 +28,7 @@ use super::Bench;
 use crate::headers::{ESP, UDP};
 use crate::netns::Netns;
 use crate::report;
+use crate::sink::{self, Sink};
 use crate::topology::{CN, HOME};
 use crate::traffic;
 
@@ -132,7 +130,7 @@ fn less(later: Cost, earlier: Cost) -> Cost {
 
 /// Instructions a packet from the call that sends it to its drop at a node.
 fn until(sender: &UdpSocket, node: &Netns, protocol: u8) -> Result<Cost> {
-    let sink = Sink::add(node, protocol)?;
+    let sink = Sink::add(node, sink::FIRST, &format!("ip protocol {protocol}"))?;
     let mut cost = Cost::default();
     for (cost, size) in cost.iter_mut().zip(SIZES) {
         let data = traffic::random(size - HEADERS);
@@ -163,85 +161,11 @@ fn until(sender: &UdpSocket, node: &Netns, protocol: u8) -> Result<Cost> {
 
 /// Sends a burst; instructions (virtual nanoseconds) a packet.
 fn burst(sender: &UdpSocket, data: &[u8]) -> Result<f64> {
-    let before = Backlog::read()?;
-    let start = Instant::now();
-    for _ in 0..PACKETS {
-        sender.send(data)?;
-    }
-    let took = start.elapsed();
-    let after = Backlog::read()?;
-    ensure!(
-        after.waiting == 0 && after.cut_short == before.cut_short,
-        "packets were still on their way when the clock stopped"
-    );
-    Ok(took.as_nanos() as f64 / PACKETS as f64)
-}
-
-/// The CPU's own account of received packets.
-struct Backlog {
-    /// Packets that wait to be taken in.
-    waiting: u64,
-    /// How often a softirq ended with work left.
-    cut_short: u64,
-}
-
-impl Backlog {
-    fn read() -> Result<Self> {
-        let path = "/proc/net/softnet_stat";
-        let text = std::fs::read_to_string(path).context(path)?;
-        // One line a CPU, hexadecimal (softnet_seq_show).
-        let field = |at| {
-            text.split_whitespace()
-                .nth(at)
-                .and_then(|field| u64::from_str_radix(field, 16).ok())
-                .with_context(|| format!("{path} has no field {at}"))
-        };
-        Ok(Self {
-            waiting: field(11)?,
-            cut_short: field(2)?,
-        })
-    }
-}
-
-/// Drops packets of one protocol at a node before anything else looks at them.
-struct Sink<'a> {
-    node: &'a Netns,
-}
-
-impl<'a> Sink<'a> {
-    fn add(node: &'a Netns, protocol: u8) -> Result<Self> {
-        node.nft(&format!(
-            "table ip sink {{
-                chain sink {{
-                    type filter hook prerouting priority raw; policy accept;
-                    ip protocol {protocol} counter drop
-                }}
-            }}"
-        ))?;
-        Ok(Self { node })
-    }
-
-    /// Packets dropped so far.
-    fn count(&self) -> Result<u64> {
-        let listed = self
-            .node
-            .run(&["nft", "-j", "list", "table", "ip", "sink"])?;
-        let listed: Value = serde_json::from_str(&listed).context("nft's JSON")?;
-        listed["nftables"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|item| item["rule"]["expr"].as_array())
-            .flatten()
-            .find_map(|expression| expression["counter"]["packets"].as_u64())
-            .context("nft lists no counter")
-    }
-}
-
-impl Drop for Sink<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.node.nft("delete table ip sink") {
-            report::step(format!("{error:#}"));
+    let took = sink::timed(|| {
+        for _ in 0..PACKETS {
+            sender.send(data)?;
         }
-    }
+        Ok(())
+    })?;
+    Ok(took / PACKETS as f64)
 }

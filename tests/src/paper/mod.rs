@@ -5,6 +5,7 @@
 //! over it, `tcp_info` is what its sender tells; `burst` is what a burst of duplicate acknowledgements costs. Each task's
 //! result is told at once, so that the host can begin where a run of many ended.
 
+mod burst;
 mod path;
 mod run;
 mod tcp_info;
@@ -23,7 +24,7 @@ use crate::module::{self, Modules};
 use crate::report;
 use crate::scenario::MODULE;
 use path::Laid;
-use run::{Burst, Run};
+use run::Run;
 
 /// Does all that the host ordered; whether each of it was measured.
 pub fn run_all(config: &RunConfig, modules: &Modules) -> Result<bool> {
@@ -77,7 +78,7 @@ fn way(
         report::step(format!("task {}", task.id()));
         let outcome = match task {
             Task::Transfer(run) => measure(modules, &mut laid, run),
-            Task::Burst(burst) => measure_burst(&laid, burst),
+            Task::Burst(burst) => burst::measure(&laid, burst),
         };
         tell(task, outcome.with_context(|| task.id().to_owned()));
     }
@@ -130,10 +131,6 @@ fn measure(modules: &Modules, laid: &mut Laid, run: &Run) -> Result<Value> {
         "snoop": snoop,
         "trace": trace,
     }))
-}
-
-fn measure_burst(_laid: &Laid, _burst: &Burst) -> Result<Value> {
-    anyhow::bail!("not yet")
 }
 
 fn rounded(value: f64, digits: i32) -> f64 {

@@ -119,6 +119,24 @@ impl Laid {
         Ok(self.full[at])
     }
 
+    /// Takes rate, delay and errors from the links, so that nothing but instructions takes time; SNOOP begins afresh.
+    pub fn bare(&self) -> Result<()> {
+        let Topology { ha, fa1, mh, .. } = &self.net;
+        for (node, interface) in [(ha, "fa1"), (fa1, "ha"), (fa1, WIRELESS), (mh, WIRELESS)] {
+            // There may be none.
+            node.attempt(&["tc", "qdisc", "del", "dev", interface, "root"])?;
+        }
+        if let (Config::PlainSnoop, Some(settings)) = (self.config, self.snoop) {
+            watch(fa1, settings)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the wireless link carries ESP.
+    pub fn is_sealed(&self) -> bool {
+        !matches!(self.config, Config::Plain | Config::PlainSnoop)
+    }
+
     /// The wireless link's counters, towards the mobile host.
     pub fn link(&self) -> Result<WirelessCounters> {
         wireless::counters(&self.net.fa1, WIRELESS)
