@@ -132,6 +132,9 @@ pub enum Command {
         /// A few points, within five minutes
         #[arg(long)]
         quick: bool,
+        /// Fail when a claim doesn't hold, not only when an experiment didn't run
+        #[arg(long)]
+        strict: bool,
         /// Where tables, plots and claims go; what is there already isn't measured again
         #[arg(long, value_name = "DIRECTORY", default_value = "mml-paper")]
         out: PathBuf,

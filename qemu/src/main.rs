@@ -2,11 +2,10 @@
 //! `cargo lab`: kernels, guests, topologies, with one command.
 //!
 //! Where to look: `cli` is what can be typed; `build`, `demo`, `test`, `bench`, `paper`, `shell` and `doctor` are the
-//! commands.
-//! They all begin with `setup`, which makes in order what a guest needs and boots it: `build_root` (a Debian trixie, and
-//! how commands run in it), `archive` and `release` (which kernel there is), `kernel` (image, tree, debug kernel),
-//! `module`, `guest` (our own programs), `initramfs` over `cpio`. Everything made is a product of the `cache`, named by
-//! its `key` and watched over by its `manifest`. `machine` is one boot, `channel` what the guest reports, `console` its
+//! commands. They all begin with `setup`, which makes in order what a guest needs and boots it: `build_root` (a Debian
+//! trixie, and how commands run in it), `archive` and `release` (which kernel there is), `kernel` (image, tree, debug
+//! kernel), `module`, `guest` (our own programs), `initramfs` over `cpio`. Everything made is a product of the `cache`,
+//! named by its `key` and watched over by its `manifest`. `machine` is one boot, `channel` what the guest reports, `console` its
 //! kernel log. The recipes themselves, as lists and scripts, are in `kbuild/`.
 
 mod archive;
@@ -101,6 +100,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Paper {
             only,
             quick,
+            strict,
             out,
             jobs,
             shared,
@@ -108,6 +108,7 @@ fn run(cli: Cli) -> Result<()> {
             let options = paper::Options {
                 only,
                 quick,
+                strict,
                 out,
                 jobs,
             };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! `cargo lab test`: the crates' own tests, then the scenarios in guests.
+//! `cargo lab test`: the crates' own tests, the scenarios in guests, a quick look at the paper's experiments.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use crate::cli::Shared;
 use crate::error::{log_end, Error, Result};
 use crate::guest::{self, Scenario};
 use crate::machine::{self, Clock};
+use crate::paper;
 use crate::progress::{self, Step};
 use crate::report::Report;
 use crate::setup::{Boot, Lab};
@@ -189,7 +190,43 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
         );
         pass(&lab, &chosen, *vcpus, options.fail_fast, tally)?;
         if options.fail_fast && !tally.failed.is_empty() {
-            break;
+            return Ok(());
+        }
+    }
+    if options.names.is_empty() {
+        paper(&lab, tally)?;
+    }
+    Ok(())
+}
+
+/// A quick look at the paper's experiments, measured anew each time.
+fn paper(lab: &Lab, tally: &mut Tally) -> Result<()> {
+    if lab.kernel.debug {
+        println!("\nThe paper's experiments are left out: they are not for a debug kernel.");
+        return Ok(());
+    }
+    println!("\nA quick look at the paper's experiments (cargo lab paper --quick)");
+    let checks = match paper::quick_look(lab, lab.cache.run_directory("paper-quick")?) {
+        Err(Error::Told) => {
+            tally
+                .failed
+                .push("paper: not everything was measured".into());
+            return Ok(());
+        }
+        checks => checks?,
+    };
+    for check in checks {
+        let mark = if check.ok { "ok  " } else { "FAIL" };
+        progress::line(&format!("  {mark} {}: {}", check.name, check.detail));
+        if check.ok {
+            tally.passed += 1;
+        } else {
+            tally
+                .failed
+                .push(format!("paper: {}: {}", check.name, check.detail));
+        }
+        if let serde_json::Value::Object(fields) = json!(check) {
+            tally.report.add("paper", fields);
         }
     }
     Ok(())

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::plan::Figure;
-use super::run::{error_rate, Outcome, Run};
+use super::results::Bursts;
+use super::run::{error_rate, Outcome, Run, BURST_WINDOW};
 use super::state::Measured;
 use crate::error::{Context, Result};
 
@@ -53,6 +54,28 @@ fn row(run: &Run, outcome: &Outcome) -> String {
         outcome.seconds,
         outcome.goodput_kbps
     )
+}
+
+/// The bursts of duplicate acknowledgements, in instructions and in packets of the flow.
+pub fn bursts(bursts: &Bursts) -> String {
+    let mut text =
+        "config,duplicates,packet_instructions,arrival_instructions,burst_instructions,burst_packets\n"
+            .to_owned();
+    for (config, burst) in &bursts.0 {
+        text.push_str(&format!(
+            "{},{},{},{},{},{:.2}\n",
+            config.name(),
+            BURST_WINDOW - 1,
+            burst.packet_instructions,
+            burst
+                .arrival_instructions
+                .map(|instructions| instructions.to_string())
+                .unwrap_or_default(),
+            burst.burst_instructions,
+            burst.burst_instructions / burst.packet_instructions
+        ));
+    }
+    text
 }
 
 /// Where the sender was at each sample of each run: octets acknowledged, or its window.

@@ -190,7 +190,7 @@ fn fig9(quick: bool) -> Vec<Run> {
 /// Figure 11's grid. At the rate of Figures 12 and 13 the sender is followed.
 fn grid(settings: Settings, quick: bool) -> Vec<Run> {
     let rates = if quick {
-        vec![0.0, one_in(HIGHEST)]
+        vec![0.0, one_in(TRACED), one_in(HIGHEST)]
     } else {
         [vec![0.0], error_rates()].concat()
     };
@@ -199,7 +199,7 @@ fn grid(settings: Settings, quick: bool) -> Vec<Run> {
         for rate in &rates {
             for run in runs(quick) {
                 let mut run = paper(config, settings, *rate, run, quick);
-                run.trace = *rate == one_in(if quick { HIGHEST } else { TRACED });
+                run.trace = *rate == one_in(TRACED);
                 found.push(run);
             }
         }
