@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes the committed corpus out of tests/vectors/zone-esp.json: what is inside each vector, under the fuzzers' AEAD.
+"""Makes the committed corpus: what is inside each of tests/vectors/zone-esp.json, under the fuzzers' AEAD, and scripts.
 
 The fuzz targets' cipher leaves plaintext as it is (fuzz_targets/shared.rs), so a vector's zones stand open here.
 """
@@ -50,3 +50,32 @@ for width in (64, 65, 8192, 65536):
     for top in (0, 2**32 - 70, 2**63 - 70):
         head = struct.pack(">HQB", min(width, 65535), top, width > 65535)
         write("replay", f"{width}-{top}", head + b"".join(struct.pack(">i", s << 8)[:3] for s in steps))
+
+# SNOOP's events, four octets each and two for a SACK block (fuzz_targets/snoop.rs).
+DATA, ACK, SACKS, WAIT, GROW, FLOOR = 0, 2, 3, 5, 7, 7
+send = [bytes([DATA, at, 10, 0]) for at in range(0, 200, 10)]
+again = [bytes([DATA, 20, 15, 0]), bytes([DATA, 35, 5, 0]), bytes([DATA, 10, 60, 0])]
+full = [bytes([DATA, 200, 10, 0x70]), bytes([DATA, 210, 10, 0x0E])]
+flow = send + [bytes([ACK, 10, 0, 0])]
+duplicates = [bytes([ACK, 10, 0, 0])] * 6
+holes = [bytes([SACKS, 10, 1, 0, 20, 10, 40, 10]), bytes([SACKS, 30, 0, 0, 150, 30]), bytes([SACKS, 100, 0, 0, 150, 30])]
+timers = [bytes([WAIT, ms, 0, 0]) for ms in (20, 60, 150, 250)] + [bytes([WAIT + 1, 60, 0, 0])] * 3
+growth = [bytes([GROW, 0, 15, 0])]
+esp = [bytes([DATA | 8, at, 10, 1]) for at in range(0, 200, 10)] + [bytes([FLOOR, 1, 90, 0])]
+end = [bytes([0xF8, 200, 0, 2]), bytes([ACK, 201, 0, 0]), bytes([0xF8, 7, 0, 4])]
+scripts = {
+    "duplicates": flow + duplicates + [bytes([ACK, 90, 0, 0])] * 3,
+    "holes": flow + holes + timers,
+    "timers": flow + timers,
+    "recut": flow + again + duplicates + timers,
+    "full": flow + full + duplicates + growth + send,
+    "esp": esp + [bytes([ACK, 10, 0, 0])] + duplicates + holes + esp,
+    "closed-window": flow + [bytes([ACK, 10, 0, 255])] + timers + duplicates,
+    "far": flow + [bytes([DATA, 250, 9, 0]), bytes([ACK, 252, 0, 0]), bytes([ACK, 245, 0, 0])] + duplicates,
+    "end": flow + end + send,
+}
+for name, events in scripts.items():
+    for start in (0, 2**31 - 50, 2**32 - 50):
+        for slots, threshold in ((5, 0), (40, 3)):
+            head = struct.pack(">IBBBB", start, slots, 49, threshold, 0x2A)
+            write("snoop", f"{name}-{start:x}-{slots}", head + b"".join(events))
