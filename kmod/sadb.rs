@@ -368,12 +368,16 @@ impl Seed {
     #[inline]
     pub(crate) fn flow(self, (from, to): ([u8; 4], [u8; 4]), ends: &Ends) -> u32 {
         let ports = u32::from(ends.src_port) << 16 | u32::from(ends.dst_port);
-        let (src, dst) = (self.host(4, &ends.src), self.host(5, &ends.dst));
+        // IPv4 addresses are one word and zeros.
+        let word = |class, address: &[u8; 16]| match u128::from_le_bytes(*address) {
+            short if short >> 32 == 0 => short as u32,
+            _ => self.host(class, address),
+        };
         self.mix(&[
             u32::from_ne_bytes(from),
             u32::from_ne_bytes(to),
-            src,
-            dst,
+            word(4, &ends.src),
+            word(5, &ends.dst),
             ports,
         ])
     }

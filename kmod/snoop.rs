@@ -96,6 +96,24 @@ impl Key {
         }
     }
 
+    /// Whether it is the same, compared in words.
+    #[inline]
+    fn is(&self, other: &Key) -> bool {
+        let words = |key: &Key| {
+            let (from, to) = key.outer;
+            let ports = u32::from(key.ends.src_port) << 16 | u32::from(key.ends.dst_port);
+            (
+                u128::from_ne_bytes(key.ends.src),
+                u128::from_ne_bytes(key.ends.dst),
+                u32::from_ne_bytes(from),
+                u32::from_ne_bytes(to),
+                ports,
+            )
+        };
+        words(self) == words(other)
+    }
+
+    #[inline]
     fn hash(&self, seed: Seed) -> u32 {
         seed.flow(self.outer, &self.ends)
     }
@@ -403,6 +421,9 @@ impl Snoop {
         let out = keeper.out;
         let closed = it.flow.is_closed();
         tracked.note(it, now);
+        if it.flow.in_a_burst() {
+            return Disposition::Drop;
+        }
         if closed {
             self.end(&mut state);
         } else {
@@ -428,7 +449,7 @@ impl Snoop {
     ) -> Option<&'g Arc<Timed<Tracked>>> {
         self.flows
             .get(key.hash(seed), reader)
-            .find(|tracked| tracked.key == *key)
+            .find(|tracked| tracked.key.is(key))
     }
 
     #[allow(clippy::too_many_arguments)]

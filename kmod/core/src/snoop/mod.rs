@@ -276,6 +276,10 @@ pub struct Flow {
     echoes_end: u64,
     /// When a retransmission was last answered, in nanoseconds.
     answer: u64,
+    /// Duplicates that may still come before anything is to be looked at, until `calm` in nanoseconds; how many of them came.
+    quiet: u32,
+    calm: u64,
+    skipped: u32,
     /// When the oldest segment is sent again; 0 for never.
     alarm: u64,
     backoff: u8,
@@ -324,6 +328,9 @@ impl Flow {
             echoes: 0,
             echoes_end: 0,
             answer: 0,
+            quiet: 0,
+            calm: 0,
+            skipped: 0,
             alarm: 0,
             backoff: 0,
             touched: now,
@@ -439,6 +446,7 @@ impl Flow {
         }
         self.drop_too_old(&mut scene);
         if !after(end, self.una) {
+            self.settle();
             // The receiver has it, but the sender doesn't know: the answer must reach it.
             self.counters.sender = self.counters.sender.saturating_add(1);
             self.visible = later(self.visible, self.una.wrapping_add(1));
@@ -490,6 +498,7 @@ impl Flow {
         room: bool,
         scene: &mut Scene<'_, S>,
     ) -> Option<u16> {
+        self.settle();
         self.next = later(self.next, slot.end);
         let mut ring = self.ring(scene.slots);
         let at = ring.find(slot.seq);
@@ -550,6 +559,7 @@ impl Flow {
 
     /// Forgets the segment in `place`: the caller couldn't keep its packet.
     pub fn forget(&mut self, slots: &mut [Slot], place: u16) {
+        self.settle();
         let mut at = self.len;
         while at > 0 {
             at = at.saturating_sub(1);
@@ -575,6 +585,16 @@ impl Flow {
         settings: &Settings,
         store: &mut S,
     ) -> Verdict {
+        self.touched = now;
+        self.persisted = false;
+        if self.quiet > 0 && now < self.calm && segment.repeats(self.una, self.window) {
+            // In the middle of a burst: all that there is to know is that one more has arrived.
+            self.quiet = self.quiet.saturating_sub(1);
+            self.skipped = self.skipped.saturating_add(1);
+            self.duplicates = self.duplicates.saturating_add(1);
+            return self.suppress();
+        }
+        self.settle();
         let mut scene = Scene {
             slots,
             store,
@@ -582,8 +602,6 @@ impl Flow {
             floor,
             now,
         };
-        self.touched = now;
-        self.persisted = false;
         if segment.rst {
             self.clear(&mut scene);
             self.closed = true;
@@ -645,6 +663,40 @@ impl Flow {
         let proof = above >= span(first.seq, first.end).saturating_mul(3);
         let part = if proof { 2u32 } else { 3 };
         span(self.told, una).saturating_mul(part) < span(self.told, self.next)
+    }
+
+    /// Whether the last acknowledgement was one of a burst that changed nothing, so that [`Flow::deadline`] is as it was.
+    pub const fn in_a_burst(&self) -> bool {
+        self.skipped != 0
+    }
+
+    /// Makes good what a burst left out.
+    fn settle(&mut self) {
+        self.quiet = 0;
+        let skipped = core::mem::take(&mut self.skipped);
+        if skipped != 0 {
+            for pending in self.listed_mut() {
+                pending.excused = pending.excused.saturating_sub(skipped);
+            }
+        }
+    }
+
+    /// Looks how many more duplicates can come that mean nothing new, without SACK: the first hole is being repaired, and
+    /// as many segments as these are known to have been behind it.
+    fn be_quiet(&mut self, settings: &Settings) {
+        if self.selective || self.echoes > 0 || self.alarm != 0 {
+            return;
+        }
+        let (mut quiet, mut calm) = (u32::MAX, u64::MAX);
+        for pending in self.listed() {
+            if !after(pending.seq, self.una) {
+                quiet = quiet.min(pending.excused);
+            }
+            calm = calm.min(self.due(pending, settings));
+        }
+        if calm != u64::MAX {
+            (self.quiet, self.calm) = (quiet.saturating_sub(1), calm);
+        }
     }
 
     fn suppress(&mut self) -> Verdict {
@@ -751,6 +803,7 @@ impl Flow {
         // A larger window is no news to a sender that hasn't used up the one it has; the next acknowledgement tells it.
         let urgent = shrunk || (changed && self.window == 0);
         if hidden && !urgent {
+            self.be_quiet(scene.settings);
             return self.suppress();
         }
         (self.told, self.window) = (self.una, segment.window);
@@ -1175,6 +1228,7 @@ impl Flow {
         settings: &Settings,
         store: &mut S,
     ) -> bool {
+        self.settle();
         let mut scene = Scene {
             slots,
             store,
@@ -1246,6 +1300,7 @@ impl Flow {
                 return;
             }
             self.counters.too_old = self.counters.too_old.saturating_add(1);
+            self.settle();
             self.unlist(first.seq);
             self.ring(scene.slots).pop();
             scene.store.release(first.place);

@@ -119,6 +119,16 @@ impl Segment {
             .wrapping_add(self.fin as u32)
     }
 
+    /// Whether it is a bare duplicate of an acknowledgement of `ack` with this window.
+    #[inline]
+    pub(crate) fn repeats(&self, ack: u32, window: u16) -> bool {
+        self.ack == Some(ack)
+            && self.window == window
+            && self.len == 0
+            && self.blocks == 0
+            && !(self.syn || self.fin || self.rst)
+    }
+
     /// The SACK blocks.
     #[inline]
     pub fn sack(&self) -> &[Block] {
