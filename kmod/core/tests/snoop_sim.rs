@@ -312,3 +312,41 @@ fn the_errors_are_as_many_as_the_survival_says() {
         );
     }
 }
+
+/// Prints the table of `docs/snoop.md`: the paper's 10 MB, five runs a figure.
+/// `cargo test --release -p mml-core --test snoop_sim -- --ignored --nocapture`
+#[test]
+#[ignore = "it prints a table"]
+fn the_papers_transfers() {
+    let settings = [
+        ("none", None),
+        ("ours", Some(Settings::default())),
+        ("III", Some(table_iii())),
+    ];
+    println!("goodput in thousandths of the bound, time-outs of the sender in all five runs");
+    for esp in [false, true] {
+        for shift in (16..=23).rev() {
+            let mut line = format!(
+                "{} 1 in {:>4} kb",
+                if esp { "esp  " } else { "plain" },
+                1u64 << (shift - 10)
+            );
+            for kind in KINDS {
+                for (name, snoop) in settings {
+                    let setup = Setup {
+                        kind,
+                        esp,
+                        snoop,
+                        segments: 6_850,
+                        down: 1 << shift,
+                        ..Setup::default()
+                    };
+                    let got = runs(&setup, 5);
+                    write!(line, "  {kind:?} {name} {} {}", got.permille, got.timeouts)
+                        .expect("line");
+                }
+            }
+            println!("{line}");
+        }
+    }
+}
