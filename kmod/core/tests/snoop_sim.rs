@@ -202,7 +202,7 @@ fn sweep() -> String {
         ..Setup::default()
     };
     writeln!(table, "\n# Elsewhere, two runs a line: sender, framing, what is different, one bit in so many wrong;\n# {columns}").expect("line");
-    let places: [(&str, Setup); 9] = [
+    let places: [(&str, Setup); 10] = [
         (
             "table-iii",
             Setup {
@@ -226,6 +226,7 @@ fn sweep() -> String {
             },
         ),
         ("queue-of-20", Setup { limit: 20, ..base }),
+        ("others-30", Setup { others: 30, ..base }),
         (
             "no-priority",
             Setup {

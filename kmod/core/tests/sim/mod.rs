@@ -89,6 +89,9 @@ pub struct Setup {
     pub snoop: Option<Settings>,
     /// One-way delay of the hop beside the transmission.
     pub hop_delay: u64,
+    /// Someone else's packets come down the hop: so many at once, so often.
+    pub others: u32,
+    pub others_every: u64,
     pub isn: u32,
     pub trace: bool,
 }
@@ -112,6 +115,8 @@ impl Default for Setup {
             tick: MS,
             snoop: Some(Settings::default()),
             hop_delay: MS / 10,
+            others: 0,
+            others_every: SECOND,
             isn: 0xFFFF_0000,
             trace: false,
         }
@@ -148,7 +153,14 @@ enum Event {
     DelayedAck(u64),
     Sender(u64),
     Fa(u64),
+    Others,
 }
+
+/// Someone else's packet.
+const OTHER: Data = Data {
+    index: u32::MAX,
+    esp: 0,
+};
 
 /// Event queue entry; ties in the order they were made.
 #[derive(Clone, Copy, Debug)]
@@ -309,6 +321,9 @@ impl<'a> Run<'a> {
             assert!(none.is_none());
         }
         self.send();
+        if self.setup.others > 0 {
+            self.at(self.setup.others_every, Event::Others);
+        }
         // Nobody waits longer than that for ten megabytes.
         while self.now < 20_000 * SECOND && !self.sender.is_done() {
             let Some(Reverse(Entry(when, _, event))) = self.queue.pop() else {
@@ -344,7 +359,7 @@ impl<'a> Run<'a> {
                 if let Some((data, lost)) = self.down.done() {
                     if lost {
                         self.trace(|| format!("        x {}", data.index));
-                    } else {
+                    } else if data.index != OTHER.index {
                         self.at(self.now + self.setup.hop_delay, Event::DataAtMh(data));
                     }
                 }
@@ -397,6 +412,13 @@ impl<'a> Run<'a> {
                 }
             }
             Event::Fa(when) => self.fa_timer(when),
+            Event::Others => {
+                for _ in 0..self.setup.others {
+                    self.down.enqueue(OTHER, ON_LINK, false);
+                }
+                self.at(self.now + self.setup.others_every, Event::Others);
+                self.kick_down();
+            }
         }
     }
 
