@@ -32,14 +32,15 @@ impl<T: Copy> Hop<T> {
         }
     }
 
+    /// Whether less than seven eighths of the queue are taken: the kernel has SNOOP keep nothing beyond.
     pub fn has_room(&self) -> bool {
-        self.rest.len() < self.limit
+        self.rest.len() < self.limit - self.limit / 8
     }
 
     pub fn enqueue(&mut self, packet: T, octets: u64, priority: bool) {
         if priority {
             self.first.push_back((packet, octets));
-        } else if self.has_room() {
+        } else if self.rest.len() < self.limit {
             self.rest.push_back((packet, octets));
         } else {
             self.overflowed += 1;
