@@ -56,30 +56,46 @@ pub const FIRST: &str = "prerouting priority raw";
 /// Where a router has done with a packet, but for sending it: behind the module's relay.
 pub const LAST: &str = "forward priority 2147483647";
 
-/// Drops packets at a node.
+/// Drops packets at a node, or lets them pass all the same, at the cost of one rule.
 pub struct Sink<'a> {
     node: &'a Netns,
+    table: &'static str,
 }
 
 impl<'a> Sink<'a> {
     /// `which` packets at which `hook`, in nft's words.
     pub fn add(node: &'a Netns, hook: &str, which: &str) -> Result<Self> {
+        Self::rule(node, "sink", hook, which, "drop")
+    }
+
+    /// `which` packets go on at `hook`: what looking at them costs.
+    pub fn pass(node: &'a Netns, hook: &str, which: &str) -> Result<Self> {
+        Self::rule(node, "pass", hook, which, "accept")
+    }
+
+    fn rule(
+        node: &'a Netns,
+        table: &'static str,
+        hook: &str,
+        which: &str,
+        verdict: &str,
+    ) -> Result<Self> {
         node.nft(&format!(
-            "table ip sink {{
+            "table ip {table} {{
                 chain sink {{
                     type filter hook {hook}; policy accept;
-                    {which} counter drop
+                    {which} counter {verdict}
                 }}
             }}"
         ))?;
-        Ok(Self { node })
+        Ok(Self { node, table })
     }
 
     /// Packets dropped so far.
     pub fn count(&self) -> Result<u64> {
         let listed = self
             .node
-            .run(&["nft", "-j", "list", "table", "ip", "sink"])?;
+            .run(&["nft", "-j", "list", "table", "ip", self.table])?;
         let listed: Value = serde_json::from_str(&listed).context("nft's JSON")?;
         listed["nftables"]
             .as_array()
@@ -94,7 +110,7 @@ impl<'a> Sink<'a> {
 
 impl Drop for Sink<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.node.nft("delete table ip sink") {
+        if let Err(error) = self.node.nft(&format!("delete table ip {}", self.table)) {
             report::step(format!("{error:#}"));
         }
     }

@@ -111,10 +111,7 @@ fn a_duplicate_looks_at_as_many_segments_whatever_is_cached() {
     let (few_bare, few_sack) = few.split_at(10);
     let (many_bare, many_sack) = many.split_at(10);
     assert_eq!(few_bare, many_bare);
-    assert!(
-        few_bare.iter().all(|looks| (1..40).contains(looks)),
-        "{few:?}"
-    );
+    assert!(few_bare.iter().all(|looks| *looks < 40), "{few:?}");
     for (few, many) in few_sack.iter().zip(many_sack) {
         assert!(
             *many <= few + 40 && *many < 90,

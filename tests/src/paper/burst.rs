@@ -8,7 +8,8 @@
 //! SNOOP it includes what is sent again.
 //!
 //! Two things to compare with are measured without SNOOP: the same acknowledgements forwarded, and the same brought to the
-//! place where SNOOP would look at them and dropped there. What a burst costs beyond the latter is SNOOP's own.
+//! place where SNOOP would look at them and dropped there. What a burst costs beyond the latter is SNOOP's own. The rules
+//! themselves are in all of these, but for what SNOOP hides; so there theirs is measured, and added.
 
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
@@ -41,6 +42,8 @@ enum Drops {
     Inside,
     /// As they arrive at the node behind it.
     Behind,
+    /// As they arrive at the foreign agent, but one rule later.
+    Later,
 }
 
 /// Instructions of one window and one burst.
@@ -69,7 +72,12 @@ pub fn measure(laid: &Laid, burst: &Burst) -> Result<Value> {
     };
     let grown = grown(&counted, &laid.snoop_counters()?);
     let packet = (behind.window - before.window) / burst.window as f64;
-    let cost = behind.burst - before.burst;
+    // What is forwarded is dropped by a rule in the end, as what it is compared with was; what SNOOP hides isn't.
+    let rule = match burst.snoop {
+        Some(_) => flow.cost(wire, Drops::Later)?.burst - before.burst,
+        None => 0.0,
+    };
+    let cost = behind.burst - before.burst + rule;
     ensure!(
         packet > 0.0 && cost > 0.0,
         "{packet} and {cost} instructions"
@@ -81,6 +89,7 @@ pub fn measure(laid: &Laid, burst: &Burst) -> Result<Value> {
         "packet_instructions": packet.round(),
         "burst_instructions": cost.round(),
         "arrival_instructions": inside.map(f64::round),
+        "rule_instructions": rule.round(),
         "snoop": grown,
     }))
 }
@@ -132,6 +141,10 @@ impl<'a> Flow<'a> {
         let which = |interfaces: &str| format!("iifname {{ {interfaces} }} ip protocol {wire}");
         let _sinks = match drops {
             Drops::Before => vec![Sink::add(fa1, sink::FIRST, &which("ha, wl1"))?],
+            Drops::Later => vec![
+                Sink::pass(fa1, "prerouting priority -301", &which("ha, wl1"))?,
+                Sink::add(fa1, sink::FIRST, &which("ha, wl1"))?,
+            ],
             Drops::Inside => vec![Sink::add(fa1, sink::LAST, &which("ha, wl1"))?],
             Drops::Behind => vec![
                 Sink::add(mh, sink::FIRST, &which("wl1"))?,
