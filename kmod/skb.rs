@@ -523,6 +523,12 @@ impl List {
         }
     }
 
+    /// Whether there is none in it.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Puts a packet at its end.
     pub(crate) fn push(&mut self, skb: Skb) {
         // SAFETY: The packets are ours, and on no other list. `last` is the last of ours if there is a first.

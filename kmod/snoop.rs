@@ -226,13 +226,18 @@ impl State {
     }
 
     /// Room for more segments, if it has none left and may have more. Failing that, some go unseen.
+    #[inline]
     fn make_room(&mut self) {
         let have = self.slots.len();
         let most = usize::from(self.told.settings.window);
-        if !self.flow.is_full(have) || have >= most || !self.flow.is_confirmed() {
-            return;
+        if self.flow.is_full(have) && have < most && self.flow.is_confirmed() {
+            self.enlarge(have, most);
         }
-        let want = (have * 2).min(most);
+    }
+
+    #[inline(never)]
+    fn enlarge(&mut self, have: usize, most: usize) {
+        let want = have.saturating_mul(2).min(most);
         let Ok(mut slots) = KVec::from_elem(Slot::default(), want, GFP_ATOMIC | __GFP_NOWARN)
         else {
             return;
@@ -240,7 +245,7 @@ impl State {
         snoop::prepare(&mut slots);
         if self
             .packets
-            .reserve(want - have, GFP_ATOMIC | __GFP_NOWARN)
+            .reserve(want.saturating_sub(have), GFP_ATOMIC | __GFP_NOWARN)
             .is_err()
         {
             return;
@@ -360,8 +365,7 @@ impl Snoop {
         if skb.goes_through_xfrm() {
             return Disposition::Accept;
         }
-        let mut head = [0; HEAD];
-        let Some((ends, segment)) = read(skb, &mut head) else {
+        let Some((ends, segment)) = read(skb) else {
             return Disposition::Accept;
         };
         if skb.is_gso() {
@@ -486,7 +490,7 @@ impl Snoop {
         }
         let now = sync::now_ns();
         let esp = match origin {
-            Origin::Plain => u64::MAX,
+            Origin::Plain => 0,
             Origin::Csa(csa, esp) => {
                 if it.csa.as_ref().is_none_or(|(id, _)| *id != csa.id) {
                     // Rekeyed: what is kept goes on under the old CSA's numbers, which say nothing of the new window.
@@ -537,6 +541,9 @@ impl Snoop {
     }
 
     /// Makes a flow, if there may be one more; one that is idle, or that nobody has answered, may go for it.
+    ///
+    /// Out of line: a flow is large, and the stack of those who only look one up needn't have room for it.
+    #[inline(never)]
     fn create(
         &self,
         ns: &Namespace,
@@ -564,7 +571,7 @@ impl Snoop {
             for _ in 0..room {
                 packets.push(None, flags)?;
             }
-            let state = State {
+            let state = init!(State {
                 tether: Tether::to(ns),
                 flow: Flow::new(now),
                 slots,
@@ -573,7 +580,7 @@ impl Snoop {
                 csa,
                 interfaces,
                 armed: 0,
-            };
+            });
             let key = *key;
             let tracked = try_pin_init!(Tracked {
                 key,
@@ -631,6 +638,7 @@ impl Snoop {
     }
 
     /// Empties a flow, for good.
+    #[inline(never)]
     fn end(&self, state: &mut State) {
         if state.tether.is_cut() {
             return;
@@ -645,6 +653,7 @@ impl Snoop {
     }
 
     /// Takes a flow that was ended off the table and the list. Bottom halves are off.
+    #[inline(never)]
     fn unlink(&self, tracked: &Timed<Tracked>) {
         let mut writers = self.writers.lock();
         self.unlink_locked(&mut writers, tracked);
@@ -770,11 +779,18 @@ pub(crate) struct Standing {
 /// Octets of a packet's front that hold its headers: IP and TCP with all their options.
 const HEAD: usize = 120;
 
-fn read(skb: &Buffer, head: &mut [u8; HEAD]) -> Option<(Ends, Segment)> {
+#[inline]
+fn read(skb: &Buffer) -> Option<(Ends, Segment)> {
     let linear = skb.linear();
     if linear.len() >= HEAD || skb.is_linear() {
         return Segment::parse(linear);
     }
+    read_pieces(skb)
+}
+
+#[inline(never)]
+fn read_pieces(skb: &Buffer) -> Option<(Ends, Segment)> {
+    let mut head = [0; HEAD];
     let head = head.get_mut(..skb.len().min(HEAD))?;
     if !skb.copy_bits(0, head) {
         return None;
@@ -820,7 +836,15 @@ fn candidate(writers: &mut Writers, now: u64) -> Option<Arc<Timed<Tracked>>> {
 }
 
 /// Sends retransmissions. No lock is held.
+#[inline]
 fn send(ns: &Namespace, tracked: &Tracked, out: List) {
+    if !out.is_empty() {
+        send_all(ns, tracked, out);
+    }
+}
+
+#[inline(never)]
+fn send_all(ns: &Namespace, tracked: &Tracked, out: List) {
     let ends = tracked.key.ends;
     // Plain TCP has its own route, if policy routing says so; a CSA's packets have that of ESP.
     let ports = (tracked.key.outer == ([0; 4], [0; 4])).then_some((ends.src_port, ends.dst_port));

@@ -422,12 +422,7 @@ impl Flow {
         if segment.syn {
             // A new connection between the same ends.
             self.clear(&mut scene);
-            let counters = self.counters;
-            *self = Flow {
-                counters,
-                ..Flow::new(now)
-            };
-            self.start(segment.end());
+            self.restart(segment.end(), now);
             return None;
         }
         self.sealed = esp != 0;
@@ -470,6 +465,17 @@ impl Flow {
         let at = self.len;
         let place = self.ring(scene.slots).insert(at, slot);
         self.kept(place, &mut scene)
+    }
+
+    /// Out of line: a flow is large, and segments come far more often than connections.
+    #[inline(never)]
+    fn restart(&mut self, seq: u32, now: u64) {
+        let counters = self.counters;
+        *self = Flow {
+            counters,
+            ..Flow::new(now)
+        };
+        self.start(seq);
     }
 
     fn start(&mut self, seq: u32) {
