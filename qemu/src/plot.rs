@@ -31,6 +31,23 @@ fn axis_end(top: f64) -> f64 {
 
 /// Goodput and overhead of each transfer, side by side.
 pub fn transfers(rows: &[Value], path: &Path) -> Result<()> {
+    let overhead = |row: &Value| number(row, "overhead_octets");
+    beside_goodput(rows, path, "Overhead, octets a full segment", &overhead)
+}
+
+/// Goodput over the lossy link, and how long it took.
+pub fn repairs(rows: &[Value], path: &Path) -> Result<()> {
+    let seconds = |row: &Value| number(row, "seconds");
+    beside_goodput(rows, path, "Time, seconds", &seconds)
+}
+
+/// Goodput on the left, something else on the right.
+fn beside_goodput(
+    rows: &[Value],
+    path: &Path,
+    title: &str,
+    value: &dyn Fn(&Value) -> f64,
+) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::check(format!("plotting {}: {error}", path.display()))
     };
@@ -41,10 +58,7 @@ pub fn transfers(rows: &[Value], path: &Path) -> Result<()> {
         number(row, "goodput_kbps") / 1000.0
     })
     .map_err(|e| failed(&e))?;
-    bars(&right, "Overhead, octets a full segment", rows, &|row| {
-        number(row, "overhead_octets")
-    })
-    .map_err(|e| failed(&e))?;
+    bars(&right, title, rows, value).map_err(|e| failed(&e))?;
     area.present().map_err(|e| failed(&e))
 }
 
@@ -118,6 +132,21 @@ mod tests {
         transfers(&rows, &path).unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
         for text in ["plain", "kernel-esp", "two-zone", "1.84", "78"] {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_plot_of_repairs_shows_rate_and_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.svg");
+        let rows = [
+            json!({"config": "two-zone-esp", "goodput_kbps": 160, "seconds": 100.0}),
+            json!({"config": "two-zone-esp+snoop", "goodput_kbps": 1520, "seconds": 10.5}),
+        ];
+        repairs(&rows, &path).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        for text in ["two-zone-esp+snoop", "1.52", "100", "10.50"] {
             assert!(svg.contains(text), "{text}");
         }
     }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The demo: a real file over real HTTP from correspondent to mobile host, three ways, every link captured.
+//! The demo: a real file over real HTTP from correspondent to mobile host, three ways, every link captured; then, in its
+//! second act (`repair`), over a wireless link that loses packets.
 //!
 //! Each line it reports is computed from the captures and the foreign agent's counters, none is taken for granted.
 
 mod readers;
+mod repair;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -70,7 +72,7 @@ pub struct Transfer {
     pub outer: usize,
 }
 
-/// Makes the file, transfers it three times, judges. Whether all of it held.
+/// Makes the file, transfers it three times, judges; then the second act. Whether all of it held.
 pub fn run(config: &RunConfig, modules: &Modules) -> Result<bool> {
     let mut log = KernelLog::from_now()?;
     let bytes = usize::try_from(config.options.bytes.unwrap_or(BYTES))?;
@@ -97,6 +99,7 @@ pub fn run(config: &RunConfig, modules: &Modules) -> Result<bool> {
             );
         }
     }
+    all_hold &= repair::act(bytes)?;
     let quiet = log.check();
     let detail = quiet
         .as_ref()
@@ -123,6 +126,15 @@ fn make_file(bytes: usize, marker: &[u8]) -> Result<Vec<u8>> {
     Ok(digest::digest(&digest::SHA256, &data).as_ref().to_vec())
 }
 
+/// Leaves the file's first octets. Gives their SHA-256.
+fn shorten_file(bytes: usize) -> Result<Vec<u8>> {
+    let path = format!("{FOLDER}/file");
+    let mut data = std::fs::read(&path).with_context(|| path.clone())?;
+    data.truncate(bytes);
+    std::fs::write(&path, &data).context(path)?;
+    Ok(digest::digest(&digest::SHA256, &data).as_ref().to_vec())
+}
+
 fn transfer(config: Config, bytes: usize, sum: &[u8]) -> Result<(Transfer, Value)> {
     let net = Topology::up(Shape::Full)?;
     // Alike for all three, so that captures are honest and sizes on the wire are what the sender made.
@@ -143,13 +155,11 @@ fn transfer(config: Config, bytes: usize, sum: &[u8]) -> Result<(Transfer, Value
         Capture::start(net.core()?, "fa1", "core-fa1")?,
         Capture::start(&net.fa1, "wl1", "fa1-mh")?,
     ];
-    let seconds = fetch(&net)?;
+    let got = fetched(&net, bytes, sum)?;
     let links = captures
         .into_iter()
         .map(Capture::stop)
         .collect::<Result<Vec<_>>>()?;
-    let got = std::fs::read("/run/got").context("/run/got")?;
-    let whole = got.len() == bytes && digest::digest(&digest::SHA256, &got).as_ref() == sum;
     let agent = if keys.is_some() {
         Stats::read(&net.fa1)?
     } else {
@@ -167,12 +177,12 @@ fn transfer(config: Config, bytes: usize, sum: &[u8]) -> Result<(Transfer, Value
     let mss = inner.saturating_sub(40);
     let row = json!({
         "config": config.name(),
-        "bytes": got.len(),
-        "sha256_ok": whole,
-        "goodput_kbps": (got.len() as f64 * 8.0 / seconds / 1000.0).round(),
+        "bytes": got.bytes,
+        "sha256_ok": got.whole,
+        "goodput_kbps": got.goodput_kbps().round(),
         "overhead_octets": outer.saturating_sub(inner),
         "mss": mss,
-        "seconds": seconds,
+        "seconds": got.seconds,
     });
     Ok((
         Transfer {
@@ -213,6 +223,31 @@ fn serve(net: &Topology) -> Result<Background> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(server)
+}
+
+/// What a fetch brought.
+struct Fetched {
+    seconds: f64,
+    bytes: usize,
+    /// Whether that is the file.
+    whole: bool,
+}
+
+impl Fetched {
+    fn goodput_kbps(&self) -> f64 {
+        self.bytes as f64 * 8.0 / self.seconds / 1000.0
+    }
+}
+
+/// Fetches the file and looks at what came.
+fn fetched(net: &Topology, bytes: usize, sum: &[u8]) -> Result<Fetched> {
+    let seconds = fetch(net)?;
+    let got = std::fs::read("/run/got").context("/run/got")?;
+    Ok(Fetched {
+        seconds,
+        bytes: got.len(),
+        whole: got.len() == bytes && digest::digest(&digest::SHA256, &got).as_ref() == sum,
+    })
 }
 
 /// Fetches the file with curl at the mobile host; the seconds it says it took.

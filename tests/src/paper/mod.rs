@@ -16,7 +16,8 @@ use std::time::Duration;
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 
-pub use run::Task;
+pub use path::{known_neighbours, two_zones};
+pub use run::{Settings, Task};
 
 use crate::config::RunConfig;
 use crate::kernel_log::KernelLog;

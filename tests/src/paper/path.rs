@@ -153,7 +153,7 @@ impl Laid {
 }
 
 /// The wireless link's ends know each other for good: asking for a neighbour is a packet that can be lost.
-fn known_neighbours(net: &Topology) -> Result<()> {
+pub fn known_neighbours(net: &Topology) -> Result<()> {
     let (agent, host) = ("02:00:00:00:01:01", "02:00:00:00:01:07");
     net.fa1.ip(&format!(
         "link set dev {WIRELESS} address {agent}
@@ -166,7 +166,7 @@ fn known_neighbours(net: &Topology) -> Result<()> {
 }
 
 /// The two-zone tunnel by `mmlctl`, with SNOOP in the relay's file if it is wanted.
-fn two_zones(net: &Topology, snoop: Option<Settings>) -> Result<()> {
+pub fn two_zones(net: &Topology, snoop: Option<Settings>) -> Result<()> {
     zone_tunnel::devices(net)?;
     let folder = zone_tunnel::new_files(&[])?;
     if let Some(settings) = snoop {
