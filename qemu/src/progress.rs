@@ -89,7 +89,7 @@ impl Step {
         } else if self.spoke.elapsed() > HEARTBEAT {
             self.spoke = Instant::now();
             eprintln!(
-                "  .. {} ({:.0} s so far)",
+                "  .. {} ({:.0} s so far) {message}",
                 self.title,
                 self.began.elapsed().as_secs_f64()
             );
