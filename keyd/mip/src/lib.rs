@@ -9,30 +9,46 @@
 //! - Who may: [`Association`], [`Replay`], [`HandoverKey`] (the token of DKM).
 #![forbid(unsafe_code)]
 
+mod action;
+mod advertise;
 mod auth;
+mod bucket;
 mod builder;
 mod code;
+mod counters;
 mod error;
 mod extension;
+mod foreign;
+mod home;
 mod message;
+mod node;
 pub mod number;
 mod octets;
+mod packet;
 mod replay;
+mod revoke;
 mod router;
 mod time;
 mod timers;
 mod token;
 
+pub use action::{Action, Event, Predecessor, Reason, Route, Tunnel};
+pub use advertise::Link;
 pub use auth::{Algorithm, Association, Key, SPI_MIN};
 pub use builder::Builder;
 pub use code::Code;
+pub use counters::Counters;
 pub use error::{DecodeError, EncodeError};
 pub use extension::{
     Authentication, Extension, Extensions, Item, Pair, PreviousFa, RevocationSupport,
 };
+pub use foreign::{ForeignAgent, ForeignConfig, Visitor};
+pub use home::{Binding, HomeAgent, HomeConfig, ReverseTunnel, Subscriber};
 pub use message::{
     Identification, Message, Reply, Request, RequestFlags, Revocation, RevocationAck,
 };
+pub use node::{MobileNode, NodeConfig};
+pub use packet::{Content, Incoming, Interface, LinkAddress, Packet, Payload};
 pub use replay::{Guard, Judgement, Replay, Source};
 pub use router::{Advertisement, AgentFlags, MobilityAgent, RouterAddress, Solicitation};
 pub use time::{Now, Ntp, Random};

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! From the home agent to its mobile node (RFC 5944 §3.7.3).
+
+use super::{Due, ForeignAgent, Pending};
+use crate::action::{Action, Event, Reason};
+use crate::auth::find;
+use crate::code::Code;
+use crate::error::DecodeError;
+use crate::extension::{Extensions, Pair};
+use crate::message::{Message, Reply};
+use crate::number::{extension as number, INFINITE};
+use crate::packet::Incoming;
+use crate::time::Now;
+use crate::{Builder, Visitor};
+use std::time::Duration;
+
+impl ForeignAgent {
+    pub(super) fn reply(
+        &mut self,
+        packet: &Incoming<'_>,
+        octets: &[u8],
+        reply: &Reply,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let key = (reply.home, reply.identification.low());
+        // From whom it was asked, or it isn't an answer.
+        let asked = |pending: &&Pending| pending.request.home_agent == packet.source;
+        let Some(pending) = self.pending.get(&key).filter(asked).cloned() else {
+            self.counters.unexpected += 1;
+            return;
+        };
+        let extensions = match Extensions::parse(octets, Message::Reply(*reply).fixed_len()) {
+            Ok(extensions) => extensions,
+            Err(DecodeError::Unknown(_)) => {
+                self.counters.unknown_extension += 1;
+                return;
+            }
+            Err(error) => {
+                let code = match error {
+                    DecodeError::Twice(number::FOREIGN_HOME) => Code::FA_HOME_AUTHENTICATION,
+                    _ => Code::FA_MALFORMED_REPLY,
+                };
+                self.settle(key);
+                self.deny(&pending.asker, &pending.request, code, actions);
+                return;
+            }
+        };
+        if let Err(code) = self.check(&pending, &extensions) {
+            self.settle(key);
+            self.deny(&pending.asker, &pending.request, code, actions);
+            return;
+        }
+        self.settle(key);
+        let end = extensions
+            .authentication(Pair::MobileHome)
+            .map_or(octets.len(), |cover| cover.end);
+        let mut builder = Builder::relay(&octets[..end]);
+        if let Some(association) = self
+            .config
+            .mobile
+            .get(&reply.home)
+            .and_then(|all| all.first())
+        {
+            builder = builder.authenticate(Pair::MobileForeign, association);
+        }
+        if reply.code.accepted() {
+            self.counters.accepted += 1;
+            self.accepted(&pending, reply, &extensions, now, actions);
+        } else {
+            self.refused(reply.home, reply.code, actions);
+        }
+        actions.push(Action::Send(
+            self.to_visitor(&pending.asker, builder.finish()),
+        ));
+    }
+
+    /// The request waits no more.
+    fn settle(&mut self, key: super::PendingKey) {
+        self.pending.remove(&key);
+        self.timers.cancel(Due::Timeout(key));
+    }
+
+    fn check(&self, pending: &Pending, extensions: &Extensions<'_>) -> Result<(), Code> {
+        let associations = self.config.home.get(&pending.request.home_agent);
+        let authentication = extensions.authentication(Pair::ForeignHome);
+        let authentic = match (authentication, associations) {
+            (Some(authentication), Some(associations)) => find(associations, authentication.spi)
+                .is_some_and(|one| one.verify(&authentication)),
+            (None, None) => true,
+            _ => false,
+        };
+        if !authentic {
+            return Err(Code::FA_HOME_AUTHENTICATION);
+        }
+        let cover = extensions.authentication(Pair::MobileHome);
+        let ours = |at| cover.is_some_and(|cover| at > cover.start);
+        match extensions.critical_vendor() {
+            Some(at) if ours(at) => Err(Code::FA_VENDOR_HOME),
+            _ => Ok(()),
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        pending: &Pending,
+        reply: &Reply,
+        extensions: &Extensions<'_>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        let request = &pending.request;
+        // More than was asked for isn't taken (RFC 5944 §3.7.3.1).
+        let lifetime = reply.lifetime.min(request.lifetime);
+        if lifetime == 0 {
+            self.turn_out(reply.home, Reason::Deregistered, actions);
+            return;
+        }
+        let expires =
+            (lifetime != INFINITE).then(|| now.after(Duration::from_secs(lifetime.into())));
+        let visitor = Visitor {
+            home: reply.home,
+            home_agent: request.home_agent,
+            interface: pending.asker.interface,
+            link: pending.asker.link,
+            expires,
+            identification: request.identification,
+            reverse_tunnel: request.flags.has(crate::RequestFlags::REVERSE_TUNNEL),
+            support: extensions.revocation_support(),
+        };
+        let renewed = self.take_in(visitor, actions);
+        self.revoker.cancel((reply.home, request.home_agent));
+        actions.push(Action::Notify(Event::Visiting {
+            home: reply.home,
+            home_agent: request.home_agent,
+            care_of: self.config.care_of,
+            identification: request.identification,
+            previous: pending.previous.as_ref().map(|previous| previous.address),
+            lifetime,
+            renewed,
+        }));
+    }
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! From the mobile node to its home agent (RFC 5944 §3.7.2).
+
+use super::{Asker, Due, ForeignAgent, Pending, PENDING_A_NODE};
+use crate::action::{Action, Event, Predecessor};
+use crate::auth::find;
+use crate::code::Code;
+use crate::error::DecodeError;
+use crate::extension::{Extension, Extensions, Pair, RevocationSupport};
+use crate::message::{Message, Reply, Request, RequestFlags};
+use crate::number::{extension as number, PORT};
+use crate::packet::{Content, Packet, TTL, TTL_DIRECT};
+use crate::time::Now;
+use crate::{Builder, ReverseTunnel};
+use std::net::Ipv4Addr;
+
+impl ForeignAgent {
+    pub(super) fn request(
+        &mut self,
+        asker: Asker,
+        ttl: u8,
+        octets: &[u8],
+        request: Request,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self
+            .config
+            .links
+            .iter()
+            .any(|link| link.interface == asker.interface)
+        {
+            // Requests come from our own links, or somebody registers a host that isn't here.
+            self.counters.ignored += 1;
+            return;
+        }
+        let fixed = Message::Request(request).fixed_len();
+        let judged = match Extensions::parse(octets, fixed) {
+            Ok(extensions) => self
+                .judge(&asker, ttl, &request, &extensions)
+                .map(|()| extensions),
+            Err(DecodeError::Unknown(_)) => {
+                self.counters.unknown_extension += 1;
+                return;
+            }
+            Err(DecodeError::Twice(number::MOBILE_FOREIGN)) => Err(Code::FA_MOBILE_AUTHENTICATION),
+            Err(_) => Err(Code::FA_MALFORMED_REQUEST),
+        };
+        match judged {
+            Ok(extensions) => self.relay(asker, octets, request, &extensions, now, actions),
+            Err(code) => self.deny(&asker, &request, code, actions),
+        }
+    }
+
+    fn judge(
+        &self,
+        asker: &Asker,
+        ttl: u8,
+        request: &Request,
+        extensions: &Extensions<'_>,
+    ) -> Result<(), Code> {
+        let flags = request.flags;
+        let reverse = flags.has(RequestFlags::REVERSE_TUNNEL);
+        self.authentic(request, extensions)?;
+        let cover = extensions
+            .authentication(Pair::MobileHome)
+            .ok_or(Code::FA_MALFORMED_REQUEST)?;
+        if extensions
+            .critical_vendor()
+            .is_some_and(|at| at > cover.start)
+        {
+            return Err(Code::FA_VENDOR_MOBILE);
+        }
+        let prohibited =
+            |all: &std::collections::HashSet<Ipv4Addr>| !all.contains(&request.home_agent);
+        if self.config.home_agents.as_ref().is_some_and(prohibited) {
+            return Err(Code::FA_PROHIBITED);
+        }
+        if !unicast(request.home) || self.config.ours(request.home) {
+            return Err(Code::FA_MALFORMED_REQUEST);
+        }
+        if !(asker.source.is_unspecified() || asker.source == request.home) {
+            return Err(Code::FA_MALFORMED_REQUEST);
+        }
+        if !unicast(request.home_agent) || self.config.ours(request.home_agent) {
+            return Err(Code::FA_HOME_AGENT_ADDRESS);
+        }
+        // A mobile node that leaves for good names the care-of address, too.
+        if request.care_of != self.config.care_of {
+            return Err(Code::FA_CARE_OF);
+        }
+        if request.lifetime > self.config.max_lifetime {
+            return Err(Code::FA_LIFETIME);
+        }
+        if flags.has(RequestFlags::GRE) || flags.has(RequestFlags::MINIMAL) {
+            return Err(Code::FA_ENCAPSULATION);
+        }
+        if extensions.encapsulating_delivery() {
+            // Without the T bit it makes no sense (RFC 3024 §3.3); with it, only direct delivery is done here.
+            return Err(match reverse {
+                true => Code::FA_DELIVERY,
+                false => Code::FA_MALFORMED_REQUEST,
+            });
+        }
+        match (self.config.reverse_tunnel, reverse) {
+            (ReverseTunnel::Refused, true) => return Err(Code::FA_REVERSE_TUNNEL),
+            (ReverseTunnel::Required, false) => return Err(Code::FA_REVERSE_TUNNEL_MANDATORY),
+            _ => {}
+        }
+        if reverse && ttl != TTL_DIRECT {
+            return Err(Code::FA_TOO_DISTANT);
+        }
+        let new = !self.visitors.contains_key(&request.home);
+        if new && self.visitors.len() >= self.config.max_visitors {
+            return Err(Code::FA_RESOURCES);
+        }
+        if self.pending.len() >= self.config.max_pending {
+            return Err(Code::FA_RESOURCES);
+        }
+        Ok(())
+    }
+
+    fn authentic(&self, request: &Request, extensions: &Extensions<'_>) -> Result<(), Code> {
+        let associations = self.config.mobile.get(&request.home);
+        match (extensions.authentication(Pair::MobileForeign), associations) {
+            (None, None) => Ok(()),
+            (Some(authentication), Some(associations)) => find(associations, authentication.spi)
+                .filter(|one| one.verify(&authentication))
+                .map(|_| ())
+                .ok_or(Code::FA_MOBILE_AUTHENTICATION),
+            // Claimed and not to be checked, or owed and not there.
+            _ => Err(Code::FA_MOBILE_AUTHENTICATION),
+        }
+    }
+
+    fn relay(
+        &mut self,
+        asker: Asker,
+        octets: &[u8],
+        request: Request,
+        extensions: &Extensions<'_>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
+        // Up to the Mobile-Home authentication it is the home agent's and goes on as it came; the rest was for us.
+        let end = extensions
+            .authentication(Pair::MobileHome)
+            .map_or(octets.len(), |cover| cover.end);
+        let mut builder = Builder::relay(&octets[..end]);
+        if let Some(association) = self
+            .config
+            .home
+            .get(&request.home_agent)
+            .and_then(|all| all.first())
+        {
+            if self.config.revocation {
+                let support = Extension::RevocationSupport(RevocationSupport {
+                    inform: true,
+                    timestamp: self.stamps.support(now),
+                });
+                if let Ok(longer) = builder.clone().extension(&support) {
+                    builder = longer;
+                }
+            }
+            builder = builder.authenticate(Pair::ForeignHome, association);
+        }
+        actions.push(Action::Send(Packet {
+            interface: None,
+            link_destination: None,
+            source: self.config.care_of,
+            destination: request.home_agent,
+            ttl: TTL,
+            content: Content::Udp {
+                source_port: PORT,
+                destination_port: PORT,
+                octets: builder.finish(),
+            },
+        }));
+        let previous = extensions.previous_fa().map(|previous| Predecessor {
+            address: previous.address,
+            token: previous.token.to_vec(),
+        });
+        actions.push(Action::Notify(Event::Relayed {
+            home: request.home,
+            home_agent: request.home_agent,
+            identification: request.identification,
+            previous: previous.clone(),
+        }));
+        self.await_reply(
+            Pending {
+                asker,
+                request,
+                previous,
+            },
+            now,
+        );
+    }
+
+    fn await_reply(&mut self, pending: Pending, now: Now) {
+        let home = pending.request.home;
+        let key = (home, pending.request.identification.low());
+        let until = now.after(self.config.timeout);
+        if self.pending.contains_key(&key) {
+            // The same again: the answer goes to who asked first, not to who has heard it and repeats it.
+            self.timers.set(Due::Timeout(key), until);
+            return;
+        }
+        let mut same: Vec<_> = self
+            .pending
+            .keys()
+            .filter(|key| key.0 == home)
+            .filter_map(|&key| Some((self.timers.at(Due::Timeout(key))?, key)))
+            .collect();
+        same.sort_unstable();
+        if let (true, Some(&(_, oldest))) = (same.len() >= PENDING_A_NODE, same.first()) {
+            self.pending.remove(&oldest);
+            self.timers.cancel(Due::Timeout(oldest));
+        }
+        self.pending.insert(key, pending);
+        self.timers.set(Due::Timeout(key), until);
+    }
+
+    /// Answers for ourselves.
+    pub(super) fn deny(
+        &mut self,
+        asker: &Asker,
+        request: &Request,
+        code: Code,
+        actions: &mut Vec<Action>,
+    ) {
+        let lifetime = match code {
+            Code::FA_LIFETIME => self.config.max_lifetime,
+            _ => request.lifetime,
+        };
+        let reply = Message::Reply(Reply {
+            code,
+            lifetime,
+            home: request.home,
+            home_agent: request.home_agent,
+            identification: request.identification,
+        });
+        let mut builder = Builder::new(&reply);
+        if let Some(association) = self
+            .config
+            .mobile
+            .get(&request.home)
+            .and_then(|all| all.first())
+        {
+            builder = builder.authenticate(Pair::MobileForeign, association);
+        }
+        actions.push(Action::Send(self.to_visitor(asker, builder.finish())));
+        self.refused(request.home, code, actions);
+    }
+
+    /// To the mobile node, by its link-layer address and back the way it came (RFC 5944 §3.7.2.3).
+    pub(super) fn to_visitor(&self, asker: &Asker, octets: Vec<u8>) -> Packet {
+        let destination = match asker.source.is_unspecified() {
+            true => Ipv4Addr::BROADCAST,
+            false => asker.source,
+        };
+        let here = |link: &&crate::Link| link.interface == asker.interface;
+        let ours = self.config.links.iter().find(here);
+        let source = match self.config.ours(asker.destination) {
+            true => asker.destination,
+            false => ours.map_or(self.config.care_of, |link| link.address),
+        };
+        Packet {
+            interface: Some(asker.interface),
+            link_destination: asker.link,
+            source,
+            destination,
+            ttl: TTL_DIRECT,
+            content: Content::Udp {
+                source_port: PORT,
+                destination_port: asker.port,
+                octets,
+            },
+        }
+    }
+}
+
+fn unicast(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_multicast()
+        || address.is_loopback()
+        || address == Ipv4Addr::BROADCAST)
+}
