@@ -56,7 +56,7 @@ impl HomeAgent {
     ) -> Code {
         let request = &asked.request;
         if request.lifetime == 0 {
-            self.deregister(asked, actions);
+            self.deregister(asked, now, actions);
             return Code::ACCEPTED;
         }
         let lifetime = Duration::from_secs(granted.lifetime.into());
@@ -120,9 +120,9 @@ impl HomeAgent {
         old
     }
 
-    fn deregister(&mut self, asked: &Asked<'_>, actions: &mut Vec<Action>) {
+    fn deregister(&mut self, asked: &Asked<'_>, now: Now, actions: &mut Vec<Action>) {
         let request = &asked.request;
-        let Some(binding) = self.bindings.get(&request.home) else {
+        let Some(binding) = self.bindings.get(&request.home).copied() else {
             return;
         };
         if request.care_of == request.home {
@@ -132,6 +132,7 @@ impl HomeAgent {
                 asked.packet.link_source,
                 actions,
             );
+            self.revoke_at(&binding, false, now, actions);
         } else if request.care_of == binding.care_of {
             self.unbind(request.home, Reason::Deregistered, None, actions);
         }

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Coming, moving, going home, in simulated time: how long it takes, and that nothing is left behind.
+
+mod sim;
+
+use mml_mip::*;
+use sim::*;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// A solicitation's round trip over the air, then a registration's over air and core.
+const SIGNALLING: Duration = Duration::from_millis(2 + 2 + 2 + 10 + 10 + 2);
+
+fn settled(fas: usize) -> World {
+    let mut world = World::new(fas, 1);
+    world.enter(RADIO, Place::Cell(0));
+    world.run(ms(500));
+    world.assert_only_at(0);
+    world
+}
+
+#[test]
+fn coming_up_takes_one_solicitation_and_one_registration() {
+    let mut world = World::new(1, 1);
+    // Between two advertisements.
+    world.run(ms(100));
+    world.down = Duration::ZERO;
+    world.enter(RADIO, Place::Cell(0));
+    world.run(SIGNALLING);
+    world.assert_only_at(0);
+    assert_eq!(world.down, SIGNALLING);
+    assert!(world.kernels[&Who::Ha].proxy.contains(&HOME));
+    assert_eq!(world.kernels[&Who::Ha].gratuitous, 1);
+}
+
+#[test]
+fn a_handoff_interrupts_for_the_radio_gap_and_its_signalling_alone() {
+    let mut world = settled(2);
+    world.down = Duration::ZERO;
+    world.hand_off(1, ms(20));
+    world.run(ms(300));
+    world.assert_only_at(1);
+    assert_eq!(world.down, ms(20) + SIGNALLING);
+}
+
+#[test]
+fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone() {
+    let mut world = settled(2);
+    let k_ho = Key::new(&[9; 32]);
+    let key = HandoverKey::derive(Prf::HmacSha256, &k_ho, care_of(0), 1);
+    world.mn.handover_key(care_of(0), Some(key.clone()));
+    world.hand_off(1, ms(20));
+    world.run(ms(300));
+    let relayed = world.events.iter().find_map(|(_, who, event)| match event {
+        Event::Relayed {
+            identification,
+            previous: Some(previous),
+            ..
+        } if *who == Who::Fa(1) => Some((*identification, previous.clone())),
+        _ => None,
+    });
+    let (identification, previous) = relayed.expect("the previous agent is named");
+    assert_eq!(previous.address, care_of(0));
+    let handover = Handover {
+        new_fa: care_of(1),
+        home: HOME,
+        identification,
+    };
+    assert!(key.verify(&handover, &previous.token));
+    let elsewhere = Handover {
+        new_fa: care_of(0),
+        ..handover
+    };
+    assert!(!key.verify(&elsewhere, &previous.token));
+    // DKM begins while the registration is on its way; PKD activates when it is back; both know the same facts.
+    let visiting = Event::Visiting {
+        home: HOME,
+        home_agent: HA,
+        care_of: care_of(1),
+        identification,
+        previous: Some(care_of(0)),
+        lifetime: 60,
+        renewed: false,
+    };
+    let bound = Event::Bound {
+        home: HOME,
+        care_of: care_of(1),
+        previous: Some(care_of(0)),
+        named: Some(care_of(0)),
+        identification,
+        lifetime: 60,
+    };
+    assert!(world
+        .events
+        .iter()
+        .any(|(_, who, event)| *who == Who::Fa(1) && *event == visiting));
+    assert!(world
+        .events
+        .iter()
+        .any(|(_, who, event)| *who == Who::Ha && *event == bound));
+}
+
+#[test]
+fn the_agent_that_was_left_is_told_and_confirms() {
+    let mut world = settled(2);
+    world.hand_off(1, ms(20));
+    world.run(ms(300));
+    let gone = Event::Gone {
+        home: HOME,
+        home_agent: HA,
+        reason: Reason::Revoked,
+    };
+    let confirmed = Event::RevocationConfirmed {
+        home: HOME,
+        peer: care_of(0),
+    };
+    assert!(world
+        .events
+        .iter()
+        .any(|(_, who, event)| *who == Who::Fa(0) && *event == gone));
+    assert!(world
+        .events
+        .iter()
+        .any(|(_, who, event)| *who == Who::Ha && *event == confirmed));
+}
+
+#[test]
+fn an_agent_that_never_confirms_is_told_five_times_and_then_named() {
+    let mut world = settled(2);
+    // The old agent dies with its memory and its association.
+    world.fas[0] = ForeignAgent::new(
+        ForeignConfig {
+            home: Default::default(),
+            ..foreign_config(0)
+        },
+        Now {
+            monotonic: world.now,
+            wall: Ntp(0),
+        },
+    );
+    world.hand_off(1, ms(20));
+    world.run(Duration::from_secs(60));
+    let told = world.sent.iter().filter(|(_, flight)| {
+        flight.from == Who::Ha
+            && flight.to == Who::Fa(0)
+            && matches!(&flight.packet.content, Content::Udp { octets, .. } if octets[0] == 7)
+    });
+    assert_eq!(told.count(), 5);
+    let alarm = Event::RevocationUnconfirmed {
+        home: HOME,
+        peer: care_of(0),
+    };
+    assert_eq!(
+        world
+            .events
+            .iter()
+            .filter(|(_, _, event)| *event == alarm)
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_hundred_handoffs_at_one_a_second_leave_nothing_behind() {
+    let mut world = settled(2);
+    world.down = Duration::ZERO;
+    for handoff in 1..=100 {
+        world.hand_off(handoff % 2, ms(20));
+        world.run(ms(980));
+        world.assert_only_at(handoff % 2);
+    }
+    assert_eq!(world.down, (ms(20) + SIGNALLING) * 100);
+    assert!(
+        world.refused(Who::Ha).is_empty(),
+        "{:?}",
+        world.refused(Who::Ha)
+    );
+}
+
+#[test]
+fn going_to_and_fro_faster_than_a_handoff_takes_ends_where_it_ends() {
+    for every in [3, 7, 11, 13, 17, 23, 29] {
+        let mut world = settled(2);
+        for turn in 1..=41 {
+            world.hand_off(turn % 2, ms(1));
+            world.run(ms(every));
+        }
+        world.run(Duration::from_secs(5));
+        world.assert_only_at(1);
+    }
+}
+
+#[test]
+fn a_registration_is_renewed_before_it_expires_and_nothing_is_interrupted() {
+    let mut world = settled(1);
+    world.down = Duration::ZERO;
+    let before = world.registrations();
+    world.run(Duration::from_secs(600));
+    assert_eq!(world.down, Duration::ZERO);
+    // Every 45 s, three quarters of 60.
+    assert_eq!(world.registrations() - before, 13);
+    world.assert_only_at(0);
+}
+
+#[test]
+fn returning_home_deregisters_and_takes_the_address_back() {
+    let mut world = settled(1);
+    world.exit(RADIO);
+    world.enter(RADIO, Place::Home);
+    world.run(ms(500));
+    assert!(world.mn.at_home());
+    assert!(world.reachable());
+    assert_eq!(world.ha.bindings().count(), 0);
+    for who in [Who::Ha, Who::Fa(0), Who::Mn] {
+        let kernel = &world.kernels[&who];
+        assert!(
+            kernel.routes.is_empty() && kernel.tunnels.is_empty(),
+            "{who:?}: {kernel:?}"
+        );
+    }
+    assert!(world.kernels[&Who::Ha].proxy.is_empty());
+    assert_eq!(world.kernels[&Who::Mn].gratuitous, 1);
+    let unbound = Event::Unbound {
+        home: HOME,
+        care_of: care_of(0),
+        reason: Reason::ReturnedHome,
+    };
+    assert!(world.events.iter().any(|(_, _, event)| *event == unbound));
+    // And out again.
+    world.exit(RADIO);
+    world.enter(RADIO, Place::Cell(0));
+    world.run(ms(500));
+    world.assert_only_at(0);
+}
+
+#[test]
+fn leaving_deregisters_through_the_agent_and_stays_silent() {
+    let mut world = settled(1);
+    let now = Now {
+        monotonic: world.now,
+        wall: Ntp::from_unix(world.now + Duration::from_secs(1_800_000_000)),
+    };
+    let actions = world.mn.leave(now, &mut || 7);
+    world.act(Who::Mn, actions);
+    world.run(ms(100));
+    assert!(world
+        .events
+        .iter()
+        .any(|(_, _, event)| *event == Event::Left));
+    assert_eq!(world.ha.bindings().count(), 0);
+    assert_eq!(world.fas[0].visitors().count(), 0);
+    let sent = world
+        .sent
+        .iter()
+        .filter(|(_, flight)| flight.from == Who::Mn)
+        .count();
+    world.run(Duration::from_secs(120));
+    assert_eq!(
+        world
+            .sent
+            .iter()
+            .filter(|(_, flight)| flight.from == Who::Mn)
+            .count(),
+        sent
+    );
+}
+
+#[test]
+fn two_agents_heard_at_once_on_two_radios_are_no_reason_to_go_to_and_fro() {
+    let mut world = settled(2);
+    let before = world.registrations();
+    world.enter(SECOND_RADIO, Place::Cell(1));
+    world.run(Duration::from_secs(40));
+    assert_eq!(world.registrations(), before);
+    world.assert_only_at(0);
+    // The second one is at hand when the first is gone: no solicitation, no waiting.
+    world.down = Duration::ZERO;
+    world.exit(RADIO);
+    world.run(Duration::from_secs(1));
+    world.assert_only_at(1);
+    assert_eq!(world.down, ms(24));
+}
+
+fn advertisement(fa: usize, sequence: u16) -> Advertisement {
+    Advertisement {
+        code: 0,
+        lifetime: 3,
+        routers: vec![RouterAddress {
+            address: care_of(fa),
+            preference: 0,
+        }],
+        agent: Some(MobilityAgent {
+            sequence,
+            lifetime: 600,
+            flags: AgentFlags(AgentFlags::FOREIGN | AgentFlags::REVERSE_TUNNEL),
+            care_of: vec![care_of(fa)],
+        }),
+        prefixes: vec![24],
+    }
+}
+
+#[test]
+fn overlapping_cells_on_one_radio_move_once() {
+    let mut world = settled(2);
+    world.enter(RADIO, Place::Cell(0));
+    world.run(ms(100));
+    let requests = |world: &World| {
+        world
+            .events
+            .iter()
+            .filter(|(_, _, event)| matches!(event, Event::Registering { .. }))
+            .count()
+    };
+    let before = requests(&world);
+    for sequence in 300..340 {
+        world.advertise(RADIO, care_of(1), &advertisement(1, sequence));
+        world.run(ms(100));
+        world.advertise(RADIO, care_of(0), &advertisement(0, sequence));
+        world.run(ms(100));
+    }
+    // One attempt of three requests that nobody answers, and back: never one an advertisement.
+    assert!(
+        requests(&world) - before <= 8,
+        "{}",
+        requests(&world) - before
+    );
+}
+
+#[test]
+fn a_forged_advertisement_costs_a_few_requests_and_no_data() {
+    let mut world = settled(1);
+    world.down = Duration::ZERO;
+    let rogue = Ipv4Addr::new(192, 0, 2, 66);
+    let mut forged = advertisement(0, 400);
+    forged.routers[0].address = rogue;
+    forged.lifetime = 9000;
+    for _ in 0..300 {
+        world.advertise(RADIO, rogue, &forged);
+        world.run(ms(200));
+    }
+    assert_eq!(world.down, Duration::ZERO);
+    world.assert_only_at(0);
+}
+
+#[test]
+fn a_smaller_sequence_number_below_256_makes_it_register_again_and_a_roll_over_does_not() {
+    for (first, second, again) in [
+        (300, 5, true),
+        (0xFFFF, 256, false),
+        (400, 300, false),
+        (40, 41, false),
+        (40, 0, true),
+    ] {
+        let mut world = settled(1);
+        world.advertise(RADIO, care_of(0), &advertisement(0, first));
+        // Lower than what was heard from the real one, perhaps: let that pass.
+        world.run(ms(100));
+        let before = world.registrations();
+        world.advertise(RADIO, care_of(0), &advertisement(0, second));
+        world.run(ms(100));
+        assert_eq!(
+            world.registrations() - before,
+            usize::from(again),
+            "{first} {second}"
+        );
+    }
+}
+
+#[test]
+fn solicitations_grow_rare_where_nobody_answers() {
+    let mut world = World::new(0, 1);
+    world.enter(RADIO, Place::Home);
+    world.sent.clear();
+    // A link with nobody: the home agent isn't heard either.
+    world.cut = true;
+    world.exit(RADIO);
+    let now = Now {
+        monotonic: world.now,
+        wall: Ntp(0),
+    };
+    let mut node = MobileNode::new(node_config());
+    let mut times = Vec::new();
+    let mut note = |at: Duration, actions: Vec<Action>| {
+        let sent = actions
+            .iter()
+            .filter(|action| matches!(action, Action::Send(_)))
+            .count();
+        times.extend(std::iter::repeat_n(
+            at.as_millis() - world.now.as_millis(),
+            sent,
+        ));
+    };
+    note(now.monotonic, node.link_up(RADIO, now));
+    while let Some(at) = node
+        .next_deadline()
+        .filter(|at| *at < world.now + Duration::from_secs(200))
+    {
+        let now = Now {
+            monotonic: at,
+            wall: Ntp(0),
+        };
+        note(at, node.tick(now, &mut || 7));
+    }
+    assert_eq!(
+        times,
+        [0, 1000, 2000, 3000, 5000, 9000, 17000, 33000, 65000, 125_000, 185_000]
+    );
+}
