@@ -366,11 +366,10 @@ impl<'a> Extensions<'a> {
             .any(|item| item.extension == Extension::EncapsulatingDelivery)
     }
 
-    /// Where a critical vendor extension stands; none is known here.
-    pub fn critical_vendor(&self) -> Option<usize> {
-        self.items.iter().find_map(|item| match item.extension {
-            Extension::CriticalVendor { .. } => Some(item.start),
-            _ => None,
-        })
+    /// Where critical vendor extensions stand; none is known here.
+    pub fn critical_vendors<'b>(&'b self) -> impl Iterator<Item = usize> + use<'a, 'b> {
+        let critical =
+            |item: &&Item<'a>| matches!(item.extension, Extension::CriticalVendor { .. });
+        self.items.iter().filter(critical).map(|item| item.start)
     }
 }

@@ -50,6 +50,6 @@ pub use message::{
 pub use node::{MobileNode, NodeConfig};
 pub use packet::{Content, Incoming, Interface, LinkAddress, Packet, Payload};
 pub use replay::{Guard, Judgement, Replay, Source};
-pub use router::{Advertisement, AgentFlags, MobilityAgent, RouterAddress, Solicitation};
+pub use router::{Advertisement, AgentFlags, MobilityAgent, Prefix, RouterAddress, Solicitation};
 pub use time::{Now, Ntp, Random};
 pub use token::{Handover, HandoverKey, Prf};

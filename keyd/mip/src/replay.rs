@@ -106,6 +106,9 @@ impl Guard {
     }
 }
 
+/// How far ahead of the home agent's clock a stamp may have been accepted: the least window (RFC 5944 §5.7.1).
+const AHEAD: Duration = Duration::from_secs(3);
+
 /// What the mobile node makes its Identifications from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Source {
@@ -151,11 +154,14 @@ impl Source {
     pub fn resynchronise(&mut self, replay: Replay, reply: Identification, now: Now) {
         match replay {
             Replay::Timestamps { .. } => {
-                // The time came in whole seconds, cut off: the middle of the second is nearest.
-                let theirs = Ntp(u64::from(reply.high()) << 32 | 1 << 31);
+                // The time came in whole seconds, cut off. The second's end is ahead of all that the home agent's clock
+                // has shown, so it won't refuse it as old; and less than a second ahead, so not as too new.
+                let theirs = Ntp(u64::from(reply.high()) << 32).plus(Duration::from_secs(1));
                 self.offset = theirs.since(now.wall);
-                // Stamps that weren't accepted may lie ahead of the home agent's clock; only accepted ones bind.
-                self.last = None;
+                // A copy of an accepted request is rejected, too, and its rejection may come first: then our last stamp
+                // binds. One that is far ahead of the home agent's clock never was accepted.
+                let near = theirs.plus(AHEAD);
+                self.last = self.last.filter(|last| near.after(*last));
             }
             Replay::Nonces => self.nonce = reply.high(),
         }

@@ -244,6 +244,22 @@ impl Solicitation {
     }
 }
 
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix {
+    /// Its first address.
+    pub network: Ipv4Addr,
+    /// How many bits they share, 32 at most.
+    pub len: u8,
+}
+
+impl Prefix {
+    /// Whether an address is in it.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        network(address, self.len).is_some_and(|of| Some(of) == network(self.network, self.len))
+    }
+}
+
 /// The network that an address is in; none with more than 32 bits.
 pub(crate) fn network(address: Ipv4Addr, len: u8) -> Option<Ipv4Addr> {
     let host = 32_u32.checked_sub(u32::from(len))?;

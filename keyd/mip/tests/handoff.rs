@@ -406,3 +406,20 @@ fn solicitations_grow_rare_where_nobody_answers() {
         [0, 1000, 2000, 3000, 5000, 9000, 17000, 33000, 65000, 125_000, 185_000]
     );
 }
+
+#[test]
+fn a_flood_of_forged_agents_takes_no_room_and_leaves_the_registration() {
+    let mut world = settled(1);
+    world.down = Duration::ZERO;
+    for number in 0..5000_u32 {
+        let source = Ipv4Addr::from_bits(0x0A0A_0000 + number);
+        let mut forged = advertisement(0, 400);
+        forged.routers[0].address = source;
+        forged.lifetime = 9000;
+        world.advertise(RADIO, source, &forged);
+        world.run(ms(10));
+    }
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.down, Duration::ZERO);
+    assert!(world.reachable_by(0));
+}

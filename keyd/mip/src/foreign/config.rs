@@ -4,7 +4,8 @@
 use crate::advertise::Link;
 use crate::auth::Association;
 use crate::home::ReverseTunnel;
-use std::collections::{HashMap, HashSet};
+use crate::router::Prefix;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ pub struct ForeignConfig {
     pub timeout: Duration,
     /// Reverse tunnels.
     pub reverse_tunnel: ReverseTunnel,
-    /// Home agents whose mobile nodes are taken; none for everybody's.
-    pub home_agents: Option<HashSet<Ipv4Addr>>,
+    /// Home agents whose mobile nodes are taken, and the addresses these may have; none for everybody's.
+    pub home_agents: Option<HashMap<Ipv4Addr, Vec<Prefix>>>,
     /// Registration revocation (RFC 3543), with the home agents that share an association.
     pub revocation: bool,
     /// Mobile-Foreign associations, by home address. A mobile node named here must authenticate itself.

@@ -95,9 +95,9 @@ impl ForeignAgent {
         }
         let cover = extensions.authentication(Pair::MobileHome);
         let ours = |at| cover.is_some_and(|cover| at > cover.start);
-        match extensions.critical_vendor() {
-            Some(at) if ours(at) => Err(Code::FA_VENDOR_HOME),
-            _ => Ok(()),
+        match extensions.critical_vendors().any(ours) {
+            true => Err(Code::FA_VENDOR_HOME),
+            false => Ok(()),
         }
     }
 

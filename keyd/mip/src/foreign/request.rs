@@ -65,15 +65,10 @@ impl ForeignAgent {
         let cover = extensions
             .authentication(Pair::MobileHome)
             .ok_or(Code::FA_MALFORMED_REQUEST)?;
-        if extensions
-            .critical_vendor()
-            .is_some_and(|at| at > cover.start)
-        {
+        if extensions.critical_vendors().any(|at| at > cover.start) {
             return Err(Code::FA_VENDOR_MOBILE);
         }
-        let prohibited =
-            |all: &std::collections::HashSet<Ipv4Addr>| !all.contains(&request.home_agent);
-        if self.config.home_agents.as_ref().is_some_and(prohibited) {
+        if !self.allowed(request) {
             return Err(Code::FA_PROHIBITED);
         }
         if !unicast(request.home) || self.config.ours(request.home) {
@@ -118,6 +113,20 @@ impl ForeignAgent {
             return Err(Code::FA_RESOURCES);
         }
         Ok(())
+    }
+
+    /// Whether this home agent may have this mobile node here. Nobody takes a visitor's address over under another home
+    /// agent: the visitor's packets would go there.
+    fn allowed(&self, request: &Request) -> bool {
+        let visitor = self.visitors.get(&request.home);
+        if visitor.is_some_and(|visitor| visitor.home_agent != request.home_agent) {
+            return false;
+        }
+        let Some(home_agents) = &self.config.home_agents else {
+            return true;
+        };
+        let prefixes = home_agents.get(&request.home_agent);
+        prefixes.is_some_and(|all| all.iter().any(|prefix| prefix.contains(request.home)))
     }
 
     fn authentic(&self, request: &Request, extensions: &Extensions<'_>) -> Result<(), Code> {

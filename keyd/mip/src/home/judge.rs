@@ -106,7 +106,7 @@ impl HomeAgent {
         if !self.config.addresses.contains(&request.home_agent) {
             return Err(Code::HA_UNKNOWN_ADDRESS);
         }
-        if let Some(at) = extensions.critical_vendor() {
+        if let Some(at) = extensions.critical_vendors().next() {
             let under_mobile = extensions
                 .authentication(Pair::MobileHome)
                 .is_some_and(|cover| at < cover.start);

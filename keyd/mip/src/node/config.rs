@@ -27,7 +27,8 @@ pub struct NodeConfig {
     pub name_previous: bool,
     /// The first gap between requests; each next one is twice as long. At least 1 s (RFC 5944 §3.6.3).
     pub retransmit: Duration,
-    /// The longest gap between requests.
+    /// The longest gap between requests; RFC 5944 has the lifetime as its bound. Ours is shorter: a wireless link that
+    /// lost five requests may carry the sixth.
     pub retransmit_most: Duration,
     /// How long an agent that denied is left alone if there is another.
     pub penalty: Duration,
@@ -49,7 +50,7 @@ impl NodeConfig {
             reverse_tunnel: true,
             name_previous: true,
             retransmit: RETRANSMIT,
-            retransmit_most: Duration::from_secs(60),
+            retransmit_most: Duration::from_secs(10),
             penalty: Duration::from_secs(30),
         }
     }

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// An agent: its link, and its address there.
 pub(super) type AgentKey = (Interface, Ipv4Addr);
 
+/// Agents remembered at once.
+const AGENTS: usize = 64;
+
 #[derive(Clone, Debug)]
 pub(super) struct Agent {
     pub(super) link: Option<LinkAddress>,
@@ -76,6 +79,7 @@ impl MobileNode {
             stale: false,
             penalty: old.and_then(|old| old.penalty),
         };
+        self.make_room(key);
         self.agents.insert(key, agent);
         // For 0 s: it takes its leave (RFC 1256 §2.2).
         let holds = Duration::from_secs(advertisement.lifetime.into());
@@ -87,6 +91,23 @@ impl MobileNode {
             self.heard_home(key, now, random, actions);
         } else if self.usable(key) {
             self.heard_agent(key, fresh, anew, now, random, actions);
+        }
+    }
+
+    /// Whoever advertises under ever new addresses gets no more memory for it.
+    fn make_room(&mut self, new: AgentKey) {
+        if self.agents.contains_key(&new) || self.agents.len() < AGENTS {
+            return;
+        }
+        let kept = [self.target(), self.registered_by()];
+        let others = self
+            .agents
+            .iter()
+            .filter(|(key, _)| !kept.contains(&Some(**key)));
+        let oldest = others.map(|(key, agent)| (agent.heard, *key)).min();
+        if let Some((_, key)) = oldest {
+            self.agents.remove(&key);
+            self.timers.cancel(Due::AgentExpiry(key));
         }
     }
 

@@ -10,7 +10,7 @@
 //! Every action is done as a kernel would, and refused where a kernel would refuse it: a tunnel that is there already, a
 //! route into none. Whether the mobile node can be reached follows from routes, tunnels and radio alone, and is summed
 //! up between events.
-#![allow(dead_code)] // Each test program uses its own part.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
 use mml_mip::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -110,6 +110,9 @@ pub enum Place {
     Cell(usize),
     Home,
 }
+
+/// To whom, in by which interface, and over which of the mobile node's hops.
+type Way = (Who, Interface, Option<(Interface, Place)>);
 
 #[derive(Clone, Debug)]
 pub struct Flight {
@@ -398,11 +401,7 @@ impl World {
     }
 
     /// To whom a packet goes, by which interface, and over which air.
-    fn way(
-        &self,
-        from: Who,
-        packet: &Packet,
-    ) -> Option<(Who, Interface, Option<(Interface, Place)>)> {
+    fn way(&self, from: Who, packet: &Packet) -> Option<Way> {
         match (from, packet.interface) {
             (Who::Mn, Some(interface)) => {
                 let place = *self.places.get(&interface)?;
@@ -431,7 +430,7 @@ impl World {
         }
     }
 
-    fn to_mobile(&self, place: Place) -> Option<(Who, Interface, Option<(Interface, Place)>)> {
+    fn to_mobile(&self, place: Place) -> Option<Way> {
         let (&interface, _) = self.places.iter().find(|(_, at)| **at == place)?;
         Some((Who::Mn, interface, Some((interface, place))))
     }
