@@ -922,3 +922,25 @@ fn the_answer_goes_to_who_asked_first_not_to_who_repeats_what_it_heard() {
         Some(mobile)
     );
 }
+
+#[test]
+fn a_revocation_replayed_within_its_own_second_doesnt_end_the_next_registration() {
+    let mut world = settled();
+    let now = Now {
+        monotonic: world.now,
+        wall: wall(&world),
+    };
+    let actions = world.ha.revoke(HOME, now);
+    let revocation = actions.iter().find_map(|action| match action {
+        Action::Send(packet) => Some(packet.clone()),
+        _ => None,
+    });
+    let revocation = revocation.expect("the foreign agent is told");
+    world.act(Who::Ha, actions);
+    // It is told, tells the mobile node, and has it again.
+    world.run(ms(100));
+    world.assert_only_at(0);
+    world.hand_in(Who::Fa(0), Interface(0), &revocation, 0);
+    world.assert_only_at(0);
+    assert_eq!(world.fas[0].counters().unexpected, 1);
+}
