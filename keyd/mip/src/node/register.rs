@@ -143,15 +143,34 @@ impl MobileNode {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
-        if let Target::Agent((interface, agent)) = attempt.target {
-            if self.registered_by() != Some((interface, agent)) {
-                actions.push(Action::RemoveRoute(Route::Agent {
-                    agent,
-                    interface,
-                    link: attempt.link,
-                }));
+        if let Target::Agent(key) = attempt.target {
+            if self.registered_by() != Some(key) {
+                self.unroute(key, attempt.link, actions);
             }
         }
+    }
+
+    /// Takes the route to an agent away. If the same agent is in use over another link, that link's route takes its
+    /// place: there is one route an address.
+    fn unroute(&self, gone: AgentKey, link: Option<LinkAddress>, actions: &mut Vec<Action>) {
+        let current = self.current.as_ref().map(|one| (one.agent, one.link));
+        let going = self.attempt.as_ref().and_then(|one| match one.target {
+            Target::Agent(key) => Some((key, one.link)),
+            _ => None,
+        });
+        let same = [going, current]
+            .into_iter()
+            .flatten()
+            .find(|(key, _)| key.1 == gone.1);
+        let route = |(key, link): (AgentKey, _)| Route::Agent {
+            agent: key.1,
+            interface: key.0,
+            link,
+        };
+        actions.push(match same {
+            Some(other) => Action::AddRoute(route(other)),
+            None => Action::RemoveRoute(route((gone, link))),
+        });
     }
 
     pub(super) fn retransmit(
@@ -379,11 +398,7 @@ impl MobileNode {
                 home,
             }));
             if let Some(old) = old {
-                actions.push(Action::RemoveRoute(Route::Agent {
-                    agent: old.agent.1,
-                    interface: old.agent.0,
-                    link: old.link,
-                }));
+                self.unroute(old.agent, old.link, actions);
             }
         }
         // More than was asked for isn't believed (§3.6.2.1), and time runs since the request left.
@@ -426,11 +441,7 @@ impl MobileNode {
             home: self.config.home,
         }));
         if used != Some(current.agent) {
-            actions.push(Action::RemoveRoute(Route::Agent {
-                agent,
-                interface,
-                link: current.link,
-            }));
+            self.unroute(current.agent, current.link, actions);
         }
     }
 

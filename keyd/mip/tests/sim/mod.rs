@@ -455,6 +455,11 @@ impl World {
         );
     }
 
+    /// A packet that was sent arrives, once more or changed.
+    pub fn inject(&mut self, flight: &Flight) {
+        self.deliver(flight);
+    }
+
     /// Gives a packet to a node, from a link or from a forger.
     pub fn hand_in(&mut self, to: Who, interface: Interface, packet: &Packet, hops: u8) {
         let payload = match &packet.content {
