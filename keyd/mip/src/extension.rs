@@ -83,7 +83,7 @@ pub enum Extension<'a> {
 pub struct PreviousFa<'a> {
     /// The care-of address the mobile node had there.
     pub address: Ipv4Addr,
-    /// Proof for the previous foreign agent ([`crate::token`]); empty where the mobile node has no key for it.
+    /// Proof for the previous foreign agent ([`crate::HandoverKey`]); empty where the mobile node has no key for it.
     pub token: &'a [u8],
 }
 

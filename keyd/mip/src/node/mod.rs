@@ -2,12 +2,13 @@
 //! The mobile node (RFC 5944 §2.4, §3.6): finds agents, notices that it moved, registers.
 //!
 //! `solicit.rs` asks links for agents, `heard.rs` keeps those that answered, `movement.rs` decides which to use,
-//! `register.rs` asks the home agent and hears its answer.
+//! `register.rs` asks the home agent, `reply.rs` hears its answer.
 
 mod config;
 mod heard;
 mod movement;
 mod register;
+mod reply;
 mod solicit;
 
 pub use config::NodeConfig;

@@ -12,6 +12,8 @@
 //! up between events.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub mod ask;
+
 use mml_mip::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;

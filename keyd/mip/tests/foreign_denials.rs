@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What the foreign agent refuses, and with which code.
+
+mod sim;
+
+use mml_mip::*;
+use sim::ask::*;
+use sim::*;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+#[test]
+fn the_foreign_agent_denies_with_the_code_that_applies() {
+    let mut world = settled();
+    let base = sound(&world, 1);
+    let flags = |bits| RequestFlags(RequestFlags::REVERSE_TUNNEL | bits);
+    let cases = [
+        (
+            Request {
+                care_of: care_of(0),
+                ..base
+            },
+            Code::FA_CARE_OF,
+        ),
+        (
+            Request {
+                lifetime: 1801,
+                ..base
+            },
+            Code::FA_LIFETIME,
+        ),
+        (
+            Request {
+                flags: flags(RequestFlags::GRE),
+                ..base
+            },
+            Code::FA_ENCAPSULATION,
+        ),
+        (
+            Request {
+                flags: flags(RequestFlags::MINIMAL),
+                ..base
+            },
+            Code::FA_ENCAPSULATION,
+        ),
+        (
+            Request {
+                home_agent: care_of(1),
+                ..base
+            },
+            Code::FA_HOME_AGENT_ADDRESS,
+        ),
+        (
+            Request {
+                home_agent: Ipv4Addr::BROADCAST,
+                ..base
+            },
+            Code::FA_HOME_AGENT_ADDRESS,
+        ),
+        (
+            Request {
+                home: Ipv4Addr::UNSPECIFIED,
+                ..base
+            },
+            Code::FA_MALFORMED_REQUEST,
+        ),
+        (
+            Request {
+                home: care_of(1),
+                ..base
+            },
+            Code::FA_MALFORMED_REQUEST,
+        ),
+        // Somebody else's home address, from a node that has one of its own.
+        (
+            Request {
+                home: Ipv4Addr::new(203, 0, 113, 8),
+                ..base
+            },
+            Code::FA_MALFORMED_REQUEST,
+        ),
+    ];
+    for (at, (request, code)) in cases.into_iter().enumerate() {
+        let octets = signed(request, &mobile_home());
+        assert_eq!(
+            at_foreign_agent(&mut world, 1, octets),
+            Some(code),
+            "case {at}"
+        );
+    }
+    let after = |request: Request, extension: &Extension<'_>| {
+        Builder::relay(&signed(request, &mobile_home()))
+            .extension(extension)
+            .expect("short")
+            .finish()
+    };
+    let delivery = after(base, &Extension::EncapsulatingDelivery);
+    assert_eq!(
+        at_foreign_agent(&mut world, 1, delivery),
+        Some(Code::FA_DELIVERY)
+    );
+    let senseless = after(
+        Request {
+            flags: RequestFlags(0),
+            ..base
+        },
+        &Extension::EncapsulatingDelivery,
+    );
+    assert_eq!(
+        at_foreign_agent(&mut world, 1, senseless),
+        Some(Code::FA_MALFORMED_REQUEST)
+    );
+    let claimed = Builder::relay(&signed(base, &mobile_home()))
+        .authenticate(Pair::MobileForeign, &association(300, 3))
+        .finish();
+    assert_eq!(
+        at_foreign_agent(&mut world, 1, claimed),
+        Some(Code::FA_MOBILE_AUTHENTICATION)
+    );
+    let mut cut = signed(base, &mobile_home());
+    cut.pop();
+    assert_eq!(
+        at_foreign_agent(&mut world, 1, cut),
+        Some(Code::FA_MALFORMED_REQUEST)
+    );
+    let bare = Builder::new(&Message::Request(base)).finish();
+    assert_eq!(
+        at_foreign_agent(&mut world, 1, bare),
+        Some(Code::FA_MALFORMED_REQUEST)
+    );
+    // Nothing of all that was relayed.
+    assert!(!world
+        .sent
+        .iter()
+        .any(|(_, flight)| flight.from == Who::Fa(1) && flight.to == Who::Ha));
+}
+
+#[test]
+fn the_foreign_agent_denies_as_it_is_configured() {
+    let none = HashMap::new();
+    let elsewhere = Prefix {
+        network: Ipv4Addr::new(203, 0, 112, 0),
+        len: 24,
+    };
+    let others = HashMap::from([(HA, vec![elsewhere])]);
+    let reverse = |reverse_tunnel| ForeignConfig {
+        reverse_tunnel,
+        ..foreign_config(0)
+    };
+    let mobile = [(HOME, vec![association(300, 3)])].into();
+    let (with, without) = (RequestFlags::REVERSE_TUNNEL, 0);
+    for (config, bits, code) in [
+        (
+            ForeignConfig {
+                home_agents: Some(none),
+                ..foreign_config(0)
+            },
+            with,
+            Code::FA_PROHIBITED,
+        ),
+        (
+            ForeignConfig {
+                home_agents: Some(others),
+                ..foreign_config(0)
+            },
+            with,
+            Code::FA_PROHIBITED,
+        ),
+        (
+            ForeignConfig {
+                max_visitors: 0,
+                ..foreign_config(0)
+            },
+            with,
+            Code::FA_RESOURCES,
+        ),
+        (
+            ForeignConfig {
+                max_pending: 0,
+                ..foreign_config(0)
+            },
+            with,
+            Code::FA_RESOURCES,
+        ),
+        (
+            ForeignConfig {
+                mobile,
+                ..foreign_config(0)
+            },
+            with,
+            Code::FA_MOBILE_AUTHENTICATION,
+        ),
+        (
+            reverse(ReverseTunnel::Refused),
+            with,
+            Code::FA_REVERSE_TUNNEL,
+        ),
+        (
+            reverse(ReverseTunnel::Required),
+            without,
+            Code::FA_REVERSE_TUNNEL_MANDATORY,
+        ),
+    ] {
+        let mut world = World::with(home_config(1), vec![config], node_config(), 1);
+        world.run(ms(100));
+        let request = Request {
+            flags: RequestFlags(bits),
+            ..sound(&world, 0)
+        };
+        let octets = signed(request, &mobile_home());
+        assert_eq!(at_foreign_agent(&mut world, 0, octets), Some(code));
+    }
+}
+
+#[test]
+fn a_request_that_passed_a_router_is_too_distant_for_a_reverse_tunnel() {
+    let mut world = settled();
+    let packet = udp(
+        HOME,
+        care_of(1),
+        254,
+        signed(sound(&world, 1), &mobile_home()),
+    );
+    world.hand_in(Who::Fa(1), Interface(5), &packet, 0);
+    assert_eq!(world.refused(Who::Fa(1)), [Code::FA_TOO_DISTANT]);
+    // From the core it isn't heard at all.
+    let packet = udp(
+        HOME,
+        care_of(1),
+        255,
+        signed(sound(&world, 1), &mobile_home()),
+    );
+    world.hand_in(Who::Fa(1), Interface(0), &packet, 0);
+    assert_eq!(world.refused(Who::Fa(1)).len(), 1);
+    assert_eq!(world.fas[1].counters().ignored, 1);
+}
+
+#[test]
+fn icmp_unreachable_denies_who_waits_at_once() {
+    for (icmp, code) in [
+        (0, Code::FA_NETWORK_UNREACHABLE),
+        (1, Code::FA_HOST_UNREACHABLE),
+        (3, Code::FA_PORT_UNREACHABLE),
+        (13, Code::FA_UNREACHABLE),
+    ] {
+        let mut world = settled();
+        world.cut = true;
+        world.in_cell(1, signed(sound(&world, 1), &mobile_home()));
+        let actions = world.fas[1].unreachable(HA, icmp);
+        world.act(Who::Fa(1), actions);
+        assert_eq!(world.refused(Who::Fa(1)), [code]);
+    }
+}
+
+#[test]
+fn a_stranger_that_uses_a_mobile_nodes_address_doesnt_push_its_request_out() {
+    let mut world = settled();
+    world.exit(RADIO);
+    world.enter(RADIO, Place::Cell(1));
+    // The request is with the home agent.
+    world.run(ms(4 + 3));
+    let bogus = |low: u64| Request {
+        identification: Identification(low),
+        ..sound(&world, 1)
+    };
+    let all: Vec<_> = (1..=3)
+        .map(|low| signed(bogus(low), &association(1000, 66)))
+        .collect();
+    for octets in all {
+        world.in_cell(1, octets);
+    }
+    world.run(ms(500));
+    world.assert_only_at(1);
+}
+
+#[test]
+fn a_visitor_isnt_taken_over_under_another_home_agent() {
+    let mut world = settled();
+    let request = Request {
+        home_agent: Ipv4Addr::new(192, 0, 2, 66),
+        ..sound(&world, 0)
+    };
+    let octets = signed(request, &association(1000, 66));
+    assert_eq!(
+        at_foreign_agent(&mut world, 0, octets),
+        Some(Code::FA_PROHIBITED)
+    );
+    world.assert_only_at(0);
+}
+
+#[test]
+fn the_answer_goes_to_who_asked_first_not_to_who_repeats_what_it_heard() {
+    let world = settled();
+    let now = Now {
+        monotonic: world.now,
+        wall: wall(&world),
+    };
+    let mut agent = ForeignAgent::new(foreign_config(1), now);
+    let octets = signed(sound(&world, 1), &mobile_home());
+    let (mobile, thief) = (
+        LinkAddress([2, 0, 0, 0, 0, 1]),
+        LinkAddress([2, 0, 0, 0, 0, 66]),
+    );
+    let mut identification = None;
+    for link in [mobile, thief] {
+        let packet = Incoming {
+            interface: Interface(5),
+            source: HOME,
+            destination: care_of(1),
+            ttl: 255,
+            link_source: Some(link),
+            payload: Payload::Udp {
+                source_port: number::PORT,
+                octets: &octets,
+            },
+        };
+        for action in agent.handle(&packet, now, &mut || 7) {
+            if let Action::Notify(Event::Relayed {
+                identification: id, ..
+            }) = action
+            {
+                identification = Some(id);
+            }
+        }
+    }
+    let reply = Message::Reply(Reply {
+        code: Code::ACCEPTED,
+        lifetime: 60,
+        home: HOME,
+        home_agent: HA,
+        identification: identification.expect("relayed"),
+    });
+    let octets = Builder::new(&reply)
+        .authenticate(Pair::MobileHome, &mobile_home())
+        .authenticate(Pair::ForeignHome, &foreign_home(1))
+        .finish();
+    let packet = Incoming {
+        interface: Interface(0),
+        source: HA,
+        destination: care_of(1),
+        ttl: 60,
+        link_source: None,
+        payload: Payload::Udp {
+            source_port: number::PORT,
+            octets: &octets,
+        },
+    };
+    let actions = agent.handle(&packet, now, &mut || 7);
+    let sent = actions.iter().find_map(|action| match action {
+        Action::Send(packet) => packet.link_destination,
+        _ => None,
+    });
+    assert_eq!(sent, Some(mobile));
+    assert_eq!(
+        agent.visitors().next().and_then(|visitor| visitor.link),
+        Some(mobile)
+    );
+}
