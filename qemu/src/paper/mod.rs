@@ -209,6 +209,7 @@ fn collect(plots: &[Plot], state: &State) -> Results {
         fig9: of(Figure::Fig9).unwrap_or_default(),
         ours: ours.into_iter().find_map(of).unwrap_or_default(),
         table3: of(Figure::Fig11Table3).unwrap_or_default(),
+        delays: of(Figure::Fig11Delay).unwrap_or_default(),
         modern: of(Figure::Modern).unwrap_or_default(),
         bursts: bursts
             .map(|plot| Bursts::of(&plot.tasks, state))

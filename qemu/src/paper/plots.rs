@@ -140,19 +140,20 @@ fn throughput<'a>(area: &Area<'a>, figure: Figure, measured: &Measured) -> chart
         Figure::Fig11Table3 => "Figure 11: throughput, SNOOP with Table III's settings",
         _ => "Figure 11: throughput",
     };
+    let marks = if figure == Figure::Fig9 {
+        Vec::new()
+    } else {
+        paper_marks(measured)
+    };
+    let top = marks.iter().map(|mark| mark.at.1).fold(2000.0, f64::max);
     let axes = Axes {
         title,
         x: "bit error rate",
         y: "kb/s",
         right: rates().len() as f64 + ROOM,
-        height: (0.0, 2100.0),
+        height: (0.0, top * 1.08),
         logarithmic: false,
         names: rate_names(),
-    };
-    let marks = if figure == Figure::Fig9 {
-        Vec::new()
-    } else {
-        paper_marks(measured)
     };
     chart::draw(area, &axes, &curves, &marks)
 }

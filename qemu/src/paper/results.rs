@@ -49,6 +49,8 @@ pub struct Results {
     pub ours: Measured,
     /// The same with Table III's.
     pub table3: Measured,
+    /// Some of it with other delays.
+    pub delays: Measured,
     /// Today's TCP.
     pub modern: Measured,
     /// Bursts.

@@ -212,6 +212,15 @@ impl Measured {
     }
 }
 
+impl Measured {
+    /// Those with one delay.
+    pub fn with_delay(&self, delay_ms: f64) -> Self {
+        let mut some = self.0.clone();
+        some.retain(|(run, _)| run.delay_ms == delay_ms);
+        Measured(some)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
