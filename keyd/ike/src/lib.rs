@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! IKEv2 (RFC 7296) and ML-IKE (docs/wire.md §3): octets and time in, octets and events out.
+#![forbid(unsafe_code)]
+
+pub mod secret;
+pub mod wire;
