@@ -2,5 +2,8 @@
 //! IKEv2 (RFC 7296) and ML-IKE (docs/wire.md §3): octets and time in, octets and events out.
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod crypto;
+pub mod host;
 pub mod secret;
 pub mod wire;
