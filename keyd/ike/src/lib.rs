@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod config;
 pub mod crypto;
 pub mod host;
+pub mod negotiate;
 pub mod secret;
 pub mod wire;
