@@ -5,7 +5,9 @@
 pub mod auth;
 pub mod config;
 pub mod crypto;
+pub mod event;
 pub mod host;
 pub mod negotiate;
+mod sa;
 pub mod secret;
 pub mod wire;

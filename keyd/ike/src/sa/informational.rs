@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! INFORMATIONAL (RFC 7296 §1.4): Delete, liveness, moves, and claims of CSAs after a restart (docs/wire.md §3.2).
+
+use super::child::{Child, ChildState};
+use super::exchange::{Cx, Effect, Find, Pending, Reply, Task};
+use super::{IkeSa, State};
+use crate::event::{ChildFailure, ChildId, Down, Event};
+use crate::wire::{CsaIdentity, Delete, ExchangeType, Header, NotifyType, Payload};
+
+impl IkeSa {
+    /// Delete of children, by the SPIs of this side's inbound halves.
+    pub(super) fn start_delete(&mut self, list: Vec<ChildId>, cx: &mut Cx<'_>) {
+        let mut spis = Vec::new();
+        let mut closing = Vec::new();
+        for child in &mut self.children {
+            // One being rekeyed is closed once that is settled.
+            if list.contains(&child.id) && child.state == ChildState::Up {
+                child.state = ChildState::Deleting;
+                spis.push(child.spi_in);
+                closing.push(child.id);
+            }
+        }
+        if spis.is_empty() {
+            return;
+        }
+        let payload = Payload::Delete(Delete::Esp(spis));
+        let pending = Pending::DeleteChildren(closing);
+        self.ask(ExchangeType::INFORMATIONAL, &[payload], pending, cx);
+    }
+
+    /// Delete of a child that never came up here.
+    pub(super) fn delete_spi(&mut self, spi_in: u32, cx: &mut Cx<'_>) {
+        let payload = Payload::Delete(Delete::Esp(vec![spi_in]));
+        let pending = Pending::DeleteChildren(Vec::new());
+        self.ask(ExchangeType::INFORMATIONAL, &[payload], pending, cx);
+    }
+
+    /// Takes a child out.
+    pub(super) fn drop_child(&mut self, id: ChildId, cx: &mut Cx<'_>) {
+        if let Some(at) = self.children.iter().position(|child| child.id == id) {
+            let child = self.children.remove(at);
+            self.child_down(child, cx);
+        }
+    }
+
+    /// Says that a child is no more, and who seals in its place.
+    pub(super) fn child_down(&mut self, child: Child, cx: &mut Cx<'_>) {
+        if let Some(next) = child.waiting {
+            cx.event(Event::ChildSeal { child: next });
+        }
+        cx.event(Event::ChildDown {
+            child: child.id,
+            spi_in: child.spi_in,
+            spi_out: child.spi_out,
+            linger: cx.config.linger,
+        });
+        if child.composite.is_some() {
+            cx.effects.push_back(Effect::CsaGone(Box::new(child)));
+        }
+    }
+
+    pub(super) fn answer_informational(
+        &mut self,
+        header: &Header,
+        payloads: Vec<Payload>,
+        cx: &mut Cx<'_>,
+    ) -> Reply {
+        if payloads.notify(NotifyType::AUTHENTICATION_FAILED).is_some() && self.is_up() {
+            // The initiator found this side not to be who it said (§2.21.2).
+            return Reply::Last(Vec::new(), Down::Refused(NotifyType::AUTHENTICATION_FAILED));
+        }
+        if payloads.csa().is_some() && self.knows_zones(cx) {
+            let exchange = ExchangeType::INFORMATIONAL;
+            let serve = Effect::Serve(self.id, header.message_id, exchange, payloads);
+            cx.effects.push_back(serve);
+            return Reply::Later;
+        }
+        let mut answer = Vec::new();
+        let mut closed = Vec::new();
+        for payload in &payloads {
+            match payload {
+                Payload::Delete(Delete::Ike) => {
+                    // As usual, whatever this side was about (§2.25.2).
+                    self.settle_before_end(cx);
+                    let why = self.how_deleted(if self.state == State::Deleting {
+                        Down::Deleted
+                    } else {
+                        Down::ByPeer
+                    });
+                    return Reply::Last(Vec::new(), why);
+                }
+                Payload::Delete(Delete::Esp(spis)) => {
+                    spis.iter()
+                        .for_each(|spi| closed.extend(self.peer_closes(*spi, cx)));
+                }
+                _ => {}
+            }
+        }
+        if !closed.is_empty() {
+            answer.push(Payload::Delete(Delete::Esp(closed)));
+        }
+        answer.extend(self.answer_move(&payloads, cx));
+        Reply::Now(answer)
+    }
+
+    /// The peer closes the child it receives by that SPI. The other half to name, if it hasn't been named already: both
+    /// closing the same one at once say nothing of it in their answers (§1.4.1).
+    fn peer_closes(&mut self, spi_out: u32, cx: &mut Cx<'_>) -> Option<u32> {
+        let child = self
+            .children
+            .iter()
+            .find(|child| child.spi_out == spi_out)?;
+        let (id, spi_in, state) = (child.id, child.spi_in, child.state);
+        for pending in self.outbox.pending_mut() {
+            if let Pending::Child(request) = pending {
+                if request.rekeys == Some(id) {
+                    request.old_deleted = true;
+                }
+            }
+        }
+        self.drop_child(id, cx);
+        (state != ChildState::Deleting).then_some(spi_in)
+    }
+
+    pub(super) fn claim_response(&mut self, payloads: &[Payload], cx: &mut Cx<'_>) {
+        let held = payloads.iter().filter_map(|payload| match payload {
+            Payload::CsaIdentity(identity) => Some(*identity),
+            _ => None,
+        });
+        let held: Vec<CsaIdentity> = held.collect();
+        cx.event(Event::ClaimAnswered { ike: self.id, held });
+    }
+
+    /// A command: closes a child, or says that there is none.
+    pub fn close_child(&mut self, id: ChildId, cx: &mut Cx<'_>) -> Result<(), ChildFailure> {
+        if !self.children.iter().any(|child| child.id == id) {
+            return Err(ChildFailure::Local);
+        }
+        self.want(Task::DeleteChildren(vec![id]), cx);
+        Ok(())
+    }
+}
