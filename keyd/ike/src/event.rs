@@ -336,3 +336,22 @@ pub struct RelayCsa {
     /// Back.
     pub keys_in: KeyPair,
 }
+
+/// A CSA the kernel still has after a restart, to be claimed from its peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdoptedCsa {
+    /// Which, in and out as this node sees them; its life-time is what is left.
+    pub identity: CsaIdentity,
+    /// This side's selectors.
+    pub local_ts: Vec<TrafficSelector>,
+    /// The other's.
+    pub remote_ts: Vec<TrafficSelector>,
+    /// Where the zones stop.
+    pub map: ZoneMap,
+    /// Each zone's transform.
+    pub transforms: Vec<ZoneTransform>,
+    /// Which end this is.
+    pub role: crate::config::ZoneRole,
+    /// HA: zone 1's keys, to it and from it.
+    pub zone1: Option<(KeyPair, KeyPair)>,
+}

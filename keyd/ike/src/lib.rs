@@ -5,9 +5,13 @@
 pub mod auth;
 pub mod config;
 pub mod crypto;
+mod endpoint;
 pub mod event;
 pub mod host;
 pub mod negotiate;
 mod sa;
 pub mod secret;
 pub mod wire;
+mod zones;
+
+pub use endpoint::{Endpoint, Refused};

@@ -3,7 +3,7 @@
 
 use crate::secret::Secret;
 use crate::wire::Prf;
-use ring::{digest, hmac};
+use ring::hmac;
 use zeroize::Zeroizing;
 
 /// A hash, and the PRF that HMAC makes of it.
@@ -41,15 +41,6 @@ impl Hash {
             Hash::Sha384 => hmac::HMAC_SHA384,
             Hash::Sha512 => hmac::HMAC_SHA512,
         }
-    }
-
-    pub(crate) fn digest(self, octets: &[u8]) -> digest::Digest {
-        let algorithm = match self {
-            Hash::Sha256 => &digest::SHA256,
-            Hash::Sha384 => &digest::SHA384,
-            Hash::Sha512 => &digest::SHA512,
-        };
-        digest::digest(algorithm, octets)
     }
 
     /// Octets of the PRF's output, which is also the length its keys are derived in.

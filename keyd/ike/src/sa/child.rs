@@ -659,7 +659,7 @@ impl IkeSa {
         } else {
             (keys.responder, keys.initiator)
         };
-        let pairs = into.into_iter().zip(out);
+        let mut pairs = into.into_iter().zip(out);
         let policy = config.zones.as_ref();
         let role = policy.map_or(ZoneRole::Mobile, |policy| policy.role);
         let replay = policy.map_or(pfkey::WINDOW_DEFAULT, |policy| policy.replay_window);
@@ -703,7 +703,7 @@ impl IkeSa {
                 }
             }
             None => {
-                let (keys_in, keys_out) = pairs.last().unwrap_or_else(|| {
+                let (keys_in, keys_out) = pairs.next().unwrap_or_else(|| {
                     let none = KeyPair {
                         key: Secret::default(),
                         salt: Secret::default(),
@@ -737,7 +737,7 @@ impl IkeSa {
             }
         }
         if !draft.initiated {
-            self.note_collision(draft.rekeys, id, draft.ni.min(draft.nr));
+            self.note_collision(draft.rekeys, draft.ni.min(draft.nr));
         }
         cx.event(Event::ChildUp(Box::new(ChildUp {
             ike: self.id,
@@ -780,8 +780,8 @@ impl IkeSa {
     }
 
     /// The peer rekeyed a child this side is rekeying.
-    fn note_collision(&mut self, rekeys: Option<ChildId>, child: ChildId, lowest: Vec<u8>) {
-        let collision = Collision { child, lowest };
+    fn note_collision(&mut self, rekeys: Option<ChildId>, lowest: Vec<u8>) {
+        let collision = Collision { lowest };
         for pending in self.outbox.pending_mut() {
             let request = match pending {
                 Pending::Child(request) => Some(request),

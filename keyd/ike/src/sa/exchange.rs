@@ -3,7 +3,7 @@
 
 use crate::config::Config;
 use crate::crypto::{Method, Pending as Kex};
-use crate::event::{ChildId, Event, IkeId, Output, Time};
+use crate::event::{AdoptedCsa, ChildId, Event, IkeId, Output, Time};
 use crate::host::Host;
 use crate::negotiate::{EspSuite, IkeSuite};
 use crate::secret::Secret;
@@ -50,7 +50,7 @@ pub(crate) enum Effect {
     /// There is a new IKE SA, by rekeying.
     Spawn(Box<IkeSa>),
     /// The first one's children are the second's.
-    Inherit(IkeId, IkeId),
+    Inherit(IkeId, IkeId, Box<Bequest>),
     /// That IKE SA lost against another of a simultaneous rekeying: delete it.
     Redundant(IkeId),
     /// Both sides have proved who they are.
@@ -67,8 +67,13 @@ pub(crate) enum Effect {
     Serve(IkeId, u32, ExchangeType, Vec<Payload>),
     /// An answer to a request of ML-IKE came, or none did.
     Answered(IkeId, CsaPurpose, Option<Vec<Payload>>),
-    /// The addresses changed.
-    Moved(IkeId),
+}
+
+/// What a successor gets.
+pub(crate) struct Bequest {
+    pub children: Vec<Child>,
+    pub tasks: Vec<Task>,
+    pub inner: Vec<IpAddr>,
 }
 
 /// A request of ML-IKE.
@@ -99,7 +104,7 @@ pub(crate) enum Task {
     DeleteIke,
     Liveness,
     Move,
-    Claim(Vec<CsaIdentity>),
+    Claim(Vec<AdoptedCsa>),
     Csa(CsaTask),
 }
 
@@ -125,7 +130,7 @@ pub(crate) enum Pending {
     DeleteIke,
     Liveness,
     Move(Vec<u8>),
-    Claim,
+    Claim(Vec<AdoptedCsa>),
     Csa(CsaTask),
 }
 
@@ -162,7 +167,6 @@ pub(crate) struct ChildRequest {
 /// The peer's half of a simultaneous rekeying.
 #[derive(Clone)]
 pub(crate) struct Collision {
-    pub child: ChildId,
     /// The lower of its two nonces.
     pub lowest: Vec<u8>,
 }

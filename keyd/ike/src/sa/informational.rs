@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! INFORMATIONAL (RFC 7296 §1.4): Delete, liveness, moves, and claims of CSAs after a restart (docs/wire.md §3.2).
 
-use super::child::{Child, ChildState};
-use super::exchange::{Cx, Effect, Find, Pending, Reply, Task};
+use super::child::{Child, ChildState, Composite};
+use super::exchange::{Cx, Effect, Find, Pending, Reply};
 use super::{IkeSa, State};
-use crate::event::{ChildFailure, ChildId, Down, Event};
+use crate::config::ZoneRole;
+use crate::crypto::Hash;
+use crate::event::{AdoptedCsa, ChildId, Down, Event};
+use crate::secret::Secret;
 use crate::wire::{CsaIdentity, Delete, ExchangeType, Header, NotifyType, Payload};
 
 impl IkeSa {
@@ -122,21 +125,87 @@ impl IkeSa {
         (state != ChildState::Deleting).then_some(spi_in)
     }
 
-    pub(super) fn claim_response(&mut self, payloads: &[Payload], cx: &mut Cx<'_>) {
-        let held = payloads.iter().filter_map(|payload| match payload {
-            Payload::CsaIdentity(identity) => Some(*identity),
-            _ => None,
-        });
-        let held: Vec<CsaIdentity> = held.collect();
+    /// The CSAs the peer knows are this IKE SA's from here on.
+    pub(super) fn claim_response(
+        &mut self,
+        claimed: Vec<AdoptedCsa>,
+        payloads: &[Payload],
+        cx: &mut Cx<'_>,
+    ) {
+        let mut held = Vec::new();
+        for csa in claimed {
+            let knows = |p: &Payload| matches!(p, Payload::CsaIdentity(i) if *i == csa.identity);
+            if !payloads.iter().any(knows) {
+                continue;
+            }
+            held.push(csa.identity);
+            let id = ChildId(cx.id());
+            cx.event(Event::CsaClaimed {
+                ike: self.id,
+                child: id,
+                spi_in: csa.identity.spi_in,
+                spi_out: csa.identity.spi_out,
+            });
+            self.adopt(id, csa, cx);
+        }
         cx.event(Event::ClaimAnswered { ike: self.id, held });
     }
 
-    /// A command: closes a child, or says that there is none.
-    pub fn close_child(&mut self, id: ChildId, cx: &mut Cx<'_>) -> Result<(), ChildFailure> {
-        if !self.children.iter().any(|child| child.id == id) {
-            return Err(ChildFailure::Local);
+    fn adopt(&mut self, id: ChildId, csa: AdoptedCsa, cx: &mut Cx<'_>) {
+        let identity = csa.identity;
+        if let Some(peer) = &self.peer {
+            let known = cx.generations.entry(peer.clone()).or_default();
+            *known = (*known).max(identity.generation);
         }
-        self.want(Task::DeleteChildren(vec![id]), cx);
-        Ok(())
+        let home = csa.role == ZoneRole::Home;
+        self.children.push(Child {
+            id,
+            spi_in: identity.spi_in,
+            spi_out: identity.spi_out,
+            mode: identity.mode,
+            local_ts: csa.local_ts,
+            remote_ts: csa.remote_ts,
+            composite: Some(Composite {
+                map: csa.map,
+                transforms: csa.transforms,
+                generation: identity.generation,
+                may_write: identity.may_write,
+                replay_window: identity.replay_window,
+                role: csa.role,
+                prf: self.suite.as_ref().map_or(Hash::Sha256, |suite| suite.prf),
+                // Never in the kernel, so gone: there is no DKM before the next rekeying.
+                k_ho: Secret::default(),
+                zone1: csa.zone1,
+            }),
+            state: ChildState::Up,
+            replaced: false,
+            // Rekeyed soon, then: it has nothing to make K_FA of.
+            rekey_at: self
+                .connection(cx.config)
+                .and_then(|c| c.child.as_ref()?.rekey)
+                .map(|age| cx.now + age),
+            expires: cx.now + std::time::Duration::from_secs(u64::from(identity.lifetime)),
+            waiting: None,
+        });
+        if home {
+            cx.effects
+                .push_back(Effect::ChildRaised(self.id, id, None, None));
+        }
     }
+
+    /// The peer came back and names this CSA by its two SPIs: gives it up to the IKE SA it came back with.
+    pub fn give_up(&mut self, identity: &CsaIdentity) -> Option<Child> {
+        let at = self
+            .children
+            .iter()
+            .position(|child| is_claimed(child, identity))?;
+        Some(self.children.remove(at))
+    }
+}
+
+/// Whether it is this CSA the peer names: in and out are the other way round for it.
+pub(crate) fn is_claimed(child: &Child, identity: &CsaIdentity) -> bool {
+    let generation = child.composite.as_ref().map(|c| c.generation);
+    (child.spi_in, child.spi_out) == (identity.spi_out, identity.spi_in)
+        && generation == Some(identity.generation)
 }

@@ -5,14 +5,14 @@ mod auth;
 pub(crate) mod child;
 pub(crate) mod exchange;
 mod fragment;
-mod informational;
+pub(crate) mod informational;
 mod init;
 mod mobike;
 mod rekey;
 mod window;
 
-pub(crate) use init::{answer_init, nat_hash, InitAnswer};
-pub(crate) use window::{fingerprint, Fingerprint};
+pub(crate) use init::{answer_init, InitAnswer};
+use window::fingerprint;
 
 use crate::crypto::{CryptoError, IkeKeys, Method, Opener, Sealer};
 use crate::event::{Datagram, Down, Event, IkeId, Output, Time};
@@ -23,7 +23,7 @@ use crate::wire::{
     NotifyType, Payload, PayloadType,
 };
 use child::Child;
-use exchange::{CsaPurpose, Cx, Effect, FollowUp, Path, Pending, Reply, Task};
+use exchange::{Cx, Effect, FollowUp, Path, Pending, Reply, Task};
 use fragment::{intermediate_octets, Reassembly};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -477,7 +477,7 @@ impl IkeSa {
             Pending::DeleteIke => self.fall(self.how_deleted(Down::Deleted), cx),
             Pending::Liveness => {}
             Pending::Move(cookie) => self.move_response(&cookie, payloads, cx),
-            Pending::Claim => self.claim_response(payloads, cx),
+            Pending::Claim(list) => self.claim_response(list, payloads, cx),
             Pending::Csa(task) => cx.effects.push_back(Effect::Answered(
                 self.id,
                 task.purpose,
@@ -527,7 +527,6 @@ impl IkeSa {
 
     pub(crate) fn moved(&mut self, path: Path, cx: &mut Cx<'_>) {
         self.path = path;
-        cx.effects.push_back(Effect::Moved(self.id));
         cx.event(Event::Moved {
             ike: self.id,
             local: path.local,
@@ -589,8 +588,14 @@ impl IkeSa {
             Task::Liveness => self.ask(ExchangeType::INFORMATIONAL, &[], Pending::Liveness, cx),
             Task::Move => self.start_move(cx),
             Task::Claim(list) => {
-                let payloads: Vec<_> = list.into_iter().map(Payload::CsaIdentity).collect();
-                self.ask(ExchangeType::INFORMATIONAL, &payloads, Pending::Claim, cx);
+                let identity = |csa: &crate::event::AdoptedCsa| Payload::CsaIdentity(csa.identity);
+                let payloads: Vec<_> = list.iter().map(identity).collect();
+                self.ask(
+                    ExchangeType::INFORMATIONAL,
+                    &payloads,
+                    Pending::Claim(list),
+                    cx,
+                );
             }
             Task::Csa(task) => {
                 let payloads = task.payloads.clone();
@@ -684,16 +689,6 @@ impl IkeSa {
         self.follow_up = None;
     }
 
-    /// Whether a purpose of ML-IKE is on its way or waiting here.
-    pub fn has_purpose(&self, is: impl Fn(&CsaPurpose) -> bool) -> bool {
-        let waiting = self
-            .tasks
-            .iter()
-            .any(|task| matches!(task, Task::Csa(t) if is(&t.purpose)));
-        let asked = |p: &Pending| matches!(p, Pending::Csa(t) if is(&t.purpose));
-        waiting || self.outbox.pending().any(asked)
-    }
-
     /// When [`tick`](Self::tick) has something to do next.
     pub fn next_deadline(&self, config: &crate::config::Config) -> Option<Time> {
         let mut deadlines: Vec<Time> = Vec::new();
@@ -778,11 +773,6 @@ impl IkeSa {
         cx.host.fill(&mut octet);
         let jitter = Duration::from_millis(2 * u64::from(octet[0]));
         self.retries.push((cx.now + RETRY + jitter, task));
-    }
-
-    /// The path's far end.
-    pub fn remote(&self) -> SocketAddr {
-        self.path.remote
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::child::ChildState;
 use super::exchange::{
-    Cx, Draft, Effect, Find, FollowUp, IkeDraft, IkeRequest, Pending, Reply, Task,
+    Bequest, Cx, Draft, Effect, Find, FollowUp, IkeDraft, IkeRequest, Pending, Reply, Task,
 };
 use super::init::NONCE_LEN;
 use super::{IkeSa, State, Successor, REPLACED_TIME};
@@ -265,7 +265,13 @@ impl IkeSa {
     pub(super) fn inherit(&mut self, id: IkeId, cx: &mut Cx<'_>) {
         self.inherited = true;
         self.rekey_at = None;
-        cx.effects.push_back(Effect::Inherit(self.id, id));
+        let bequest = Bequest {
+            children: std::mem::take(&mut self.children),
+            tasks: self.take_tasks(),
+            inner: self.inner.clone(),
+        };
+        cx.effects
+            .push_back(Effect::Inherit(self.id, id, Box::new(bequest)));
     }
 
     /// The peer deletes this IKE SA while it is rekeyed: the successor there is inherits (§2.25.2).
