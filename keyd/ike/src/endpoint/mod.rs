@@ -29,7 +29,7 @@ use crate::event::{ChildId, Down, Event, IkeId, Output, Time};
 use crate::host::Host;
 use crate::sa::child::Child;
 use crate::sa::exchange::{Bequest, Cx, Effect, Find, Path, Task};
-use crate::sa::{answer_init, transmit, without_marker, IkeSa, InitAnswer, State};
+use crate::sa::{answer_init, transmit, without_marker, IkeSa, InitAnswer, State, REPLACED_TIME};
 use crate::wire::{Error, ExchangeType, Header, Id, Message, NotifyType, Payload, HEADER_LEN};
 use crate::zones::foreign::Foreign;
 use crate::zones::home::Home;
@@ -419,8 +419,13 @@ impl Endpoint {
         match effect {
             Effect::Spawn(sa) => self.insert(sa, now),
             Effect::Inherit(old, new, bequest) => self.inherit(old, new, *bequest, now, host),
-            Effect::Redundant(ike) => {
+            Effect::Redundant(ike, true) => {
                 self.work(ike, now, host, |sa, cx| sa.want(Task::DeleteIke, cx));
+            }
+            Effect::Redundant(ike, false) => {
+                self.work(ike, now, host, |sa, cx| {
+                    sa.state = State::Replaced(cx.now + REPLACED_TIME);
+                });
             }
             Effect::Up(ike) => self.agent_up(ike),
             Effect::InitialContact(ike, peer) => {

@@ -418,6 +418,7 @@ impl IkeSa {
         cx: &mut Cx<'_>,
     ) {
         let settled = request.collision.is_some();
+        self.closed_early.clear();
         if let Some(child) = request.rekeys.and_then(|id| self.child(id)) {
             child.state = ChildState::Up;
         }
@@ -597,12 +598,23 @@ impl IkeSa {
         cx: &mut Cx<'_>,
     ) {
         let lowest = draft.ni.clone().min(draft.nr.clone());
+        let closed = self.closed_early.contains(&draft.spi_out);
+        self.closed_early.clear();
         let header = self.header(ExchangeType::CREATE_CHILD_SA, true, 0);
         let new = self.raise_child(draft, shared, &header, cx);
-        let Some(old) = request.rekeys else { return };
+        let Some(old) = request.rekeys else {
+            if closed {
+                self.drop_child(new, cx);
+            }
+            return;
+        };
         if let Some(child) = self.child(old) {
             child.state = ChildState::Up;
             child.replaced = true;
+        }
+        if closed {
+            // The peer closed it before its answer was here; the old one it closes too, or did.
+            self.drop_child(new, cx);
         }
         match request.collision {
             // The one with the lowest nonce is redundant, and closed by who asked for it; the peer closes the old.
@@ -779,6 +791,14 @@ impl IkeSa {
         id
     }
 
+    /// Whether a child this side asked for is still on its way.
+    pub(super) fn is_making_child(&self) -> bool {
+        self.outbox.pending().any(|p| {
+            matches!(p, Pending::Child(_))
+                || matches!(p, Pending::FollowUp(f, _) if matches!(f.draft, Draft::Child(_)))
+        })
+    }
+
     /// The peer rekeyed a child this side is rekeying.
     fn note_collision(&mut self, rekeys: Option<ChildId>, lowest: Vec<u8>) {
         let collision = Collision { lowest };
@@ -827,6 +847,10 @@ impl IkeSa {
                 let spi = notify.esp_spi();
                 let old = self.children.iter().find(|c| Some(c.spi_out) == spi);
                 match old {
+                    // It may be the one whose answer hasn't come yet.
+                    None if self.is_making_child() => {
+                        return Reply::refuse(NotifyType::TEMPORARY_FAILURE);
+                    }
                     None => {
                         let notify = Notify {
                             kind: NotifyType::CHILD_SA_NOT_FOUND,

@@ -51,8 +51,9 @@ pub(crate) enum Effect {
     Spawn(Box<IkeSa>),
     /// The first one's children are the second's.
     Inherit(IkeId, IkeId, Box<Bequest>),
-    /// That IKE SA lost against another of a simultaneous rekeying: delete it.
-    Redundant(IkeId),
+    /// That IKE SA lost against another of a simultaneous rekeying. With true it is this side's to delete; else the
+    /// peer's, which may not know of it if the answer that made it was lost: it is forgotten after a while.
+    Redundant(IkeId, bool),
     /// Both sides have proved who they are.
     Up(IkeId),
     /// The peer says it has no other IKE SA.

@@ -10,6 +10,9 @@ use crate::event::{AdoptedCsa, ChildId, Down, Event};
 use crate::secret::Secret;
 use crate::wire::{CsaIdentity, Delete, ExchangeType, Header, NotifyType, Payload};
 
+/// Closed children remembered while one is on its way.
+const MAX_CLOSED_EARLY: usize = 16;
+
 impl IkeSa {
     /// Delete of children, by the SPIs of this side's inbound halves.
     pub(super) fn start_delete(&mut self, list: Vec<ChildId>, cx: &mut Cx<'_>) {
@@ -109,10 +112,13 @@ impl IkeSa {
     /// The peer closes the child it receives by that SPI. The other half to name, if it hasn't been named already: both
     /// closing the same one at once say nothing of it in their answers (§1.4.1).
     fn peer_closes(&mut self, spi_out: u32, cx: &mut Cx<'_>) -> Option<u32> {
-        let child = self
-            .children
-            .iter()
-            .find(|child| child.spi_out == spi_out)?;
+        let Some(child) = self.children.iter().find(|child| child.spi_out == spi_out) else {
+            // It may be the one whose answer hasn't come yet.
+            if self.is_making_child() && self.closed_early.len() < MAX_CLOSED_EARLY {
+                self.closed_early.push(spi_out);
+            }
+            return None;
+        };
         let (id, spi_in, state) = (child.id, child.spi_in, child.state);
         for pending in self.outbox.pending_mut() {
             if let Pending::Child(request) = pending {

@@ -38,7 +38,7 @@ pub const NATT_PORT: u16 = 4500;
 /// How long a deleted IKE SA answers the same requests again.
 const AFTERLIFE: Duration = Duration::from_secs(10);
 /// How long a rekeyed one waits for its Delete.
-const REPLACED_TIME: Duration = Duration::from_secs(30);
+pub(crate) const REPLACED_TIME: Duration = Duration::from_secs(30);
 /// How long to wait after TEMPORARY_FAILURE.
 const RETRY: Duration = Duration::from_millis(1000);
 
@@ -137,6 +137,8 @@ pub(crate) struct IkeSa {
     retries: Vec<(Time, Task)>,
     successors: Vec<Successor>,
     inherited: bool,
+    /// Children the peer closed, by its SPIs, while the answer that makes one is awaited.
+    closed_early: Vec<u32>,
     /// Whether whoever runs this knows of it.
     pub announced: bool,
     follow_up: Option<Box<FollowUp>>,
@@ -176,6 +178,7 @@ impl IkeSa {
             retries: Vec::new(),
             successors: Vec::new(),
             inherited: false,
+            closed_early: Vec::new(),
             announced: initiator,
             follow_up: None,
             request_path: None,
@@ -358,7 +361,8 @@ impl IkeSa {
             }
             Arrival::New => {}
         }
-        if self.is_dead() {
+        // Before IKE_AUTH's answer is here the responder may be ahead; it asks again.
+        if self.is_dead() || self.state == State::Starting {
             return;
         }
         let Some((first, plain)) = self.gather(octets, &message) else {

@@ -251,8 +251,9 @@ impl IkeSa {
         let Some((id, ours)) = winner.map(|winner| (winner.id, winner.initiated)) else {
             return;
         };
-        for loser in self.successors.iter().filter(|s| s.id != id && s.initiated) {
-            cx.effects.push_back(Effect::Redundant(loser.id));
+        for loser in self.successors.iter().filter(|s| s.id != id) {
+            let redundant = Effect::Redundant(loser.id, loser.initiated);
+            cx.effects.push_back(redundant);
         }
         self.inherit(id, cx);
         self.state = State::Replaced(cx.now + REPLACED_TIME);
@@ -434,6 +435,10 @@ impl IkeSa {
                 if held {
                     return Reply::Held(answer);
                 }
+            }
+            // This side's own rekeying was done first.
+            Draft::Ike(_) if self.inherited || self.state != State::Up => {
+                return Reply::refuse(NotifyType::STATE_NOT_FOUND);
             }
             Draft::Ike(draft) => {
                 self.raise_ike(*draft, &follow_up.shared, cx);
