@@ -51,7 +51,10 @@ impl IkeSa {
 
     /// Says that a child is no more, and who seals in its place.
     pub(super) fn child_down(&mut self, child: Child, cx: &mut Cx<'_>) {
-        if let Some(next) = child.waiting {
+        let waiting = child
+            .waiting
+            .filter(|id| self.children.iter().any(|c| c.id == *id));
+        if let Some(next) = waiting {
             cx.event(Event::ChildSeal { child: next });
         }
         cx.event(Event::ChildDown {
