@@ -22,6 +22,9 @@ use crate::wire::{
 };
 use pfkey::{Mode, ZoneMap};
 
+/// Children of one IKE SA; a peer that wants more is making work.
+const MAX_CHILDREN: usize = 64;
+
 /// A child SA as long as it is there.
 pub(crate) struct Child {
     pub id: ChildId,
@@ -244,6 +247,9 @@ impl IkeSa {
         cx: &mut Cx<'_>,
     ) -> Result<Answered, Refusal> {
         let payloads = asked.payloads;
+        if self.children.len() >= MAX_CHILDREN {
+            return Err(NotifyType::NO_ADDITIONAL_SAS.into());
+        }
         let config = self
             .child_config(cx)
             .ok_or(Refusal::from(NotifyType::NO_ADDITIONAL_SAS))?;

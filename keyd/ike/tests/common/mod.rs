@@ -4,6 +4,7 @@
 
 pub mod host;
 pub mod payloads;
+pub mod peer;
 pub mod sim;
 
 /// The octets of these hex digits.
