@@ -126,7 +126,8 @@ fn ike_and_child_and_zone_keys_are_those_of_the_second_implementation() {
 #[test]
 fn hmac_is_rfc_4231s() {
     let long = [0xaa; 131];
-    let cases: [(&[u8], &[u8], &str, &str, &str); 3] = [
+    type Case<'a> = (&'a [u8], &'a [u8], &'a str, &'a str, &'a str);
+    let cases: [Case<'_>; 3] = [
         (
             &[0x0b; 20],
             b"Hi There",
