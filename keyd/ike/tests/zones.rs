@@ -974,10 +974,9 @@ fn a_peer_that_is_gone_leaves_its_csa_until_its_life_is_over() {
     );
 }
 
-#[test]
-fn many_csas_are_given_at_once_within_the_window() {
-    // 200 hosts' CSAs over a round trip of 100 ms.
-    let mut net = four(57);
+/// The HA with `hosts` hosts' CSAs up, and FA1; a round trip takes 100 ms.
+fn crowd(seed: u64, hosts: u8) -> Net {
+    let mut net = four(seed);
     net.delay = 50 * MS;
     let template = net.nodes[MH].endpoint.config().clone();
     let mut ha = net.nodes[HA].endpoint.config().clone();
@@ -986,31 +985,40 @@ fn many_csas_are_given_at_once_within_the_window() {
     ha.connections[0].child.as_mut().unwrap().remote_ts = vec![any];
     net.nodes[HA] = Node::new("192.0.2.2", ha, 91);
     net.nodes.truncate(3);
+    let fa = net.nodes[FA1].endpoint.config().clone();
+    net.nodes[FA1] = Node::new(FA1_ADDRESS, fa, 92);
     net.initiate_as(HA, 1, FA1);
     net.run(5 * SECOND);
-    for n in 1..=200u8 {
+    for n in 1..=hosts {
         let mut config = template.clone();
         let home = ip(&format!("203.0.113.{n}"));
         config.connections[0].local_id = Id::fqdn(&format!("host{n}.mh.test"));
         config.connections[0].child.as_mut().unwrap().local_ts = vec![TrafficSelector::host(home)];
-        net.nodes.push(Node::new(
-            &format!("10.0.0.{n}"),
-            config,
-            1000 + u64::from(n),
-        ));
+        let node = Node::new(&format!("10.0.0.{n}"), config, 1000 + u64::from(n));
+        net.nodes.push(node);
         net.initiate(2 + usize::from(n), HA);
         net.at(FA1, |e, _, _| e.register(home, Id::fqdn("ha.test")));
     }
     net.run(5 * SECOND);
-    assert_eq!(net.nodes[HA].kernel.len(), 200);
-    let begun = net.now;
-    let sent = net.nodes[HA].sent;
-    for n in 1..=200u8 {
-        let home = ip(&format!("203.0.113.{n}"));
+    assert_eq!(net.nodes[HA].kernel.len(), usize::from(hosts));
+    net
+}
+
+/// All hosts move to FA1.
+fn all_move(net: &mut Net, hosts: u8) {
+    for n in 1..=hosts {
+        let (home, fa) = (ip(&format!("203.0.113.{n}")), ip(FA1_ADDRESS));
         net.at(HA, |e, now, host| {
-            e.set_relays(home, Some(ip(FA1_ADDRESS)), vec![], now, host)
+            e.set_relays(home, Some(fa), vec![], now, host)
         });
     }
+}
+
+#[test]
+fn many_csas_are_given_at_once_within_the_window() {
+    let mut net = crowd(57, 200);
+    let begun = net.now;
+    all_move(&mut net, 200);
     while taken(&net.nodes[FA1]).len() < 200 {
         net.run(10 * MS);
         assert!(
@@ -1021,5 +1029,54 @@ fn many_csas_are_given_at_once_within_the_window() {
     }
     // 64 at once: four round trips, and not 200.
     assert!(net.now - begun <= 400 * MS, "{:?}", net.now - begun);
-    assert!(net.nodes[HA].sent - sent >= 200);
+}
+
+#[test]
+fn a_full_window_survives_loss_reordering_and_the_rekeying_of_its_ike_sa_by_both() {
+    for seed in 60..64 {
+        let mut net = crowd(seed, 100);
+        let mut dice = common::host::TestHost::new(seed);
+        net.filter(move |_, _| match (dice.one_in(6), dice.one_in(2)) {
+            (true, _) => Fate::Lose,
+            (_, true) => Fate::Delay(u32::try_from(dice.next() % 80).unwrap() * MS),
+            _ => Fate::Pass,
+        });
+        all_move(&mut net, 100);
+        net.run(70 * MS);
+        for (node, peer) in [(HA, "one.fa.test"), (FA1, "ha.test")] {
+            net.at(node, |e, now, host| {
+                let ike = ike_with(e, peer);
+                e.rekey_ike(ike, now, host).unwrap();
+            });
+        }
+        net.run(60 * SECOND);
+        let mut spis: Vec<u32> = taken(&net.nodes[FA1])
+            .iter()
+            .map(|csa| csa.identity.spi_out)
+            .collect();
+        spis.sort_unstable();
+        spis.dedup();
+        assert_eq!(spis.len(), 100, "every CSA is there");
+        let accepted = |e: &Event| {
+            matches!(
+                e,
+                Event::Distributed {
+                    status: Some(GroupStatus::Accepted),
+                    ..
+                }
+            )
+        };
+        assert_eq!(net.nodes[HA].count(accepted), 100, "and known to be");
+        assert!(net.nodes[HA].count(|e| matches!(e, Event::IkeRekeyed { .. })) >= 1);
+        assert_eq!(
+            net.nodes[HA].count(|e| matches!(
+                e,
+                Event::IkeDown {
+                    why: Down::Dead,
+                    ..
+                }
+            )),
+            0
+        );
+    }
 }

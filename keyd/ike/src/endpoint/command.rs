@@ -4,10 +4,10 @@
 use super::{unix, Cx, Endpoint};
 #[cfg(doc)]
 use crate::event::Event;
-use crate::event::{AdoptedCsa, ChildId, IkeId, Time};
+use crate::event::{AdoptedCsa, ChildId, Down, IkeId, Time};
 use crate::host::Host;
 use crate::sa::exchange::{CsaPurpose, CsaTask, Path, Task};
-use crate::sa::IkeSa;
+use crate::sa::{IkeSa, State};
 use crate::secret::Secret;
 use crate::wire::{Ask, CsaData, ExchangeType, Id, Neighbour, Payload, MAX_GROUPS};
 use crate::zones::access;
@@ -134,7 +134,7 @@ impl Endpoint {
         self.task(ike, Task::RekeyIke(None), now, host)
     }
 
-    /// Closes an IKE SA and its children.
+    /// Closes an IKE SA and its children, or gives up beginning it.
     ///
     /// # Errors
     /// [`Refused::Ike`].
@@ -144,6 +144,12 @@ impl Endpoint {
         now: Time,
         host: &mut dyn Host,
     ) -> Result<(), Refused> {
+        let sa = self.sas.get(&ike).ok_or(Refused::Ike)?;
+        if sa.state == State::Starting {
+            // There is nothing the peer could be told by.
+            self.with(ike, now, host, |sa, cx| sa.fall(Down::Deleted, cx));
+            return Ok(());
+        }
         self.task(ike, Task::DeleteIke, now, host)
     }
 

@@ -456,6 +456,19 @@ impl Endpoint {
             Effect::Serve(ike, id, exchange, payloads) => {
                 self.serve(ike, id, exchange, &payloads, now, host);
             }
+            Effect::Requeue(ike, task) => {
+                let purpose = task.purpose.clone();
+                let asked = self.work(ike, now, host, |sa, cx| {
+                    let lives = !sa.is_dead();
+                    if lives {
+                        sa.want(Task::Csa(task), cx);
+                    }
+                    lives
+                });
+                if asked != Some(true) {
+                    self.answered(ike, purpose, None, now);
+                }
+            }
             Effect::Answered(ike, purpose, payloads) => {
                 self.answered(ike, purpose, payloads.as_deref(), now);
             }

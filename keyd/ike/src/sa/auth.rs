@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! IKE_AUTH (RFC 7296 §1.2, §2.15), childless too (RFC 6023), and the inner address (§2.19).
 
-use super::child::Asked;
+use super::child_answer::Asked;
 use super::exchange::{ChildRequest, Cx, Effect, Find, Pending, Refusal, Reply};
 use super::{IkeSa, State};
 use crate::auth::{AuthError, Credential, IdMatch, SignedOctets, Trust};

@@ -66,6 +66,8 @@ pub(crate) enum Effect {
     Orphans(Id, Vec<Child>),
     /// A request of ML-IKE came, to be answered.
     Serve(IkeId, u32, ExchangeType, Vec<Payload>),
+    /// A request of ML-IKE the first IKE SA's end overtook: the successor asks it.
+    Requeue(IkeId, CsaTask),
     /// An answer to a request of ML-IKE came, or none did.
     Answered(IkeId, CsaPurpose, Option<Vec<Payload>>),
 }
@@ -110,6 +112,11 @@ pub(crate) enum Task {
 }
 
 impl Task {
+    /// Whether nothing else may be on its way meanwhile.
+    pub fn is_alone(&self) -> bool {
+        matches!(self, Task::RekeyIke(_) | Task::DeleteIke)
+    }
+
     /// Whether it makes, rekeys or closes a child.
     pub fn is_about_children(&self) -> bool {
         matches!(

@@ -3,32 +3,32 @@
 
 mod auth;
 pub(crate) mod child;
+mod child_answer;
+mod child_request;
+mod clock;
 pub(crate) mod exchange;
 mod fragment;
 pub(crate) mod informational;
 mod init;
 mod mobike;
+mod receive;
 mod rekey;
 mod window;
 
 pub(crate) use init::{answer_init, InitAnswer};
-use window::fingerprint;
 
 use crate::crypto::{CryptoError, IkeKeys, Method, Opener, Sealer};
-use crate::event::{Datagram, Down, Event, IkeId, Output, Time};
+use crate::event::{ChildFailure, Datagram, Down, Event, IkeId, Output, Time};
 use crate::negotiate::IkeSuite;
 use crate::secret::Secret;
-use crate::wire::{
-    decode_payloads, encode_payloads, Error, ExchangeType, HashAlgorithm, Header, Id, Message,
-    NotifyType, Payload, PayloadType,
-};
+use crate::wire::{encode_payloads, ExchangeType, HashAlgorithm, Header, Id, Payload, PayloadType};
 use child::Child;
-use exchange::{Cx, Effect, FollowUp, Path, Pending, Reply, Task};
+use exchange::{CsaTask, Cx, Effect, FollowUp, Path, Pending, Task};
 use fragment::{intermediate_octets, Reassembly};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use window::{Arrival, Due, Inbox, Outbox};
+use window::{Inbox, Outbox};
 
 /// The port of IKE (RFC 7296 §2); on any other the non-ESP marker stands in front (RFC 3948 §2.2).
 pub const IKE_PORT: u16 = 500;
@@ -137,6 +137,8 @@ pub(crate) struct IkeSa {
     retries: Vec<(Time, Task)>,
     successors: Vec<Successor>,
     inherited: bool,
+    /// Who has the children now.
+    heir: Option<IkeId>,
     /// Children the peer closed, by its SPIs, while the answer that makes one is awaited.
     closed_early: Vec<u32>,
     /// Whether whoever runs this knows of it.
@@ -178,6 +180,7 @@ impl IkeSa {
             retries: Vec::new(),
             successors: Vec::new(),
             inherited: false,
+            heir: None,
             closed_early: Vec::new(),
             announced: initiator,
             follow_up: None,
@@ -326,209 +329,6 @@ impl IkeSa {
         self.transmit(datagrams, cx);
     }
 
-    /// Takes in a message addressed to this IKE SA.
-    pub fn handle(&mut self, octets: &[u8], message: Message, path: Path, cx: &mut Cx<'_>) {
-        let header = message.header;
-        if header.from_initiator == self.initiator {
-            return;
-        }
-        if header.response {
-            self.handle_response(octets, message, path, cx);
-        } else {
-            self.handle_request(octets, message, path, cx);
-        }
-    }
-
-    fn handle_request(&mut self, octets: &[u8], message: Message, path: Path, cx: &mut Cx<'_>) {
-        let header = message.header;
-        if header.exchange == ExchangeType::IKE_SA_INIT {
-            return;
-        }
-        let print = fingerprint(octets);
-        match self.inbox.arrival(header.message_id) {
-            Arrival::Ignore => return,
-            Arrival::Answered(known, datagrams) => {
-                // The same octets again, or cut up otherwise but sealed by the peer (RFC 7383 §2.6.1). Of many
-                // fragments the first alone is answered.
-                let first = match message.payloads.last() {
-                    Some(Payload::EncryptedFragment(skf)) => skf.number == 1,
-                    _ => true,
-                };
-                if known == print || first && self.unseal(octets, &message).is_some() {
-                    self.transmit(datagrams, cx);
-                }
-                return;
-            }
-            Arrival::New => {}
-        }
-        // Before IKE_AUTH's answer is here the responder may be ahead; it asks again.
-        if self.is_dead() || self.state == State::Starting {
-            return;
-        }
-        let Some((first, plain)) = self.gather(octets, &message) else {
-            return;
-        };
-        self.heard(path, true, cx);
-        // Of fragments, the one that completes a message is not always the first; that one will be opened again.
-        self.inbox.open(header.message_id, print);
-        let private = self.knows_zones(cx);
-        let payloads = match decode_payloads(first, plain.expose(), private) {
-            Ok(payloads) => payloads,
-            Err(Error::Critical(kind)) => {
-                let notify = Payload::notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, [kind.0]);
-                return self.reply(&header, &[notify], false, cx);
-            }
-            Err(_) => {
-                let notify = Payload::notify(NotifyType::INVALID_SYNTAX, []);
-                self.reply(&header, &[notify], false, cx);
-                // An authenticated peer that writes what isn't a message will not come to its senses (§2.21.3).
-                return self.fall(Down::Protocol("the peer's request could not be read"), cx);
-            }
-        };
-        if header.exchange == ExchangeType::IKE_INTERMEDIATE {
-            self.chain_intermediate(&header, first, &plain);
-        }
-        self.request_path = Some(path);
-        let reply = self.request(&header, payloads, cx);
-        match reply {
-            Reply::Now(payloads) => self.reply(&header, &payloads, false, cx),
-            Reply::Held(payloads) => self.reply(&header, &payloads, true, cx),
-            Reply::Later => {}
-            Reply::Last(payloads, why) => {
-                self.reply(&header, &payloads, false, cx);
-                self.fall(why, cx);
-            }
-        }
-        self.after_answer(&header, cx);
-        self.pump(cx);
-    }
-
-    fn request(&mut self, header: &Header, payloads: Vec<Payload>, cx: &mut Cx<'_>) -> Reply {
-        match (header.exchange, self.state) {
-            (ExchangeType::IKE_INTERMEDIATE, State::HalfOpen(_)) => {
-                self.answer_intermediate(&payloads, cx)
-            }
-            (ExchangeType::IKE_AUTH, State::HalfOpen(_)) => self.answer_auth(header, &payloads, cx),
-            (_, State::HalfOpen(_) | State::Starting | State::Dead(_)) => {
-                Reply::refuse(NotifyType::INVALID_SYNTAX)
-            }
-            (ExchangeType::CREATE_CHILD_SA, _) => self.answer_create(header, &payloads, cx),
-            (ExchangeType::IKE_FOLLOWUP_KE, _) => self.answer_follow_up(header, &payloads, cx),
-            (ExchangeType::INFORMATIONAL, _) => self.answer_informational(header, payloads, cx),
-            (
-                ExchangeType::CSA_DISTRIBUTE
-                | ExchangeType::NEIGHBOR_NOTIFY
-                | ExchangeType::CSA_REQUEST
-                | ExchangeType::CSA_REVOKE
-                | ExchangeType::CSA_HANDOVER,
-                _,
-            ) if self.knows_zones(cx) => {
-                let serve = Effect::Serve(self.id, header.message_id, header.exchange, payloads);
-                cx.effects.push_back(serve);
-                Reply::Later
-            }
-            _ => Reply::refuse(NotifyType::INVALID_SYNTAX),
-        }
-    }
-
-    fn handle_response(&mut self, octets: &[u8], message: Message, path: Path, cx: &mut Cx<'_>) {
-        let header = message.header;
-        let Some(outstanding) = self.outbox.awaits(header.message_id) else {
-            return;
-        };
-        if header.exchange == ExchangeType::IKE_SA_INIT {
-            if matches!(outstanding.pending, Pending::Init(_)) {
-                self.init_response(octets, &message, cx);
-                self.pump(cx);
-            }
-            return;
-        }
-        let Some((first, plain)) = self.gather(octets, &message) else {
-            return;
-        };
-        self.heard(path, false, cx);
-        let Some(outstanding) = self.outbox.answered(header.message_id) else {
-            return;
-        };
-        let private = self.knows_zones(cx);
-        let Ok(payloads) = decode_payloads(first, plain.expose(), private) else {
-            return self.fall(Down::Protocol("the peer's answer could not be read"), cx);
-        };
-        if header.exchange == ExchangeType::IKE_INTERMEDIATE {
-            self.chain_intermediate(&header, first, &plain);
-        }
-        self.response(outstanding.pending, &payloads, cx);
-        self.pump(cx);
-    }
-
-    fn response(&mut self, pending: Pending, payloads: &[Payload], cx: &mut Cx<'_>) {
-        match pending {
-            Pending::Init(_) => {}
-            Pending::Intermediate(method, kex) => {
-                self.intermediate_response(method, kex, payloads, cx);
-            }
-            Pending::Auth(child) => self.auth_response(child, payloads, cx),
-            Pending::Child(request) => self.child_response(request, payloads, cx),
-            Pending::Ike(request) => self.rekey_response(request, payloads, cx),
-            Pending::FollowUp(follow_up, kex) => {
-                self.follow_up_response(follow_up, kex, payloads, cx);
-            }
-            Pending::DeleteChildren(children) => {
-                children
-                    .iter()
-                    .for_each(|child| self.drop_child(*child, cx));
-            }
-            Pending::DeleteIke => self.fall(self.how_deleted(Down::Deleted), cx),
-            Pending::Liveness => {}
-            Pending::Move(cookie) => self.move_response(&cookie, payloads, cx),
-            Pending::Claim(list) => self.claim_response(list, payloads, cx),
-            Pending::Csa(task) => cx.effects.push_back(Effect::Answered(
-                self.id,
-                task.purpose,
-                Some(payloads.to_vec()),
-            )),
-        }
-    }
-
-    /// Opens the one sealed payload of a message.
-    fn unseal(&self, octets: &[u8], message: &Message) -> Option<Secret> {
-        let body = match message.payloads.last()? {
-            Payload::Encrypted(sk) => sk.body.len(),
-            Payload::EncryptedFragment(skf) => skf.body.len(),
-            _ => return None,
-        };
-        let protection = self.protection.as_ref()?;
-        fragment::open(&protection.opener, octets, body).ok()
-    }
-
-    /// The payloads of a message, once all its fragments are here.
-    fn gather(&mut self, octets: &[u8], message: &Message) -> Option<(PayloadType, Secret)> {
-        let plain = self.unseal(octets, message)?;
-        match message.payloads.last()? {
-            Payload::Encrypted(sk) => {
-                let header = &message.header;
-                self.reassembly.forget(header.response, header.message_id);
-                Some((sk.first, plain))
-            }
-            Payload::EncryptedFragment(skf) if self.traits.fragmentation => {
-                self.reassembly.add(&message.header, skf, plain)
-            }
-            _ => None,
-        }
-    }
-
-    /// The peer lives, and whoever of the two isn't behind a NAT follows the other's (§2.23). MOBIKE moves by message.
-    fn heard(&mut self, path: Path, request: bool, cx: &mut Cx<'_>) {
-        self.last_heard = cx.now;
-        let follow = self.nat.remote && !self.nat.local && !self.traits.mobike;
-        if matches!(self.state, State::HalfOpen(_)) && request {
-            // IKE_AUTH may come by port 4500 (§2.23).
-            self.path = path;
-        } else if follow && path != self.path {
-            self.moved(path, cx);
-        }
-    }
-
     pub(crate) fn moved(&mut self, path: Path, cx: &mut Cx<'_>) {
         self.path = path;
         cx.event(Event::Moved {
@@ -549,7 +349,14 @@ impl IkeSa {
     /// Asks what may be asked now.
     fn pump(&mut self, cx: &mut Cx<'_>) {
         while matches!(self.state, State::Up | State::Replaced(_)) && self.outbox.has_room() {
-            let Some(at) = self.tasks.iter().position(|task| self.may_start(task)) else {
+            // What has to be asked alone isn't overtaken for ever.
+            let candidates = self
+                .tasks
+                .iter()
+                .position(|task| task.is_alone() && !self.may_start(task));
+            let most = candidates.unwrap_or(self.tasks.len());
+            let mut tasks = self.tasks.iter().take(most);
+            let Some(at) = tasks.position(|task| self.may_start(task)) else {
                 return;
             };
             let Some(task) = self.tasks.remove(at) else {
@@ -644,22 +451,18 @@ impl IkeSa {
         }
         for outstanding in self.outbox.drain() {
             match outstanding.pending {
-                Pending::Csa(task) => {
-                    cx.effects
-                        .push_back(Effect::Answered(self.id, task.purpose, None))
-                }
-                Pending::Child(request) => cx.out.push_back(Output::Event(Event::ChildFailed {
+                Pending::Csa(task) => self.unanswered(task, cx),
+                Pending::Child(request) => cx.event(Event::ChildFailed {
                     ike: self.id,
                     spi_in: Some(request.spi_in),
-                    why: crate::event::ChildFailure::Answer,
-                })),
+                    why: ChildFailure::Answer,
+                }),
                 _ => {}
             }
         }
         for task in std::mem::take(&mut self.tasks) {
             if let Task::Csa(task) = task {
-                cx.effects
-                    .push_back(Effect::Answered(self.id, task.purpose, None));
+                self.unanswered(task, cx);
             }
         }
         self.retries.clear();
@@ -684,6 +487,14 @@ impl IkeSa {
         }
     }
 
+    /// A request of ML-IKE that this IKE SA will have no answer to: its successor's, if there is one.
+    fn unanswered(&self, task: CsaTask, cx: &mut Cx<'_>) {
+        cx.effects.push_back(match self.heir {
+            Some(heir) => Effect::Requeue(heir, task),
+            None => Effect::Answered(self.id, task.purpose, None),
+        });
+    }
+
     /// A dead IKE SA seals nothing more; what it answered is kept as sent.
     fn protection_after_death(&mut self, why: Down) {
         if why == Down::Dead {
@@ -693,90 +504,11 @@ impl IkeSa {
         self.follow_up = None;
     }
 
-    /// When [`tick`](Self::tick) has something to do next.
-    pub fn next_deadline(&self, config: &crate::config::Config) -> Option<Time> {
-        let mut deadlines: Vec<Time> = Vec::new();
-        match self.state {
-            State::Dead(at) => return Some(at),
-            State::HalfOpen(at) | State::Replaced(at) => deadlines.push(at),
-            _ => {}
-        }
-        deadlines.extend(self.outbox.next_deadline());
-        deadlines.extend(self.outbox.pending().filter_map(|pending| match pending {
-            Pending::Init(init) => init.refusal.map(|(_, at)| at),
-            _ => None,
-        }));
-        deadlines.extend(self.retries.iter().map(|(at, _)| *at));
-        if self.is_up() {
-            deadlines.extend(self.rekey_at);
-            let liveness = self.connection(config).and_then(|c| c.liveness);
-            if let (Some(liveness), true) = (liveness, self.outbox.is_empty()) {
-                deadlines.push(self.last_heard + liveness);
-            }
-            for child in &self.children {
-                deadlines.extend(child.rekey_at);
-                deadlines.push(child.expires);
-            }
-        }
-        deadlines.into_iter().min()
-    }
-
     pub(crate) fn connection<'a>(
         &self,
         config: &'a crate::config::Config,
     ) -> Option<&'a crate::config::Connection> {
         config.connections.get(self.connection?)
-    }
-
-    /// Does what the time asks for. `false` when this IKE SA may be forgotten.
-    pub fn tick(&mut self, cx: &mut Cx<'_>) -> bool {
-        match self.state {
-            State::Dead(at) => return cx.now < at,
-            State::HalfOpen(at) if at <= cx.now => {
-                // Nobody was told of it.
-                self.state = State::Dead(cx.now);
-                return false;
-            }
-            State::Replaced(at) if at <= cx.now => self.fall(Down::Rekeyed, cx),
-            _ => {}
-        }
-        self.check_refusal(cx);
-        match self.outbox.due(cx.now, &cx.config.retransmission) {
-            Due::Nothing => {}
-            Due::Again(datagrams) => self.transmit(datagrams, cx),
-            Due::GaveUp => self.fall(self.how_deleted(Down::Dead), cx),
-        }
-        let now = cx.now;
-        let (due, later) = std::mem::take(&mut self.retries)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(at, _)| *at <= now);
-        self.retries = later;
-        self.tasks.extend(due.into_iter().map(|(_, task)| task));
-        if self.is_up() {
-            self.tick_children(cx);
-            if self.rekey_at.is_some_and(|at| at <= cx.now) {
-                self.rekey_at = None;
-                self.tasks.push_back(Task::RekeyIke(None));
-            }
-            let liveness = self.connection(cx.config).and_then(|c| c.liveness);
-            let silent = liveness.is_some_and(|most| self.last_heard + most <= cx.now);
-            if silent && self.outbox.is_empty() && self.tasks.is_empty() {
-                self.tasks.push_back(Task::Liveness);
-            }
-        }
-        self.pump(cx);
-        match self.state {
-            State::Dead(at) => cx.now < at,
-            _ => true,
-        }
-    }
-
-    fn retry(&mut self, task: Task, cx: &mut Cx<'_>) {
-        // Not both sides at the same moment, over and over (§2.25).
-        let mut octet = [0];
-        cx.host.fill(&mut octet);
-        let jitter = Duration::from_millis(2 * u64::from(octet[0]));
-        self.retries.push((cx.now + RETRY + jitter, task));
     }
 }
 

@@ -265,6 +265,7 @@ impl IkeSa {
     /// The successor gets the children, and what was to be asked.
     pub(super) fn inherit(&mut self, id: IkeId, cx: &mut Cx<'_>) {
         self.inherited = true;
+        self.heir = Some(id);
         self.rekey_at = None;
         let bequest = Bequest {
             children: std::mem::take(&mut self.children),
