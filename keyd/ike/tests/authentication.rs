@@ -5,7 +5,9 @@ mod common;
 
 use common::host::TestHost;
 use common::sim::*;
-use mml_ike::auth::{AuthError, Authorities, Credential, IdMatch, PublicKey, SigningKey, Trust};
+use mml_ike::auth::{
+    holds_address, AuthError, Authorities, Credential, IdMatch, PublicKey, SigningKey, Trust,
+};
 use mml_ike::config::{Config, Connection};
 use mml_ike::event::Event;
 use mml_ike::wire::Id;
@@ -15,7 +17,6 @@ use rcgen::{
     PKCS_ED25519,
 };
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A date within every certificate made here: 1 July 2030.
 const TODAY: u64 = 1_909_094_400;
@@ -244,6 +245,11 @@ fn an_address_and_a_distinguished_name_are_names_too() {
         &key,
         Id::from(address),
     ));
+    assert!(
+        holds_address(&chain[0], address),
+        "what makes it the FA of that address"
+    );
+    assert!(!holds_address(&chain[0], "192.0.2.77".parse().unwrap()));
     // CN=host a, a UTF8String.
     let mut dn = vec![
         0x30, 0x11, 0x31, 0x0f, 0x30, 0x0d, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x06,
@@ -284,5 +290,4 @@ fn no_secret_is_shown_by_any_event_or_configuration() {
     );
     let octets = format!("{:?}", b"an open secret".as_slice());
     assert!(!shown.contains(octets.trim_matches(['[', ']'])));
-    let _ = Duration::ZERO;
 }

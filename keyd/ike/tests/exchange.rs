@@ -556,3 +556,51 @@ fn a_host_that_moves_says_so_by_mobike() {
         "the initiator's to decide"
     );
 }
+
+#[test]
+fn a_suite_of_one_connection_does_not_let_in_another_ones_peer() {
+    // Two peers of node 1: a.test with AES-128, c.test with ChaCha20 alone.
+    let mut net = pair(30);
+    let mut two = net.nodes[1].endpoint.config().clone();
+    let mut other = psk("b.test", "c.test");
+    other.ike[0].ciphers = vec![Cipher::ChaCha20Poly1305];
+    two.connections.push(other);
+    net.nodes[1] = Node::new("192.0.2.2", two, 6);
+    let weak = config(psk("c.test", "b.test"));
+    net.nodes.push(Node::new("192.0.2.3", weak, 7));
+    net.initiate(2, 1);
+    net.run(SECOND);
+    assert!(net.nodes[2].kernel.is_empty(), "AES-128 is not c.test's");
+    net.initiate(0, 1);
+    net.run(SECOND);
+    net.assert_same(0, 1);
+}
+
+#[test]
+fn closing_an_ike_sa_whose_peer_is_gone_closes_it() {
+    let mut net = up(pair(31));
+    let ike = net.nodes[0].ike();
+    net.filter(|_, _| Fate::Lose);
+    net.at(0, |e, now, host| e.delete_ike(ike, now, host))
+        .unwrap();
+    net.run(300 * SECOND);
+    assert_eq!(
+        net.nodes[0].count(|e| matches!(
+            e,
+            Event::IkeDown {
+                why: Down::Deleted,
+                ..
+            }
+        )),
+        1
+    );
+    assert!(net.nodes[0].endpoint.is_empty());
+    // And one that never began.
+    let ike = net.initiate(0, 1);
+    net.at(0, |e, now, host| e.delete_ike(ike, now, host))
+        .unwrap();
+    assert_eq!(
+        net.nodes[0].count(|e| matches!(e, Event::IkeDown { .. })),
+        2
+    );
+}

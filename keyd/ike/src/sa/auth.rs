@@ -7,10 +7,10 @@ use super::{IkeSa, State};
 use crate::auth::{AuthError, Credential, IdMatch, SignedOctets, Trust};
 use crate::config::Connection;
 use crate::event::{ChildFailure, Down, Event};
-use crate::negotiate::{ike_proposals, IkeSuite};
+use crate::negotiate::IkeSuite;
 use crate::wire::{
     Auth, AuthMethod, Cert, CertEncoding, CertReq, CfgAttribute, CfgType, Configuration,
-    ExchangeType, Header, Id, NotifyType, Payload, TransformType,
+    ExchangeType, Header, Id, NotifyType, Payload,
 };
 use std::net::IpAddr;
 
@@ -469,14 +469,16 @@ fn own_certificate(trust: &Trust, certs: &[Cert]) -> Option<Vec<u8>> {
 
 /// Whether the connection offers the suite that was chosen before it was known whose it is.
 fn has_suite(connection: &Connection, suite: &IkeSuite) -> bool {
-    ike_proposals(&connection.ike, None).iter().any(|proposal| {
-        let has = |kind, id| proposal.of(kind).any(|t| t.id == id);
-        let (encr, bits) = suite.cipher.encr();
-        proposal
-            .of(TransformType::ENCR)
-            .any(|t| (t.id, t.key_bits) == (encr.0, bits))
-            && has(TransformType::PRF, suite.prf.prf_number().0)
-            && has(TransformType::KE, suite.method.group().0)
-            && proposal.of(TransformType::ADDKE1).next().is_some() != suite.additional.is_empty()
+    connection.ike.iter().any(|one| {
+        // An additional exchange may be left out only if the connection has none.
+        one.ciphers.contains(&suite.cipher)
+            && one.prfs.contains(&suite.prf)
+            && one.methods.contains(&suite.method)
+            && one.additional.len() == suite.additional.len()
+            && one
+                .additional
+                .iter()
+                .zip(&suite.additional)
+                .all(|(methods, method)| methods.contains(method))
     })
 }

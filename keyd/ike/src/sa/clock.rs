@@ -52,6 +52,10 @@ impl IkeSa {
         match self.outbox.due(cx.now, &cx.config.retransmission) {
             Due::Nothing => {}
             Due::Again(datagrams) => self.transmit(datagrams, cx),
+            // Whoever was closing it has what it wanted.
+            Due::GaveUp if self.state == State::Deleting => {
+                self.fall(self.how_deleted(Down::Deleted), cx);
+            }
             Due::GaveUp => self.fall(self.how_deleted(Down::Dead), cx),
         }
         let now = cx.now;
