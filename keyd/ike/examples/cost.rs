@@ -55,6 +55,7 @@ fn config(local: Id, remote: IdMatch, zones: Option<ZoneRole>) -> Config {
                 mode: Mode::Tunnel,
                 ciphers: vec![Cipher::Aes128Gcm],
                 methods: vec![],
+                additional: vec![],
                 zones: zones.map(policy),
                 rekey: None,
                 lifetime: Duration::from_secs(3600),

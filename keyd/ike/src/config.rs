@@ -139,6 +139,8 @@ pub struct ChildConfig {
     pub ciphers: Vec<Cipher>,
     /// Key exchanges of a child made or rekeyed by CREATE_CHILD_SA; none to do without.
     pub methods: Vec<Method>,
+    /// Additional key exchanges of such a child, ADDKE1 first (RFC 9370).
+    pub additional: Vec<Vec<Method>>,
     /// Zones, if it may have them.
     pub zones: Option<ZonePolicy>,
     /// Age at which it is rekeyed.

@@ -57,12 +57,7 @@ pub(crate) fn ike_proposals(configured: &[IkeProposal], spi: Option<u64>) -> Vec
             transforms.extend(one.ciphers.iter().map(|cipher| encr(*cipher)));
             transforms.extend(one.prfs.iter().map(|prf| Transform::prf(prf.prf_number())));
             transforms.extend(one.methods.iter().map(|m| Transform::ke(m.group())));
-            for (kind, methods) in
-                (TransformType::ADDKE1.0..=TransformType::ADDKE7.0).zip(&one.additional)
-            {
-                let kind = TransformType(kind);
-                transforms.extend(methods.iter().map(|m| Transform::new(kind, m.group().0)));
-            }
+            transforms.extend(addke(&one.additional));
             Proposal {
                 number,
                 protocol: ProtocolId::IKE,
@@ -71,6 +66,15 @@ pub(crate) fn ike_proposals(configured: &[IkeProposal], spi: Option<u64>) -> Vec
             }
         })
         .collect()
+}
+
+/// The transforms of additional key exchanges, ADDKE1 first.
+fn addke(additional: &[Vec<Method>]) -> impl Iterator<Item = Transform> + '_ {
+    let kinds = TransformType::ADDKE1.0..=TransformType::ADDKE7.0;
+    kinds.zip(additional).flat_map(|(kind, methods)| {
+        let transform = move |m: &Method| Transform::new(TransformType(kind), m.group().0);
+        methods.iter().map(transform)
+    })
 }
 
 fn encr(cipher: Cipher) -> Transform {
@@ -89,6 +93,7 @@ pub(crate) fn esp_proposals(
     let mut transforms: Vec<_> = child.ciphers.iter().map(|cipher| encr(*cipher)).collect();
     if exchange {
         transforms.extend(child.methods.iter().map(|m| Transform::ke(m.group())));
+        transforms.extend(addke(&child.additional));
     }
     transforms.extend(esn.iter().map(|esn| Transform::esn(*esn)));
     vec![Proposal {

@@ -130,14 +130,53 @@ fn one_side_rekeys_a_child() {
     }
 }
 
+fn hybrid_child(c: &mut Connection, _: bool) {
+    let child = c.child.as_mut().unwrap();
+    child.methods = vec![Method::X25519];
+    child.additional = vec![vec![Method::MlKem768], vec![Method::P256]];
+}
+
 #[test]
 fn a_child_is_rekeyed_with_its_own_key_exchange_and_ml_kem_beside() {
-    let net = up(pair_with(2, |c, _| {
-        c.child.as_mut().unwrap().methods = vec![Method::X25519, Method::P256];
-    }));
+    let net = up(pair_with(2, hybrid_child));
+    let sent = net.carried;
     let net = both(net, Act::RekeyChild, Act::CreateChild, 200);
-    assert_settled(&net, "with a key exchange");
+    assert_settled(&net, "by IKE_FOLLOWUP_KE");
     assert_eq!(net.nodes[0].kernel.len(), 2);
+    // Each by CREATE_CHILD_SA and two IKE_FOLLOWUP_KE (the public value of ML-KEM fits the datagram), and one Delete.
+    assert!(net.carried - sent >= 14, "{}", net.carried - sent);
+}
+
+#[test]
+fn both_rekey_the_same_child_with_ml_kem_beside() {
+    for seed in 90..93 {
+        for skew in (-70..=70).step_by(10) {
+            let net = both(
+                up(pair_with(seed, hybrid_child)),
+                Act::RekeyChild,
+                Act::RekeyChild,
+                skew,
+            );
+            assert_settled(&net, &format!("seed {seed}, skew {skew}"));
+            assert_eq!(net.nodes[0].kernel.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn any_exchange_beside_a_rekeying_with_follow_ups_ends_in_the_same_state() {
+    let all = |c: &mut Connection, a: bool| {
+        hybrid(c, a);
+        hybrid_child(c, a);
+    };
+    for first in [Act::RekeyChild, Act::RekeyIke] {
+        for second in ALL {
+            for skew in (-70..=70).step_by(10) {
+                let net = both(up(pair_with(94, all)), first, second, skew);
+                assert_settled(&net, &format!("{first:?}, {second:?} {skew} ms later"));
+            }
+        }
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn config() -> Config {
                 mode: Mode::Tunnel,
                 ciphers: vec![Cipher::Aes128Gcm],
                 methods: vec![],
+                additional: vec![],
                 zones: Some(ZonePolicy {
                     required: false,
                     map: ZoneMap::default_for(Mode::Tunnel),

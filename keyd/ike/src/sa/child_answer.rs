@@ -203,10 +203,6 @@ impl IkeSa {
         payloads: &[Payload],
         cx: &mut Cx<'_>,
     ) -> Reply {
-        // One at a time; a peer with a window may well ask twice.
-        if self.follow_up.is_some() {
-            return Reply::refuse(NotifyType::TEMPORARY_FAILURE);
-        }
         let ike = payloads.sa().is_some_and(|list| {
             list.iter()
                 .any(|p| p.protocol == crate::wire::ProtocolId::IKE)
@@ -214,6 +210,8 @@ impl IkeSa {
         if ike {
             return self.answer_rekey(header, payloads, cx);
         }
+        // A peer that asks anew has given up the exchanges it began before.
+        self.follow_up = None;
         // No child while the IKE SA is being rekeyed, or on its way out (§2.25.2).
         let rekeying = self.outbox.pending().any(|p| {
             matches!(p, Pending::Ike(_) | Pending::DeleteIke)

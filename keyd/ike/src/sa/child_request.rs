@@ -222,20 +222,22 @@ impl IkeSa {
                 return;
             }
         };
-        if let Some(notify) = payloads
-            .notify(NotifyType::ADDITIONAL_KEY_EXCHANGE)
-            .filter(|_| !left.is_empty())
-        {
-            let follow_up = FollowUp {
-                draft: Draft::Child(Box::new(draft)),
-                shared,
-                left,
-                link: notify.data.clone(),
-                request: Some(request),
-            };
-            return self.start_follow_up(Box::new(follow_up), cx);
+        if left.is_empty() {
+            return self.settle_child(*request, draft, &shared, cx);
         }
-        self.settle_child(*request, draft, &shared, cx);
+        let link = payloads.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE);
+        let follow_up = Box::new(FollowUp {
+            draft: Draft::Child(Box::new(draft)),
+            shared,
+            left,
+            link: link.map(|notify| notify.data.clone()).unwrap_or_default(),
+            request: Some(request),
+        });
+        if link.is_some() {
+            self.start_follow_up(follow_up, cx);
+        } else {
+            self.follow_up_failed(*follow_up, cx);
+        }
     }
 
     /// What a sound answer agrees on; or why not, and the peer's SPI if there is one now.

@@ -124,10 +124,13 @@ impl IkeSa {
         };
         let (id, spi_in, state) = (child.id, child.spi_in, child.state);
         for pending in self.outbox.pending_mut() {
-            if let Pending::Child(request) = pending {
-                if request.rekeys == Some(id) {
-                    request.old_deleted = true;
-                }
+            let request = match pending {
+                Pending::Child(request) => Some(request),
+                Pending::FollowUp(follow_up, _) => follow_up.request.as_mut(),
+                _ => None,
+            };
+            if let Some(request) = request.filter(|request| request.rekeys == Some(id)) {
+                request.old_deleted = true;
             }
         }
         self.drop_child(id, cx);

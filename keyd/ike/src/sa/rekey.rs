@@ -2,7 +2,7 @@
 //! Rekeying the IKE SA (RFC 7296 §1.3.2, §2.8.2, §2.18), and additional key exchanges of CREATE_CHILD_SA
 //! (RFC 9370 §2.2.4).
 
-use super::child::ChildState;
+use super::child::{Child, ChildState};
 use super::exchange::{
     Bequest, Cx, Draft, Effect, Find, FollowUp, IkeDraft, IkeRequest, Pending, Reply, Task,
 };
@@ -67,19 +67,12 @@ impl IkeSa {
         payloads: &[Payload],
         cx: &mut Cx<'_>,
     ) -> Reply {
+        // A peer that asks anew has given up the exchanges it began before.
+        self.follow_up = None;
         // Not while children are being made, rekeyed or closed by this side, nor on the way out (§2.25.2).
-        let busy = self.outbox.pending().any(|p| {
-            matches!(
-                p,
-                Pending::Child(_) | Pending::DeleteChildren(_) | Pending::DeleteIke
-            ) || matches!(p, Pending::FollowUp(f, _) if matches!(f.draft, Draft::Child(_)))
-        });
-        let closing = self
-            .children
-            .iter()
-            .any(|c| c.state == ChildState::Deleting);
+        let busy = self.is_busy();
         let again = self.successors.iter().any(|successor| !successor.initiated);
-        if busy || closing || again || self.state != State::Up {
+        if busy || again || self.state != State::Up {
             return Reply::refuse(NotifyType::TEMPORARY_FAILURE);
         }
         let Some(connection) = self.connection(cx.config) else {
@@ -135,6 +128,15 @@ impl IkeSa {
         Reply::Now(answer)
     }
 
+    /// Whether this side is making, rekeying or closing a child, or the IKE SA.
+    fn is_busy(&self) -> bool {
+        let deleting = |p: &Pending| matches!(p, Pending::DeleteChildren(_) | Pending::DeleteIke);
+        let closing = |child: &Child| child.state == ChildState::Deleting;
+        self.is_making_child()
+            || self.outbox.pending().any(deleting)
+            || self.children.iter().any(closing)
+    }
+
     pub(super) fn rekey_response(
         &mut self,
         request: Box<IkeRequest>,
@@ -151,8 +153,12 @@ impl IkeSa {
             return self.settle_ike(cx);
         };
         let left: VecDeque<Method> = draft.suite.additional.iter().copied().collect();
+        if left.is_empty() {
+            self.raise_ike(draft, &[shared], cx);
+            return self.settle_ike(cx);
+        }
         match payloads.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE) {
-            Some(notify) if !left.is_empty() => {
+            Some(notify) => {
                 let follow_up = FollowUp {
                     draft: Draft::Ike(Box::new(draft)),
                     shared: vec![shared],
@@ -162,10 +168,8 @@ impl IkeSa {
                 };
                 self.start_follow_up(Box::new(follow_up), cx);
             }
-            _ => {
-                self.raise_ike(draft, &[shared], cx);
-                self.settle_ike(cx);
-            }
+            // What was agreed on takes place, or nothing does.
+            None => self.settle_ike(cx),
         }
     }
 
@@ -366,7 +370,7 @@ impl IkeSa {
     }
 
     /// STATE_NOT_FOUND, or no public value: begun again later (RFC 9370 §2.2.4).
-    fn follow_up_failed(&mut self, follow_up: FollowUp, cx: &mut Cx<'_>) {
+    pub(super) fn follow_up_failed(&mut self, follow_up: FollowUp, cx: &mut Cx<'_>) {
         match (follow_up.draft, follow_up.request) {
             (Draft::Child(_), Some(request)) => {
                 cx.event(Event::ChildFailed {
@@ -424,18 +428,31 @@ impl IkeSa {
         }
         match follow_up.draft {
             Draft::Child(draft) => {
-                // It may have been closed, or the IKE SA's rekeying begun, since the first half.
-                let lost = draft
+                // Much may have happened since the first half (§2.25).
+                let old = draft
                     .rekeys
-                    .is_some_and(|old| !self.children.iter().any(|child| child.id == old));
-                if lost {
-                    return Reply::refuse(NotifyType::CHILD_SA_NOT_FOUND);
+                    .map(|id| self.children.iter().find(|c| c.id == id));
+                let refused = match old {
+                    Some(None) => Some(NotifyType::CHILD_SA_NOT_FOUND),
+                    Some(Some(old)) if old.state == ChildState::Deleting || old.replaced => {
+                        Some(NotifyType::TEMPORARY_FAILURE)
+                    }
+                    _ if self.state != State::Up || self.is_rekeying() => {
+                        Some(NotifyType::TEMPORARY_FAILURE)
+                    }
+                    _ => None,
+                };
+                if let Some(refused) = refused {
+                    return Reply::refuse(refused);
                 }
                 let held = self.holds(&draft);
                 self.raise_child(*draft, &follow_up.shared, header, cx);
                 if held {
                     return Reply::Held(answer);
                 }
+            }
+            Draft::Ike(_) if self.is_busy() => {
+                return Reply::refuse(NotifyType::TEMPORARY_FAILURE);
             }
             // This side's own rekeying was done first.
             Draft::Ike(_) if self.inherited || self.state != State::Up => {

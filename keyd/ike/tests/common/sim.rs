@@ -365,6 +365,7 @@ pub fn plain_child() -> ChildConfig {
         mode: Mode::Tunnel,
         ciphers: vec![Cipher::Aes128Gcm],
         methods: vec![],
+        additional: vec![],
         zones: None,
         rekey: None,
         lifetime: Duration::from_secs(3600),
