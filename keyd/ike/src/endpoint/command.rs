@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What an end point can be told to do.
+
+use super::{unix, Cx, Endpoint};
+#[cfg(doc)]
+use crate::event::Event;
+use crate::event::{AdoptedCsa, ChildId, Down, IkeId, Time};
+use crate::host::Host;
+use crate::sa::exchange::{CsaPurpose, CsaTask, Path, Task};
+use crate::sa::{IkeSa, State};
+use crate::secret::Secret;
+use crate::wire::{Ask, CsaData, ExchangeType, Id, Neighbour, Payload, MAX_GROUPS};
+use crate::zones::access;
+use std::net::{IpAddr, SocketAddr};
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no such connection, or it has no suite.
+    #[error("there is no such connection, or it offers no suite")]
+    Connection,
+    /// There is no such IKE SA, or it isn't up.
+    #[error("there is no such IKE SA, or it is not up")]
+    Ike,
+    /// There is no such child.
+    #[error("there is no such child")]
+    Child,
+    /// The peer, or the connection, doesn't allow it.
+    #[error("the peer, or the connection, does not allow it")]
+    Ability,
+}
+
+impl Endpoint {
+    /// Begins an IKE SA with the peer at `to`; what comes of it is said by events.
+    ///
+    /// # Errors
+    /// [`Refused::Connection`] when there is nothing to begin with.
+    pub fn initiate(
+        &mut self,
+        connection: usize,
+        from: SocketAddr,
+        to: SocketAddr,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<IkeId, Refused> {
+        let id = self.new_id();
+        let path = Path {
+            local: from,
+            remote: to,
+        };
+        let mut cx = cx!(self, now, host);
+        let sa = IkeSa::initiate(id, connection, path, &mut cx).ok_or(Refused::Connection)?;
+        self.insert(Box::new(sa), now);
+        Ok(id)
+    }
+
+    fn task(
+        &mut self,
+        ike: IkeId,
+        task: Task,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        if !self.sas.get(&ike).is_some_and(|sa| sa.is_up()) {
+            return Err(Refused::Ike);
+        }
+        self.with(ike, now, host, |sa, cx| sa.want(task, cx));
+        Ok(())
+    }
+
+    fn has_child(&self, ike: IkeId, child: ChildId) -> Result<(), Refused> {
+        let sa = self.sas.get(&ike).ok_or(Refused::Ike)?;
+        let has = sa.children.iter().any(|one| one.id == child);
+        if has {
+            Ok(())
+        } else {
+            Err(Refused::Child)
+        }
+    }
+
+    /// Makes another child of the connection's kind.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`], [`Refused::Connection`] without a child in it.
+    pub fn create_child(
+        &mut self,
+        ike: IkeId,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        let sa = self.sas.get(&ike).ok_or(Refused::Ike)?;
+        let connection = sa.connection(&self.config);
+        if connection.is_none_or(|c| c.child.is_none()) {
+            return Err(Refused::Connection);
+        }
+        self.task(ike, Task::NewChild, now, host)
+    }
+
+    /// Makes a child in that one's place.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`], [`Refused::Child`].
+    pub fn rekey_child(
+        &mut self,
+        ike: IkeId,
+        child: ChildId,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        self.has_child(ike, child)?;
+        self.task(ike, Task::RekeyChild(child, None), now, host)
+    }
+
+    /// Closes a child.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`], [`Refused::Child`].
+    pub fn delete_child(
+        &mut self,
+        ike: IkeId,
+        child: ChildId,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        self.has_child(ike, child)?;
+        self.task(ike, Task::DeleteChildren(vec![child]), now, host)
+    }
+
+    /// Makes an IKE SA in that one's place.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`].
+    pub fn rekey_ike(&mut self, ike: IkeId, now: Time, host: &mut dyn Host) -> Result<(), Refused> {
+        self.task(ike, Task::RekeyIke(None), now, host)
+    }
+
+    /// Closes an IKE SA and its children, or gives up beginning it.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`].
+    pub fn delete_ike(
+        &mut self,
+        ike: IkeId,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        let sa = self.sas.get(&ike).ok_or(Refused::Ike)?;
+        if sa.state == State::Starting {
+            // There is nothing the peer could be told by.
+            self.with(ike, now, host, |sa, cx| sa.fall(Down::Deleted, cx));
+            return Ok(());
+        }
+        self.task(ike, Task::DeleteIke, now, host)
+    }
+
+    /// Asks whether the peer lives.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`].
+    pub fn probe(&mut self, ike: IkeId, now: Time, host: &mut dyn Host) -> Result<(), Refused> {
+        self.task(ike, Task::Liveness, now, host)
+    }
+
+    /// This side is at `from` now, or the peer at `to` (RFC 4555).
+    ///
+    /// # Errors
+    /// [`Refused::Ability`] without MOBIKE, or as the IKE SA's responder.
+    pub fn move_to(
+        &mut self,
+        ike: IkeId,
+        from: SocketAddr,
+        to: SocketAddr,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        match self.with(ike, now, host, |sa, cx| sa.move_to(from, to, cx)) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Refused::Ability),
+            None => Err(Refused::Ike),
+        }
+    }
+
+    fn csa_task(
+        &mut self,
+        ike: IkeId,
+        exchange: ExchangeType,
+        data: CsaData,
+        purpose: CsaPurpose,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        let sa = self.sas.get(&ike).ok_or(Refused::Ike)?;
+        if !(self.config.zones && sa.traits.zones) {
+            return Err(Refused::Ability);
+        }
+        let task = CsaTask {
+            exchange,
+            payloads: vec![Payload::CsaData(data)],
+            purpose,
+        };
+        self.task(ike, Task::Csa(task), now, host)
+    }
+
+    /// Says that CSAs the kernel still has are this side's, after a restart (docs/wire.md §3.2).
+    ///
+    /// # Errors
+    /// [`Refused::Ike`]; [`Refused::Ability`] when the peer knows no zones.
+    pub fn claim(
+        &mut self,
+        ike: IkeId,
+        csas: Vec<AdoptedCsa>,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        let sa = self.sas.get(&ike).ok_or(Refused::Ike)?;
+        if !(self.config.zones && sa.traits.zones) {
+            return Err(Refused::Ability);
+        }
+        self.task(ike, Task::Claim(csas), now, host)
+    }
+
+    /// HA: where a host is, and the FAs it may go to next (PKD). CSAs are given and taken accordingly, those to come too.
+    pub fn set_relays(
+        &mut self,
+        home: IpAddr,
+        current: Option<IpAddr>,
+        standbys: Vec<IpAddr>,
+        now: Time,
+        host: &mut dyn Host,
+    ) {
+        self.home.set_relays(home, current, standbys);
+        self.settle(now, host);
+    }
+
+    /// FA: a host is registered here, its HA being `agent`: that one may give its CSAs.
+    pub fn register(&mut self, home: IpAddr, agent: Id) {
+        self.foreign.register(home, agent);
+    }
+
+    /// FA: a host left.
+    pub fn deregister(&mut self, home: IpAddr) {
+        self.foreign.deregister(home);
+    }
+
+    /// FA: tells an HA its neighbours, 32 at most.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`]; [`Refused::Ability`] when the peer knows no zones.
+    pub fn notify_neighbours(
+        &mut self,
+        ike: IkeId,
+        mut list: Vec<Neighbour>,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        list.truncate(MAX_GROUPS);
+        let data = CsaData::Neighbours(list);
+        let exchange = ExchangeType::NEIGHBOR_NOTIFY;
+        self.csa_task(ike, exchange, data, CsaPurpose::Neighbours, now, host)
+    }
+
+    /// New FA: asks the previous one for a host's CSA (DKM).
+    ///
+    /// # Errors
+    /// [`Refused::Ike`]; [`Refused::Ability`] when the peer knows no zones.
+    pub fn request_csa(
+        &mut self,
+        ike: IkeId,
+        ask: Ask,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        let purpose = CsaPurpose::Request(ask.home);
+        let exchange = ExchangeType::CSA_REQUEST;
+        self.csa_task(ike, exchange, CsaData::Ask(ask), purpose, now, host)
+    }
+
+    /// New FA or HA: asks the previous FA for SNOOP's state of a host.
+    ///
+    /// # Errors
+    /// [`Refused::Ike`]; [`Refused::Ability`] when the peer knows no zones.
+    pub fn request_handover(
+        &mut self,
+        ike: IkeId,
+        ask: Ask,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<(), Refused> {
+        let purpose = CsaPurpose::Handover(ask.home);
+        let exchange = ExchangeType::CSA_HANDOVER;
+        self.csa_task(ike, exchange, CsaData::Ask(ask), purpose, now, host)
+    }
+
+    /// Previous FA: SNOOP's state, in answer to [`Event::HandoverAsked`].
+    pub fn answer_handover(
+        &mut self,
+        ike: IkeId,
+        message_id: u32,
+        state: Secret,
+        now: Time,
+        host: &mut dyn Host,
+    ) {
+        self.handovers
+            .retain(|(_, of, id)| (*of, *id) != (ike, message_id));
+        let payload = Payload::CsaData(CsaData::SnoopState(state));
+        self.with(ike, now, host, |sa, cx| {
+            sa.answer(ExchangeType::CSA_HANDOVER, message_id, &[payload], cx);
+        });
+    }
+
+    /// MH: the token that lets `new_fa` have the CSA from `previous_fa`, for the previous-FA extension of the registration
+    /// with that Identification (docs/wire.md §3.2). `None` without such a CSA, or with one that outlived a restart.
+    pub fn token(
+        &self,
+        child: ChildId,
+        previous_fa: IpAddr,
+        new_fa: IpAddr,
+        home: IpAddr,
+        identification: u64,
+    ) -> Option<Secret> {
+        let mut children = self.sas.values().flat_map(|sa| &sa.children);
+        let composite = children.find(|one| one.id == child)?.composite.as_ref()?;
+        if composite.k_ho.is_empty() {
+            return None;
+        }
+        let prf = composite.prf;
+        let k_fa = crate::crypto::k_fa(prf, &composite.k_ho, previous_fa, composite.generation);
+        Some(access::token(prf, &k_fa, new_fa, home, identification))
+    }
+}

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! IKE_AUTH (RFC 7296 §1.2, §2.15), childless too (RFC 6023), and the inner address (§2.19).
+
+use super::child_answer::Asked;
+use super::exchange::{ChildRequest, Cx, Effect, Find, Pending, Refusal, Reply};
+use super::{IkeSa, State};
+use crate::auth::{AuthError, Credential, IdMatch, SignedOctets, Trust};
+use crate::config::Connection;
+use crate::event::{ChildFailure, Down, Event};
+use crate::negotiate::IkeSuite;
+use crate::wire::{
+    Auth, AuthMethod, Cert, CertEncoding, CertReq, CfgAttribute, CfgType, Configuration,
+    ExchangeType, Header, Id, NotifyType, Payload,
+};
+use std::net::IpAddr;
+
+/// The most requests at once that are taken from a peer's SET_WINDOW_SIZE, and announced (docs/wire.md §3.2).
+const MAX_WINDOW: u32 = 64;
+/// Certificates taken from one message.
+const MAX_CERTS: usize = 16;
+
+fn certificates(credential: &Credential) -> Vec<Payload> {
+    let cert = |encoding, data: &[u8]| {
+        Payload::Cert(Cert {
+            encoding,
+            data: data.to_vec(),
+        })
+    };
+    match credential {
+        Credential::Psk(_) => Vec::new(),
+        Credential::RawKey(key) => vec![cert(CertEncoding::RAW_PUBLIC_KEY, &key.public())],
+        Credential::Certificate(_, chain) => chain
+            .iter()
+            .map(|der| cert(CertEncoding::X509_SIGNATURE, der))
+            .collect(),
+    }
+}
+
+fn certificate_request(trust: &Trust) -> Option<Payload> {
+    let (encoding, authorities) = match trust {
+        Trust::Psk(_) => return None,
+        Trust::RawKey(_) => (CertEncoding::RAW_PUBLIC_KEY, Vec::new()),
+        Trust::Authorities(authorities) => (CertEncoding::X509_SIGNATURE, authorities.hashes()),
+    };
+    Some(Payload::CertReq(CertReq {
+        encoding,
+        authorities,
+    }))
+}
+
+fn certs(payloads: &[Payload]) -> Vec<Cert> {
+    let certs = payloads.iter().filter_map(|payload| match payload {
+        Payload::Cert(cert) => Some(cert.clone()),
+        _ => None,
+    });
+    certs.take(MAX_CERTS).collect()
+}
+
+fn auth(payloads: &[Payload]) -> Option<&Auth> {
+    payloads.iter().find_map(|payload| match payload {
+        Payload::Auth(auth) => Some(auth),
+        _ => None,
+    })
+}
+
+fn identity(payloads: &[Payload], initiator: bool) -> Option<&Id> {
+    payloads.iter().find_map(|payload| match payload {
+        Payload::IdInitiator(id) if initiator => Some(id),
+        Payload::IdResponder(id) if !initiator => Some(id),
+        _ => None,
+    })
+}
+
+impl IkeSa {
+    fn int_auth(&self, message_id: u32) -> Vec<u8> {
+        match &self.setup {
+            Some(setup) if !setup.int_auth.0.is_empty() => [
+                setup.int_auth.0.expose(),
+                setup.int_auth.1.expose(),
+                &message_id.to_be_bytes(),
+            ]
+            .concat(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Proves this side (`proving`), or checks the other.
+    fn with_signed<T>(
+        &self,
+        of_initiator: bool,
+        id: &Id,
+        message_id: u32,
+        then: impl FnOnce(&SignedOctets<'_>, crate::crypto::Hash) -> Result<T, AuthError>,
+    ) -> Result<T, AuthError> {
+        let (Some(setup), Some(protection), Some(suite)) =
+            (&self.setup, &self.protection, &self.suite)
+        else {
+            return Err(AuthError::Method);
+        };
+        let intermediate = self.int_auth(message_id);
+        let signed = SignedOctets {
+            message: if of_initiator {
+                &setup.request
+            } else {
+                &setup.response
+            },
+            nonce: if of_initiator { &self.nr } else { &self.ni },
+            sk_p: if of_initiator {
+                &protection.keys.pi
+            } else {
+                &protection.keys.pr
+            },
+            id,
+            intermediate: &intermediate,
+        };
+        then(&signed, suite.prf)
+    }
+
+    pub(super) fn start_auth(&mut self, cx: &mut Cx<'_>) {
+        let Some(connection) = self.connection(cx.config) else {
+            return;
+        };
+        if connection.child.is_none() && !self.traits.childless {
+            return self.fall(
+                Down::Protocol("the peer takes no IKE SA without a child"),
+                cx,
+            );
+        }
+        let zones = connection
+            .child
+            .as_ref()
+            .and_then(|child| child.zones.as_ref());
+        if zones.is_some_and(|zones| zones.required) && !self.knows_zones(cx) {
+            return self.fall(Down::NoZones, cx);
+        }
+        let mut payloads = vec![Payload::IdInitiator(connection.local_id.clone())];
+        payloads.extend(certificates(&connection.credential));
+        payloads.extend(certificate_request(&connection.trust));
+        if let IdMatch::Exactly(id) = &connection.remote_id {
+            payloads.push(Payload::IdResponder(id.clone()));
+        }
+        let proof = self.with_signed(
+            true,
+            &connection.local_id,
+            self.outbox.next_id,
+            |signed, prf| {
+                let hashes = &self.traits.hashes;
+                signed.prove(prf, &connection.credential, hashes, cx.host)
+            },
+        );
+        match proof {
+            Ok(auth) => payloads.push(Payload::Auth(auth)),
+            Err(why) => return self.fall(Down::Authentication(why), cx),
+        }
+        if connection.initial_contact {
+            payloads.push(Payload::notify(NotifyType::INITIAL_CONTACT, []));
+        }
+        if connection.request_address {
+            payloads.push(Payload::Configuration(Configuration {
+                kind: CfgType::REQUEST,
+                attributes: vec![(CfgAttribute::INTERNAL_IP4_ADDRESS, Vec::new())],
+            }));
+        }
+        payloads.extend(self.offers(connection, cx));
+        let child = if connection.child.is_some() {
+            match self.child_request(None, None, false, cx) {
+                Some((request, child)) => {
+                    payloads.extend(child);
+                    Some(Box::new(request))
+                }
+                None => return self.fall(Down::Protocol("the kernel has no SPI"), cx),
+            }
+        } else {
+            None
+        };
+        self.ask(ExchangeType::IKE_AUTH, &payloads, Pending::Auth(child), cx);
+    }
+
+    /// MOBIKE and the window, as both IKE_AUTH messages say them.
+    fn offers(&self, connection: &Connection, cx: &Cx<'_>) -> Vec<Payload> {
+        let mut payloads = Vec::new();
+        if connection.mobike {
+            payloads.push(Payload::notify(NotifyType::MOBIKE_SUPPORTED, []));
+        }
+        if connection.window > 1 && self.knows_zones(cx) {
+            let window = connection.window.min(MAX_WINDOW).to_be_bytes();
+            payloads.push(Payload::notify(NotifyType::SET_WINDOW_SIZE, window));
+        }
+        payloads
+    }
+
+    fn take_offers(&mut self, payloads: &[Payload], cx: &Cx<'_>) {
+        let Some(connection) = self.connection(cx.config) else {
+            return;
+        };
+        let (mobike, window) = (connection.mobike, connection.window);
+        self.traits.mobike = mobike && payloads.notify(NotifyType::MOBIKE_SUPPORTED).is_some();
+        let announced = payloads
+            .notify(NotifyType::SET_WINDOW_SIZE)
+            .and_then(|n| <[u8; 4]>::try_from(n.data.as_slice()).ok());
+        if let Some(announced) = announced {
+            self.outbox.window = u32::from_be_bytes(announced).clamp(1, MAX_WINDOW);
+        }
+        if self.knows_zones(cx) {
+            self.inbox.window = window.clamp(1, MAX_WINDOW);
+        }
+    }
+
+    /// Both sides have proved who they are.
+    fn up(&mut self, peer: Id, certificate: Option<Vec<u8>>, cx: &mut Cx<'_>) {
+        self.state = State::Up;
+        self.setup = None;
+        self.peer = Some(peer.clone());
+        self.certificate = certificate;
+        self.announced = true;
+        self.schedule_rekey(cx);
+        cx.event(Event::IkeUp {
+            ike: self.id,
+            connection: self.connection.unwrap_or_default(),
+            peer,
+            zones: self.knows_zones(cx),
+            local: self.path.local,
+            remote: self.path.remote,
+        });
+        cx.effects.push_back(Effect::Up(self.id));
+    }
+
+    pub(super) fn auth_response(
+        &mut self,
+        child: Option<Box<ChildRequest>>,
+        payloads: &[Payload],
+        cx: &mut Cx<'_>,
+    ) {
+        let message_id = self.outbox.next_id - 1;
+        let (Some(auth), Some(id)) = (auth(payloads), identity(payloads, false)) else {
+            let why = payloads.error().map_or(
+                Down::Protocol("the peer's IKE_AUTH has no AUTH"),
+                Down::Refused,
+            );
+            return self.fall(why, cx);
+        };
+        let Some(connection) = self.connection(cx.config) else {
+            return;
+        };
+        let certs = certs(payloads);
+        let checked = if connection.remote_id.matches(id) {
+            self.with_signed(false, id, message_id, |signed, prf| {
+                signed.check(prf, &connection.trust, auth, &certs, cx.unix)
+            })
+        } else {
+            Err(AuthError::Name)
+        };
+        if let Err(why) = checked {
+            // The peer thinks it is up; it is told, and not waited for (§2.21.2).
+            let header = self.header(ExchangeType::INFORMATIONAL, false, self.outbox.next_id);
+            let notify = Payload::notify(NotifyType::AUTHENTICATION_FAILED, []);
+            if let Ok(datagrams) = self.seal(&header, &[notify], cx) {
+                self.transmit(datagrams, cx);
+            }
+            cx.event(Event::AuthenticationFailed {
+                remote: self.path.remote,
+                peer: id.clone(),
+                why,
+            });
+            return self.fall(Down::Authentication(why), cx);
+        }
+        let certificate = own_certificate(&connection.trust, &certs);
+        let id = id.clone();
+        self.take_offers(payloads, cx);
+        self.up(id, certificate, cx);
+        self.take_configuration(payloads, cx);
+        if let Some(request) = child {
+            match payloads.error() {
+                Some(refused) => cx.event(Event::ChildFailed {
+                    ike: self.id,
+                    spi_in: Some(request.spi_in),
+                    why: ChildFailure::Refused(refused),
+                }),
+                None => self.finish_child(request, payloads, false, cx),
+            }
+        }
+    }
+
+    fn take_configuration(&mut self, payloads: &[Payload], cx: &mut Cx<'_>) {
+        let Some(cp) = payloads.cp().filter(|cp| cp.kind == CfgType::REPLY) else {
+            return;
+        };
+        let addresses: Vec<IpAddr> = cp.attributes.iter().filter_map(inner_address).collect();
+        if !addresses.is_empty() {
+            self.inner = addresses.clone();
+            cx.event(Event::InnerAddresses {
+                ike: self.id,
+                addresses,
+            });
+        }
+    }
+
+    pub(super) fn answer_auth(
+        &mut self,
+        header: &Header,
+        payloads: &[Payload],
+        cx: &mut Cx<'_>,
+    ) -> Reply {
+        let failed = |why| {
+            Reply::Last(
+                vec![Payload::notify(NotifyType::AUTHENTICATION_FAILED, [])],
+                Down::Authentication(why),
+            )
+        };
+        // The additional key exchanges come first, all of them.
+        let pending = self.setup.as_ref().is_none_or(|s| !s.additional.is_empty());
+        let Some(id) = identity(payloads, true).filter(|_| !pending) else {
+            return Reply::Last(
+                vec![Payload::notify(NotifyType::INVALID_SYNTAX, [])],
+                Down::Protocol("the peer's IKE_AUTH names nobody, or comes too early"),
+            );
+        };
+        let certs = certs(payloads);
+        let checked = auth(payloads).ok_or(AuthError::Method).and_then(|auth| {
+            let index = self.choose_connection(id, identity(payloads, false), auth, cx)?;
+            let connection = cx.config.connections.get(index).ok_or(AuthError::Unknown)?;
+            self.with_signed(true, id, header.message_id, |signed, prf| {
+                signed.check(prf, &connection.trust, auth, &certs, cx.unix)
+            })?;
+            Ok((index, connection))
+        });
+        let (index, connection) = match checked {
+            Ok(found) => found,
+            Err(why) => {
+                cx.event(Event::AuthenticationFailed {
+                    remote: self.path.remote,
+                    peer: id.clone(),
+                    why,
+                });
+                return failed(why);
+            }
+        };
+        let proof = self.with_signed(
+            false,
+            &connection.local_id,
+            header.message_id,
+            |signed, prf| {
+                let hashes = &self.traits.hashes;
+                signed.prove(prf, &connection.credential, hashes, cx.host)
+            },
+        );
+        let proof = match proof {
+            Ok(proof) => proof,
+            Err(why) => return failed(why),
+        };
+        self.connection = Some(index);
+        let mut answer = vec![Payload::IdResponder(connection.local_id.clone())];
+        answer.extend(certificates(&connection.credential));
+        answer.push(Payload::Auth(proof));
+        self.take_offers(payloads, cx);
+        answer.extend(self.offers(connection, cx));
+        let certificate = own_certificate(&connection.trust, &certs);
+        self.up(id.clone(), certificate, cx);
+        if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
+            cx.effects
+                .push_back(Effect::InitialContact(self.id, id.clone()));
+        }
+        if payloads.sa().is_none() {
+            return Reply::Now(answer);
+        }
+        let child = self
+            .give_address(connection, payloads, id, cx)
+            .and_then(|cp| {
+                answer.extend(cp);
+                let asked = Asked {
+                    payloads,
+                    exchange: false,
+                    rekeys: None,
+                };
+                self.answer_child(&asked, cx)
+            });
+        match child {
+            Ok((payloads, draft, shared)) => {
+                answer.extend(payloads);
+                // The keys of IKE_AUTH's child come from the IKE SA's own nonces.
+                self.raise_child(*draft, &shared, header, cx);
+            }
+            Err(refusal) => answer.push(refusal.payload()),
+        }
+        Reply::Now(answer)
+    }
+
+    /// The first connection that takes this identity, proved this way, with the suite there is.
+    fn choose_connection(
+        &self,
+        id: &Id,
+        idr: Option<&Id>,
+        auth: &Auth,
+        cx: &Cx<'_>,
+    ) -> Result<usize, AuthError> {
+        let takes = |c: &Connection| {
+            c.remote
+                .is_none_or(|remote| remote == self.path.remote.ip())
+                && c.remote_id.matches(id)
+                && idr.is_none_or(|idr| *idr == c.local_id)
+                && self.suite.as_ref().is_some_and(|suite| has_suite(c, suite))
+        };
+        let psk = auth.method == AuthMethod::SHARED_KEY_MIC;
+        let proved = |c: &Connection| psk == matches!(c.trust, Trust::Psk(_));
+        let all = &cx.config.connections;
+        if !all.iter().any(takes) {
+            return Err(AuthError::Unknown);
+        }
+        all.iter()
+            .position(|c| takes(c) && proved(c))
+            .ok_or(AuthError::Method)
+    }
+
+    /// An inner address, if one is asked for and there is a pool: the one the peer had, or a free one (§2.19).
+    fn give_address(
+        &mut self,
+        connection: &Connection,
+        payloads: &[Payload],
+        id: &Id,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Payload>, Refusal> {
+        let Some(index) = self.connection else {
+            return Ok(None);
+        };
+        let asked = payloads.cp().filter(|cp| cp.kind == CfgType::REQUEST);
+        if asked.is_none() || connection.pool.is_empty() {
+            return Ok(None);
+        }
+        let lease = |address: &&IpAddr| cx.leases.get(&(index, **address));
+        let own = connection.pool.iter().find(|a| lease(a) == Some(id));
+        let free = || connection.pool.iter().find(|a| lease(a).is_none());
+        let address = *own
+            .or_else(free)
+            .ok_or(Refusal::from(NotifyType::INTERNAL_ADDRESS_FAILURE))?;
+        cx.leases.insert((index, address), id.clone());
+        self.inner = vec![address];
+        let attribute = match address {
+            IpAddr::V4(a) => (CfgAttribute::INTERNAL_IP4_ADDRESS, a.octets().to_vec()),
+            // An IPv6 address comes with its prefix length (§3.15.1).
+            IpAddr::V6(a) => (
+                CfgAttribute::INTERNAL_IP6_ADDRESS,
+                [&a.octets()[..], &[128]].concat(),
+            ),
+        };
+        Ok(Some(Payload::Configuration(Configuration {
+            kind: CfgType::REPLY,
+            attributes: vec![attribute],
+        })))
+    }
+}
+
+fn inner_address((attribute, value): &(CfgAttribute, Vec<u8>)) -> Option<IpAddr> {
+    match *attribute {
+        CfgAttribute::INTERNAL_IP4_ADDRESS => {
+            <[u8; 4]>::try_from(value.as_slice()).ok().map(IpAddr::from)
+        }
+        CfgAttribute::INTERNAL_IP6_ADDRESS => value
+            .first_chunk::<16>()
+            .map(|octets| IpAddr::from(*octets)),
+        _ => None,
+    }
+}
+
+fn own_certificate(trust: &Trust, certs: &[Cert]) -> Option<Vec<u8>> {
+    matches!(trust, Trust::Authorities(_))
+        .then(|| certs.first().map(|cert| cert.data.clone()))
+        .flatten()
+}
+
+/// Whether the connection offers the suite that was chosen before it was known whose it is.
+fn has_suite(connection: &Connection, suite: &IkeSuite) -> bool {
+    connection.ike.iter().any(|one| {
+        // An additional exchange may be left out only if the connection has none.
+        one.ciphers.contains(&suite.cipher)
+            && one.prfs.contains(&suite.prf)
+            && one.methods.contains(&suite.method)
+            && one.additional.len() == suite.additional.len()
+            && one
+                .additional
+                .iter()
+                .zip(&suite.additional)
+                .all(|(methods, method)| methods.contains(method))
+    })
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What an FA holds: relay CSAs, taken from HAs and previous FAs, and handed on to new ones (DKM).
+
+use super::access::{is_token, Peer};
+use super::group::{self, Group};
+use crate::config::Config;
+use crate::crypto::Hash;
+use crate::event::{Event, IkeId, Output, RelayCsa, Time};
+use crate::host::Host;
+use crate::secret::Secret;
+use crate::wire::{
+    Ask, CsaData, GroupStatus, Id, Payload, Revocation, TrafficSelector, ZoneMapPayload, MAX_GROUPS,
+};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+/// Registered hosts and revoked CSAs remembered at most.
+const MAX_MEMORY: usize = 65_536;
+
+/// The SPI towards the outer destination, and that destination.
+type Key = (IpAddr, u32);
+
+struct Relay {
+    csa: RelayCsa,
+    transforms: ZoneMapPayload,
+    distributor: Id,
+    k_fa: Option<(Hash, Secret)>,
+    expires: Option<Time>,
+}
+
+/// What was answered for a host: the newest Identification, and to whom.
+#[derive(Clone)]
+struct Answered {
+    identification: u64,
+    asker: Id,
+}
+
+/// A CSA that was revoked: by which message, so that a DISTRIBUTE sent before but read after it is known.
+struct Revoked {
+    generation: u32,
+    by: (IkeId, u32),
+    forget: Time,
+}
+
+/// An FA's store.
+#[derive(Default)]
+pub(crate) struct Foreign {
+    relays: HashMap<Key, Relay>,
+    /// Hosts registered here, by home address, and who their HA is.
+    registered: HashMap<IpAddr, Id>,
+    revoked: HashMap<Key, Revoked>,
+    requests: HashMap<IpAddr, Answered>,
+    handovers: HashMap<IpAddr, Answered>,
+    /// CSAs handed on: when to forget what lets them be handed on again.
+    handed_on: Vec<(Time, Key)>,
+    /// When something is due next.
+    next: Option<Time>,
+}
+
+/// Which message something came by.
+#[derive(Clone, Copy)]
+pub(crate) struct By {
+    pub ike: IkeId,
+    pub message_id: u32,
+    pub now: Time,
+}
+
+impl Foreign {
+    /// A host registered here: its HA may give its CSAs.
+    pub fn register(&mut self, home: IpAddr, agent: Id) {
+        if self.registered.len() < MAX_MEMORY {
+            self.registered.insert(home, agent);
+        }
+    }
+
+    /// A host left.
+    pub fn deregister(&mut self, home: IpAddr) {
+        self.registered.remove(&home);
+    }
+
+    fn is_registered(&self, home: &[TrafficSelector], agent: &Id) -> bool {
+        self.registered
+            .iter()
+            .any(|(address, of)| of == agent && group::is_of(home, *address))
+    }
+
+    /// CSA_DISTRIBUTE: one status a group.
+    pub fn distribute(
+        &mut self,
+        config: &Config,
+        peer: Peer<'_>,
+        payloads: &[Payload],
+        by: By,
+        out: &mut VecDeque<Output>,
+    ) -> Vec<Payload> {
+        let groups = group::split(payloads);
+        let statuses = groups.into_iter().take(MAX_GROUPS).map(|payloads| {
+            let Some(Group { csa, k_fa }) = group::parse(payloads) else {
+                return GroupStatus::Malformed;
+            };
+            let agent = peer.home_agent(config, &csa.ts_home);
+            let standby = csa.identity.standby && agent.is_some_and(|agent| agent.standby);
+            if agent.is_none() || !(standby || self.is_registered(&csa.ts_home, peer.id)) {
+                return GroupStatus::Refused;
+            }
+            self.take(config, csa, k_fa, payloads, peer.id, by, out)
+        });
+        vec![Payload::CsaData(CsaData::Status(statuses.collect()))]
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "it has two callers")]
+    fn take(
+        &mut self,
+        config: &Config,
+        csa: RelayCsa,
+        k_fa: Option<(Hash, Secret)>,
+        payloads: &[Payload],
+        distributor: &Id,
+        by: By,
+        out: &mut VecDeque<Output>,
+    ) -> GroupStatus {
+        let key = (csa.identity.destination, csa.identity.spi_out);
+        // Message IDs count a side's requests one after the other, in whatever order they are read.
+        let revoked = self.revoked.get(&key).is_some_and(|revoked| {
+            csa.identity.generation < revoked.generation
+                || by.ike == revoked.by.0 && by.message_id < revoked.by.1
+        });
+        if revoked {
+            return GroupStatus::Revoked;
+        }
+        let held = self.relays.get(&key);
+        if held.is_some_and(|held| held.csa.identity.generation > csa.identity.generation) {
+            return GroupStatus::Revoked;
+        }
+        if held.is_none() && self.relays.len() >= config.foreign.max_csas {
+            return GroupStatus::Full;
+        }
+        let Some(Payload::ZoneMap(transforms)) =
+            payloads.iter().find(|p| matches!(p, Payload::ZoneMap(_)))
+        else {
+            return GroupStatus::Malformed;
+        };
+        let lifetime = csa.identity.lifetime;
+        let relay = Relay {
+            csa: csa.clone(),
+            transforms: transforms.clone(),
+            distributor: distributor.clone(),
+            k_fa,
+            expires: (lifetime != 0)
+                .then(|| by.now + std::time::Duration::from_secs(u64::from(lifetime))),
+        };
+        self.wake(relay.expires);
+        self.relays.insert(key, relay);
+        // Given anew, it may be handed on anew.
+        self.handed_on.retain(|(_, handed)| *handed != key);
+        out.push_back(Output::Event(Event::RelayUp(Box::new(csa))));
+        GroupStatus::Accepted
+    }
+
+    /// CSA_REVOKE, from who distributed: what was dropped.
+    pub fn revoke(
+        &mut self,
+        config: &Config,
+        peer: Peer<'_>,
+        payloads: &[Payload],
+        by: By,
+        out: &mut VecDeque<Output>,
+    ) -> Vec<Payload> {
+        let asked = payloads.iter().find_map(|payload| match payload {
+            Payload::CsaData(CsaData::Revoke(list)) => Some(list.as_slice()),
+            _ => None,
+        });
+        let mut dropped = Vec::new();
+        let agent = peer.home_agent(config, &[]).is_some();
+        for one in asked.filter(|_| agent).unwrap_or_default() {
+            let key = (one.destination, one.spi);
+            let held = self.relays.get(&key);
+            let generation = held.map(|held| held.csa.identity.generation);
+            if held.is_some_and(|held| held.distributor != *peer.id) {
+                continue;
+            }
+            if self.revoked.len() < MAX_MEMORY {
+                let revoked = Revoked {
+                    generation: one.generation,
+                    by: (by.ike, by.message_id),
+                    forget: by.now + config.foreign.memory,
+                };
+                self.revoked.insert(key, revoked);
+                self.wake(Some(by.now + config.foreign.memory));
+            }
+            if generation.is_some_and(|held| held <= one.generation) {
+                self.relays.remove(&key);
+                dropped.push(*one);
+                out.push_back(Output::Event(Event::RelayDown(*one)));
+            }
+        }
+        vec![Payload::CsaData(CsaData::Revoke(dropped))]
+    }
+
+    /// The CSA whose K_FA made the token.
+    fn asked_for(&self, ask: &Ask) -> Option<&Relay> {
+        self.relays.values().find(|relay| {
+            let proved = |(prf, key): &(Hash, Secret)| {
+                is_token(
+                    *prf,
+                    key,
+                    ask.care_of,
+                    ask.home,
+                    ask.identification,
+                    &ask.token,
+                )
+            };
+            group::is_of(&relay.csa.ts_home, ask.home) && relay.k_fa.as_ref().is_some_and(proved)
+        })
+    }
+
+    /// CSA_REQUEST: the CSA, to who may have it, once; again only to the same asker.
+    pub fn request(
+        &mut self,
+        config: &Config,
+        peer: Peer<'_>,
+        ask: &Ask,
+        host: &mut dyn Host,
+        now: Time,
+    ) -> Vec<Payload> {
+        let refused = vec![Payload::CsaData(CsaData::Status(vec![
+            GroupStatus::Refused,
+        ]))];
+        let newer = is_newer(&self.requests, ask, peer.id);
+        let Some(relay) = self
+            .asked_for(ask)
+            .filter(|_| newer && peer.is_neighbour(config, ask.care_of))
+        else {
+            return refused;
+        };
+        let mut csa = relay.csa.clone();
+        let progress = host.progress(csa.identity.spi_in, csa.identity.spi_out);
+        csa.identity.sequence_in = csa.identity.sequence_in.max(progress.sequence_in);
+        csa.identity.sequence_out = csa.identity.sequence_out.max(progress.sequence_out);
+        // The right to write isn't handed on (docs/wire.md §1.5).
+        csa.identity.may_write = false;
+        csa.identity.relay_number = 0;
+        csa.identity.standby = false;
+        if let Some(expires) = relay.expires {
+            let left = expires.saturating_sub(now).as_secs().max(1);
+            csa.identity.lifetime = u32::try_from(left).unwrap_or(u32::MAX);
+        }
+        let answer = group::payloads(&csa, &relay.transforms, None);
+        let key = (csa.identity.destination, csa.identity.spi_out);
+        note(&mut self.requests, ask, peer.id);
+        self.handed_on.push((now + config.foreign.memory, key));
+        self.wake(Some(now + config.foreign.memory));
+        answer
+    }
+
+    /// CSA_HANDOVER: whether SNOOP's state may be had: by a token, or by who distributed the host's CSA.
+    pub fn handover(&mut self, config: &Config, peer: Peer<'_>, ask: &Ask) -> bool {
+        let distributor = self.relays.values().any(|relay| {
+            relay.distributor == *peer.id && group::is_of(&relay.csa.ts_home, ask.home)
+        });
+        if distributor
+            && peer
+                .home_agent(config, &[TrafficSelector::host(ask.home)])
+                .is_some()
+        {
+            return true;
+        }
+        let newer = is_newer(&self.handovers, ask, peer.id);
+        let may = newer && peer.is_neighbour(config, ask.care_of) && self.asked_for(ask).is_some();
+        if may {
+            note(&mut self.handovers, ask, peer.id);
+        }
+        may
+    }
+
+    /// The answer to this FA's own CSA_REQUEST: whether it brought a CSA.
+    pub fn requested(
+        &mut self,
+        config: &Config,
+        home: IpAddr,
+        payloads: &[Payload],
+        previous: &Id,
+        by: By,
+        out: &mut VecDeque<Output>,
+    ) -> bool {
+        let Some(Group { mut csa, .. }) = group::parse(payloads) else {
+            return false;
+        };
+        // Of the host asked for and nobody else, and as a reader alone.
+        let own = csa
+            .ts_home
+            .iter()
+            .all(|ts| ts.start == home && ts.end == home);
+        let neighbour = config
+            .foreign
+            .neighbours
+            .iter()
+            .any(|agent| agent.identity.matches(previous));
+        if !own || !neighbour || !self.registered.contains_key(&home) {
+            return false;
+        }
+        csa.identity.may_write = false;
+        csa.identity.relay_number = 0;
+        // It answers to the HA of the host from now on, which may revoke it.
+        let distributor = self.registered.get(&home).cloned();
+        let distributor = distributor.as_ref().unwrap_or(previous);
+        self.take(config, csa, None, payloads, distributor, by, out) == GroupStatus::Accepted
+    }
+
+    /// Something is due then.
+    fn wake(&mut self, at: Option<Time>) {
+        self.next = self.next.into_iter().chain(at).min();
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.next
+    }
+
+    pub fn tick(&mut self, now: Time, out: &mut VecDeque<Output>) {
+        if self.next.is_none_or(|at| now < at) {
+            return;
+        }
+        self.revoked.retain(|_, revoked| now < revoked.forget);
+        // What was handed on is not handed on again; the CSA goes on serving until it is revoked.
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.handed_on.drain(..).partition(|(at, _)| *at <= now);
+        self.handed_on = later;
+        for (_, key) in due {
+            if let Some(relay) = self.relays.get_mut(&key) {
+                relay.k_fa = None;
+            }
+        }
+        self.relays.retain(|(destination, spi), relay| {
+            let lives = relay.expires.is_none_or(|at| now < at);
+            if !lives {
+                out.push_back(Output::Event(Event::RelayDown(Revocation {
+                    spi: *spi,
+                    destination: *destination,
+                    generation: relay.csa.identity.generation,
+                })));
+            }
+            lives
+        });
+        let handed_on = self.handed_on.iter().map(|(at, _)| *at);
+        let revoked = self.revoked.values().map(|revoked| revoked.forget);
+        let expires = self.relays.values().filter_map(|relay| relay.expires);
+        self.next = handed_on.chain(revoked).chain(expires).min();
+    }
+}
+
+fn is_newer(answered: &HashMap<IpAddr, Answered>, ask: &Ask, asker: &Id) -> bool {
+    answered.get(&ask.home).is_none_or(|last| {
+        ask.identification > last.identification
+            || ask.identification == last.identification && *asker == last.asker
+    })
+}
+
+fn note(answered: &mut HashMap<IpAddr, Answered>, ask: &Ask, asker: &Id) {
+    if answered.len() < MAX_MEMORY || answered.contains_key(&ask.home) {
+        answered.insert(
+            ask.home,
+            Answered {
+                identification: ask.identification,
+                asker: asker.clone(),
+            },
+        );
+    }
+}

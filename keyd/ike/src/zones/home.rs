@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Whom an HA's CSAs are with: the current FA of each host, its standbys, and who is on the way in or out.
+
+use crate::event::{ChildId, IkeId, Time};
+use crate::wire::{Revocation, TrafficSelector};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A host's FAs.
+#[derive(Clone, Default)]
+struct Relays {
+    current: Option<IpAddr>,
+    standbys: Vec<IpAddr>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Holder {
+    Sending,
+    Held,
+    Revoking,
+    /// It couldn't be reached, or refused.
+    Failed,
+}
+
+/// A CSA of this HA.
+pub(crate) struct Held {
+    pub ike: IkeId,
+    home: Vec<TrafficSelector>,
+    revocation: Revocation,
+    /// Never given twice under one CSA.
+    next_number: u16,
+    holders: BTreeMap<IpAddr, Holder>,
+    /// The answer that waits for the current FA.
+    hold: Option<u32>,
+    /// The CSA in whose place it seals, once the current FA has it.
+    seal: Option<ChildId>,
+}
+
+/// Something for the end point to do.
+pub(crate) enum Act {
+    /// Give it to that FA, as a standby or not.
+    Give(IpAddr, ChildId, bool),
+    Revoke(IpAddr, Revocation),
+    /// Send the answer held back.
+    Release(IkeId, u32),
+    /// Seal with the first, close the second.
+    Seal(IkeId, ChildId, ChildId),
+    /// It was waited for that FA, in vain.
+    Without(ChildId, IpAddr),
+}
+
+/// An HA's book.
+#[derive(Default)]
+pub(crate) struct Home {
+    relays: BTreeMap<IpAddr, Relays>,
+    csas: BTreeMap<ChildId, Held>,
+    waiting: Vec<(Time, ChildId)>,
+    revoke_later: Vec<(Time, IpAddr, Revocation)>,
+    acts: Vec<Act>,
+}
+
+impl Home {
+    pub fn acts(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.acts)
+    }
+
+    pub fn has_acts(&self) -> bool {
+        !self.acts.is_empty()
+    }
+
+    pub fn csa(&self, child: ChildId) -> Option<&Held> {
+        self.csas.get(&child)
+    }
+
+    /// A command: where a host is, and where it may go next.
+    pub fn set_relays(&mut self, home: IpAddr, current: Option<IpAddr>, standbys: Vec<IpAddr>) {
+        self.relays.insert(home, Relays { current, standbys });
+        let concerned = self.csas.iter();
+        let concerned: Vec<_> = concerned
+            .filter(|(_, held)| held.home.iter().any(|ts| ts.holds(home)))
+            .map(|(id, _)| *id)
+            .collect();
+        for child in concerned {
+            if let Some(held) = self.csas.get_mut(&child) {
+                held.holders.retain(|_, holder| *holder != Holder::Failed);
+            }
+            self.sync(child);
+        }
+    }
+
+    fn relays_of(&self, home: &[TrafficSelector]) -> Relays {
+        let one = home.iter().find(|ts| ts.start == ts.end);
+        let found = match one {
+            Some(ts) => self.relays.get(&ts.start),
+            None => self
+                .relays
+                .iter()
+                .find(|(address, _)| home.iter().any(|ts| ts.holds(**address)))
+                .map(|(_, relays)| relays),
+        };
+        found.cloned().unwrap_or_default()
+    }
+
+    /// A CSA came up.
+    #[expect(clippy::too_many_arguments, reason = "it has one caller")]
+    pub fn raised(
+        &mut self,
+        child: ChildId,
+        ike: IkeId,
+        home: Vec<TrafficSelector>,
+        revocation: Revocation,
+        hold: Option<u32>,
+        seal: Option<ChildId>,
+        patience: Time,
+    ) {
+        let held = Held {
+            ike,
+            home,
+            revocation,
+            next_number: 1,
+            holders: BTreeMap::new(),
+            hold,
+            seal,
+        };
+        if hold.is_some() || seal.is_some() {
+            self.waiting.push((patience, child));
+        }
+        self.csas.insert(child, held);
+        self.sync(child);
+    }
+
+    /// A CSA is of another IKE SA now.
+    pub fn inherit(&mut self, child: ChildId, ike: IkeId) {
+        if let Some(held) = self.csas.get_mut(&child) {
+            held.ike = ike;
+        }
+    }
+
+    /// A CSA is no more: after `at` its relays are told.
+    pub fn gone(&mut self, child: ChildId, at: Time) {
+        let Some(held) = self.csas.remove(&child) else {
+            return;
+        };
+        self.release(&held, child);
+        let told = held
+            .holders
+            .iter()
+            .filter(|(_, holder)| !matches!(holder, Holder::Failed | Holder::Revoking));
+        let told = told.map(|(fa, _)| (at, *fa, held.revocation));
+        self.revoke_later.extend(told);
+    }
+
+    /// The number of the next relay under a CSA; 0 when there are no more.
+    pub fn next_number(&mut self, child: ChildId) -> u16 {
+        let Some(held) = self.csas.get_mut(&child) else {
+            return 0;
+        };
+        let number = held.next_number;
+        if number > pfkey::Relay::NUMBER_MAX {
+            return 0;
+        }
+        held.next_number += 1;
+        number
+    }
+
+    /// Compares where a CSA is with where it should be. One step at a time with each FA: what is on its way is waited
+    /// for, so a DISTRIBUTE and a REVOKE of one CSA never pass each other.
+    fn sync(&mut self, child: ChildId) {
+        let Some(held) = self.csas.get(&child) else {
+            return;
+        };
+        let relays = self.relays_of(&held.home);
+        let Some(held) = self.csas.get_mut(&child) else {
+            return;
+        };
+        let wanted = relays
+            .current
+            .into_iter()
+            .map(|fa| (fa, false))
+            .chain(relays.standbys.iter().map(|fa| (*fa, true)));
+        let mut wanted: Vec<(IpAddr, bool)> = wanted.collect();
+        wanted.dedup_by_key(|(fa, _)| *fa);
+        for (fa, standby) in &wanted {
+            match held.holders.get(fa) {
+                None => {}
+                // A standby becomes current with its host's registration; it isn't given the CSA again for that.
+                Some(_) => continue,
+            }
+            held.holders.insert(*fa, Holder::Sending);
+            self.acts.push(Act::Give(*fa, child, *standby));
+        }
+        // The one that is left is told once the new one has it.
+        let settled = relays
+            .current
+            .is_none_or(|fa| matches!(held.holders.get(&fa), Some(Holder::Held | Holder::Failed)));
+        for (fa, holder) in &mut held.holders {
+            let unwanted = !wanted.iter().any(|(wanted, _)| wanted == fa);
+            if unwanted && settled && *holder == Holder::Held {
+                *holder = Holder::Revoking;
+                self.acts.push(Act::Revoke(*fa, held.revocation));
+            }
+        }
+        let nobody = match relays.current {
+            None => true,
+            Some(fa) => !matches!(
+                held.holders.get(&fa),
+                Some(Holder::Sending | Holder::Revoking)
+            ),
+        };
+        if nobody {
+            self.complete(child);
+        }
+    }
+
+    /// What waited for the current FA goes on.
+    fn complete(&mut self, child: ChildId) {
+        let Some(held) = self.csas.get_mut(&child) else {
+            return;
+        };
+        if let Some(id) = held.hold.take() {
+            self.acts.push(Act::Release(held.ike, id));
+        }
+        if let Some(old) = held.seal.take() {
+            self.acts.push(Act::Seal(held.ike, child, old));
+        }
+        self.waiting.retain(|(_, waiting)| *waiting != child);
+    }
+
+    fn release(&mut self, held: &Held, child: ChildId) {
+        if let Some(id) = held.hold {
+            self.acts.push(Act::Release(held.ike, id));
+        }
+        self.waiting.retain(|(_, waiting)| *waiting != child);
+    }
+
+    /// What came of giving it; `false` too when there is no IKE SA with the FA.
+    pub fn given(&mut self, child: ChildId, fa: IpAddr, accepted: bool) {
+        if let Some(held) = self.csas.get_mut(&child) {
+            let holder = if accepted {
+                Holder::Held
+            } else {
+                Holder::Failed
+            };
+            held.holders.insert(fa, holder);
+            let waited = held.hold.is_some() || held.seal.is_some();
+            let current = self.relays_of_child(child).current == Some(fa);
+            if waited && current && !accepted {
+                self.acts.push(Act::Without(child, fa));
+            }
+            self.sync(child);
+        }
+    }
+
+    fn relays_of_child(&self, child: ChildId) -> Relays {
+        let held = self.csas.get(&child);
+        held.map(|held| self.relays_of(&held.home))
+            .unwrap_or_default()
+    }
+
+    /// An FA was told to drop it, or couldn't be.
+    pub fn revoked(&mut self, revocation: &Revocation, fa: IpAddr) {
+        let child = self
+            .csas
+            .iter()
+            .find(|(_, held)| held.revocation == *revocation)
+            .map(|(id, _)| *id);
+        if let Some(child) = child {
+            if let Some(held) = self.csas.get_mut(&child) {
+                held.holders.remove(&fa);
+            }
+            self.sync(child);
+        }
+    }
+
+    /// An FA's IKE SA came up: what couldn't be given to it is tried again.
+    pub fn agent_up(&mut self, is: impl Fn(IpAddr) -> bool) {
+        let failed = self.csas.iter_mut().filter_map(|(id, held)| {
+            let before = held.holders.len();
+            held.holders
+                .retain(|fa, holder| *holder != Holder::Failed || !is(*fa));
+            (held.holders.len() < before).then_some(*id)
+        });
+        let failed: Vec<ChildId> = failed.collect();
+        failed.into_iter().for_each(|child| self.sync(child));
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        let waiting = self.waiting.iter().map(|(at, _)| *at);
+        let revoke = self.revoke_later.iter().map(|(at, ..)| *at);
+        waiting.chain(revoke).min()
+    }
+
+    pub fn tick(&mut self, now: Time) {
+        let due: Vec<ChildId> = self
+            .waiting
+            .iter()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, child)| *child)
+            .collect();
+        for child in due {
+            if let Some(fa) = self.relays_of_child(child).current {
+                self.acts.push(Act::Without(child, fa));
+            }
+            self.complete(child);
+        }
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.revoke_later.drain(..).partition(|(at, ..)| *at <= now);
+        self.revoke_later = later;
+        let acts = due.into_iter().map(|(_, fa, one)| Act::Revoke(fa, one));
+        self.acts.extend(acts);
+    }
+}

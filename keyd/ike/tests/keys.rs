@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Keys and algorithms against known answers: the standards' own, and those of `tests/vectors/make.py`.
+
+mod common;
+
+use common::hex;
+use common::host::TestHost;
+use mml_ike::crypto::{
+    k_fa, skeyseed, skeyseed_next, skeyseed_rekey, ChildKeys, Cipher, CryptoError, Hash, IkeKeys,
+    KeyPair, Method, Opener, Sealer, ZoneKeyLengths,
+};
+use mml_ike::host::Host;
+use mml_ike::secret::Secret;
+use mml_ike::wire::{Encr, Prf};
+use serde_json::Value;
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("vectors/ike-keys.json")).expect("JSON")
+}
+
+fn octets(value: &Value) -> Vec<u8> {
+    hex(value.as_str().expect("hex digits"))
+}
+
+fn secret(value: &Value) -> Secret {
+    Secret::new(octets(value))
+}
+
+fn same_ike(keys: &IkeKeys, expected: &Value) {
+    for (name, key) in [
+        ("d", &keys.d),
+        ("ei", &keys.ei),
+        ("er", &keys.er),
+        ("pi", &keys.pi),
+        ("pr", &keys.pr),
+    ] {
+        assert_eq!(key.expose(), octets(&expected[name]), "SK_{name}");
+    }
+}
+
+fn same_child(keys: &ChildKeys, expected: &Value) {
+    for (direction, pairs) in [
+        ("initiator", &keys.initiator),
+        ("responder", &keys.responder),
+    ] {
+        let parts = |pair: &KeyPair| [pair.key.expose().to_vec(), pair.salt.expose().to_vec()];
+        let ours: Vec<Vec<u8>> = pairs.iter().flat_map(parts).collect();
+        let theirs: Vec<Vec<u8>> = expected[direction]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(octets)
+            .collect();
+        assert_eq!(ours, theirs, "{direction}");
+    }
+    assert_eq!(keys.k_ho.expose(), octets(&expected["k_ho"]));
+}
+
+#[test]
+fn ike_and_child_and_zone_keys_are_those_of_the_second_implementation() {
+    let vectors = vectors();
+    let list = vectors["keys"].as_array().unwrap();
+    assert_eq!(list.len(), 9);
+    for v in list {
+        let prf = Hash::from_prf(Prf(u16::try_from(v["prf"].as_u64().unwrap()).unwrap())).unwrap();
+        let bits = u16::try_from(v["bits"].as_u64().unwrap()).unwrap();
+        let encr = Encr(u16::try_from(v["encr"].as_u64().unwrap()).unwrap());
+        let cipher = Cipher::from_encr(encr, (bits != 0).then_some(bits)).unwrap();
+        let (ni, nr) = (octets(&v["ni"]), octets(&v["nr"]));
+        let spi = |name: &str| u64::from_be_bytes(octets(&v[name]).try_into().unwrap());
+        let spis = (spi("spi_i"), spi("spi_r"));
+        let shared: Vec<Secret> = v["shared"].as_array().unwrap().iter().map(secret).collect();
+
+        let seed = skeyseed(prf, &ni, &nr, &shared[0]);
+        assert_eq!(seed, secret(&v["skeyseed"]));
+        let keys = IkeKeys::derive(prf, cipher, &seed, (&ni, &nr), spis);
+        same_ike(&keys, &v["keys"]);
+
+        let seed = skeyseed_next(prf, &keys.d, &shared[1], &ni, &nr);
+        assert_eq!(seed, secret(&v["skeyseed_second"]));
+        same_ike(
+            &IkeKeys::derive(prf, cipher, &seed, (&ni, &nr), spis),
+            &v["keys_second"],
+        );
+        assert_eq!(
+            skeyseed_rekey(prf, &keys.d, &shared, &ni, &nr),
+            secret(&v["skeyseed_rekeyed"])
+        );
+
+        let lengths = ZoneKeyLengths {
+            key: cipher.key_len(),
+            salt: 4,
+        };
+        let nonces = (ni.as_slice(), nr.as_slice());
+        same_child(
+            &ChildKeys::plain(prf, &keys.d, &[], nonces, lengths),
+            &v["child"],
+        );
+        same_child(
+            &ChildKeys::plain(prf, &keys.d, &shared, nonces, lengths),
+            &v["child_pfs"],
+        );
+        let zones: Vec<ZoneKeyLengths> = v["zone_keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| ZoneKeyLengths {
+                key: usize::try_from(key.as_u64().unwrap()).unwrap(),
+                salt: 4,
+            })
+            .collect();
+        let zoned = ChildKeys::zones(prf, &keys.d, &[], nonces, &zones);
+        same_child(&zoned, &v["zones"]);
+        same_child(
+            &ChildKeys::zones(prf, &keys.d, &shared[..1], nonces, &zones),
+            &v["zones_pfs"],
+        );
+        for (fa, name) in [("192.0.2.33", "k_fa"), ("2001:db8::33", "k_fa6")] {
+            let key = k_fa(prf, &zoned.k_ho, fa.parse().unwrap(), 7);
+            assert_eq!(key, secret(&v[name]), "{name}");
+        }
+    }
+}
+
+/// RFC 4231, test cases 1, 2, 6 and 7 (the last two have keys longer than a block of SHA-256, and of none of SHA-512).
+#[test]
+fn hmac_is_rfc_4231s() {
+    let long = [0xaa; 131];
+    type Case<'a> = (&'a [u8], &'a [u8], &'a str, &'a str, &'a str);
+    let cases: [Case<'_>; 3] = [
+        (
+            &[0x0b; 20],
+            b"Hi There",
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f4af152e8b2fa9cb6",
+            "87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cdedaa833b7d6b8a702038b274eaea3f4e4be9d914eeb61f1702e696c203a126854",
+        ),
+        (
+            b"Jefe",
+            b"what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649",
+            "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
+        ),
+        (
+            &long,
+            b"Test Using Larger Than Block-Size Key - Hash Key First",
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            "4ece084485813e9088d2c63a041bc5b44f9ef1012a2b588f3cd11f05033ac4c60c2ef6ab4030fe8296248df163f44952",
+            "80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f3526b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0aec8b915a985d786598",
+        ),
+    ];
+    for (key, data, sha256, sha384, sha512) in cases {
+        for (hash, expected) in [
+            (Hash::Sha256, sha256),
+            (Hash::Sha384, sha384),
+            (Hash::Sha512, sha512),
+        ] {
+            assert_eq!(hash.prf(key, &[data]).expose(), hex(expected));
+            assert!(hash.verify(key, &[data], &hex(expected)));
+            assert!(!hash.verify(key, &[data, b"!"], &hex(expected)));
+        }
+    }
+}
+
+/// RFC 8439 §2.8.2; test cases 4 and 16 of "The Galois/Counter Mode of Operation".
+#[test]
+fn the_ciphers_are_the_standards() {
+    let gcm_plain = "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39";
+    let gcm_aad = "feedfacedeadbeeffeedfacedeadbeefabaddad2";
+    let ladies = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
+    let cases = [
+        (
+            Cipher::ChaCha20Poly1305,
+            "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
+            "07000000",
+            "4041424344454647",
+            "50515253c0c1c2c3c4c5c6c7",
+            ladies.to_vec(),
+            "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b1a71de0a9e060b2905d6a5b67ecd3b3692ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc3ff4def08e4b7a9de576d26586cec64b6116",
+            "1ae10b594f09e26a7e902ecbd0600691",
+        ),
+        (
+            Cipher::Aes128Gcm,
+            "feffe9928665731c6d6a8f9467308308",
+            "cafebabe",
+            "facedbaddecaf888",
+            gcm_aad,
+            hex(gcm_plain),
+            "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac973d58e091",
+            "5bc94fbc3221a5db94fae95ae7121a47",
+        ),
+        (
+            Cipher::Aes256Gcm,
+            "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
+            "cafebabe",
+            "facedbaddecaf888",
+            gcm_aad,
+            hex(gcm_plain),
+            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662",
+            "76fc6ece0f4e1768cddf8853bb2d551b",
+        ),
+    ];
+    for (cipher, key, salt, iv, aad, plain, sealed, tag) in cases {
+        let opener = Opener::new(cipher, &Secret::new(hex(&[key, salt].concat()))).unwrap();
+        let packet = hex(&[iv, sealed, tag].concat());
+        let opened = opener.open(&hex(aad), &packet).unwrap();
+        assert_eq!(opened.expose(), plain);
+        let mut bent = packet;
+        bent[20] ^= 1;
+        assert_eq!(opener.open(&hex(aad), &bent), Err(CryptoError));
+    }
+}
+
+#[test]
+fn what_is_sealed_opens_and_no_iv_comes_twice() {
+    for cipher in [
+        Cipher::Aes128Gcm,
+        Cipher::Aes256Gcm,
+        Cipher::ChaCha20Poly1305,
+    ] {
+        let key = Secret::new(vec![7; cipher.keymat_len()]);
+        let mut sealer = Sealer::new(cipher, &key).unwrap();
+        let opener = Opener::new(cipher, &key).unwrap();
+        let sealed: Vec<_> = (0..3)
+            .map(|_| sealer.seal(b"aad", b"text").unwrap())
+            .collect();
+        for packet in &sealed {
+            assert_eq!(opener.open(b"aad", packet).unwrap().expose(), b"text");
+            assert_eq!(opener.open(b"aae", packet), Err(CryptoError));
+        }
+        assert!(sealed[0][..8] != sealed[1][..8] && sealed[1][..8] != sealed[2][..8]);
+        assert!(Sealer::new(cipher, &Secret::new(vec![7; cipher.keymat_len() - 1])).is_err());
+    }
+}
+
+#[test]
+fn both_sides_of_every_key_exchange_agree() {
+    let mut host = TestHost::new(1);
+    for (method, sizes) in [
+        (Method::X25519, (32, 32, 32)),
+        (Method::P256, (64, 64, 32)),
+        (Method::P384, (96, 96, 48)),
+        (Method::MlKem768, (1184, 1088, 32)),
+    ] {
+        let (pending, ours) = method.begin(&mut host).unwrap();
+        let (theirs, shared) = method.respond(&ours, &mut host).unwrap();
+        assert_eq!(
+            (ours.len(), theirs.len(), shared.len()),
+            sizes,
+            "{method:?}"
+        );
+        assert_eq!(pending.finish(&theirs).unwrap(), shared);
+        assert_eq!(Method::from_group(method.group()), Some(method));
+    }
+}
+
+#[test]
+fn a_public_value_that_is_none_is_refused() {
+    let mut host = TestHost::new(2);
+    for (method, len) in [
+        (Method::X25519, 32),
+        (Method::P256, 64),
+        (Method::P384, 96),
+        (Method::MlKem768, 1184),
+    ] {
+        let (pending, _) = method.begin(&mut host).unwrap();
+        // All zeros is a point of low order, no point at all, and for ML-KEM a key that is sound.
+        let zeros = vec![0; len];
+        if method != Method::MlKem768 {
+            assert!(method.respond(&zeros, &mut host).is_err(), "{method:?}");
+        }
+        assert!(method.respond(&vec![0xFF; len], &mut host).is_err() || method == Method::X25519);
+        assert!(method.respond(&zeros[1..], &mut host).is_err());
+        assert!(pending.finish(&zeros[..8]).is_err());
+    }
+}
+
+/// A host whose randomness is given.
+struct Given(Vec<u8>, TestHost);
+
+impl Host for Given {
+    fn fill(&mut self, out: &mut [u8]) {
+        let rest = self.0.split_off(out.len());
+        out.copy_from_slice(&std::mem::replace(&mut self.0, rest));
+    }
+
+    fn secure(&self) -> &dyn ring::rand::SecureRandom {
+        self.1.secure()
+    }
+}
+
+#[test]
+fn ml_kem_is_that_of_the_second_implementation() {
+    let vectors = vectors();
+    let v = &vectors["ml_kem_768"];
+    let mut host = Given(octets(&v["seed"]), TestHost::new(3));
+    let (pending, public) = Method::MlKem768.begin(&mut host).unwrap();
+    assert_eq!(public, octets(&v["public"]));
+    let shared = pending.finish(&octets(&v["ciphertext"])).unwrap();
+    assert_eq!(shared, secret(&v["shared"]));
+}
+
+#[test]
+fn nothing_that_is_debugged_shows_a_key() {
+    let secret = Secret::copy(&[0xAB; 20]);
+    let shown = format!(
+        "{secret:?} {:?}",
+        KeyPair {
+            key: secret.clone(),
+            salt: secret.clone()
+        }
+    );
+    assert!(
+        !shown.contains("171")
+            && !shown.to_lowercase().contains("ab, ")
+            && shown.contains("20 octets")
+    );
+}

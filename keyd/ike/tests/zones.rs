@@ -1,0 +1,1082 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Zones: negotiated, fallen back from, not to be stripped; CSAs given, moved, asked for, revoked, rekeyed over three nodes.
+
+mod common;
+
+use common::sim::*;
+use mml_ike::auth::IdMatch;
+use mml_ike::config::{Agent, Config, HomeAgent, Prefix, ZoneRole};
+use mml_ike::event::{AdoptedCsa, ChildSa, ChildUp, Down, Event, RelayCsa};
+use mml_ike::secret::Secret;
+use mml_ike::wire::{
+    Ask, CsaIdentity, GroupStatus, Id, Message, Neighbour, NotifyType, Payload, TrafficSelector,
+};
+use mml_ike::Endpoint;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const MH: usize = 0;
+const HA: usize = 1;
+const FA1: usize = 2;
+const FA2: usize = 3;
+
+const FA1_ADDRESS: &str = "198.51.100.1";
+const FA2_ADDRESS: &str = "198.51.100.2";
+const HOME: &str = "203.0.113.5";
+
+fn ip(address: &str) -> IpAddr {
+    address.parse().unwrap()
+}
+
+/// Node 0 as the mobile host, node 1 as the home agent.
+fn zoned(seed: u64, change: impl Fn(&mut mml_ike::config::Connection, bool)) -> Net {
+    pair_with(seed, |c, mobile| {
+        let role = if mobile {
+            ZoneRole::Mobile
+        } else {
+            ZoneRole::Home
+        };
+        c.child.as_mut().unwrap().zones = Some(zones(role));
+        change(c, mobile);
+    })
+}
+
+fn is_composite(child: &ChildUp) -> bool {
+    matches!(child.keys, ChildSa::Composite { .. })
+}
+
+#[test]
+fn peers_that_know_zones_make_a_csa_in_no_more_messages() {
+    let net = up(zoned(1, |_, _| {}));
+    assert_eq!(net.carried, 4);
+    let child = net.nodes[MH].child();
+    let ChildSa::Composite {
+        zones,
+        generation,
+        replay_window,
+        peer_replay_window,
+        ..
+    } = &child.keys
+    else {
+        panic!("a plain child");
+    };
+    assert_eq!((zones.len(), *generation), (2, 1));
+    assert_eq!((*replay_window, *peer_replay_window), (1024, 8192));
+}
+
+#[test]
+fn a_peer_that_knows_none_gets_a_plain_child() {
+    for without in [MH, HA] {
+        let net = zoned(2, |_, _| {});
+        let nodes = net.nodes.iter().enumerate().map(|(n, node)| {
+            let config = Config {
+                zones: n != without,
+                ..node.endpoint.config().clone()
+            };
+            Node::new(&node.address.to_string(), config, 3)
+        });
+        let net = up(Net::new(nodes.collect()));
+        assert!(!is_composite(net.nodes[MH].child()));
+    }
+}
+
+#[test]
+fn a_policy_that_wants_zones_takes_nothing_less() {
+    // The responder wants them, the initiator has none.
+    let mut net = zoned(3, |c, mobile| {
+        let child = c.child.as_mut().unwrap();
+        if mobile {
+            child.zones = None;
+        } else {
+            child.zones.as_mut().unwrap().required = true;
+        }
+    });
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert!(net.nodes.iter().all(|n| n.kernel.is_empty()));
+    assert!(net.nodes[MH].events.iter().any(|e| matches!(
+        e,
+        Event::ChildFailed {
+            why: mml_ike::event::ChildFailure::Refused(NotifyType::NO_PROPOSAL_CHOSEN),
+            ..
+        }
+    )));
+    // The initiator wants them, the responder's child has none.
+    let mut net = zoned(4, |c, mobile| {
+        let child = c.child.as_mut().unwrap();
+        if mobile {
+            child.zones.as_mut().unwrap().required = true;
+        } else {
+            child.zones = None;
+        }
+    });
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert!(
+        net.nodes.iter().all(|n| n.kernel.is_empty()),
+        "the plain child was closed again"
+    );
+    assert!(net.nodes[MH].events.iter().any(|e| matches!(
+        e,
+        Event::ChildFailed {
+            why: mml_ike::event::ChildFailure::NoZones,
+            ..
+        }
+    )));
+    // The responder knows no zones at all.
+    let mut net = zoned(5, |c, mobile| {
+        if mobile {
+            c.child.as_mut().unwrap().zones.as_mut().unwrap().required = true;
+        }
+    });
+    let config = Config {
+        zones: false,
+        ..net.nodes[HA].endpoint.config().clone()
+    };
+    net.nodes[HA] = Node::new("192.0.2.2", config, 9);
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert!(net.nodes[MH].events.iter().any(|e| matches!(
+        e,
+        Event::IkeDown {
+            why: Down::NoZones,
+            ..
+        }
+    )));
+}
+
+#[test]
+fn another_map_is_answered_by_a_plain_child() {
+    let net = up(zoned(6, |c, mobile| {
+        if mobile {
+            let zones = c.child.as_mut().unwrap().zones.as_mut().unwrap();
+            zones.map = pfkey::ZoneMap::new(pfkey::Mode::Tunnel, &[40, pfkey::END]).unwrap();
+        }
+    }));
+    assert!(!is_composite(net.nodes[MH].child()));
+}
+
+/// A man in the middle takes the zones out of one IKE_SA_INIT message.
+fn strip(net: &mut Net, message: usize, keep: fn(&Payload) -> bool) {
+    net.filter(move |n, datagram| {
+        if n == message {
+            let mut init = Message::decode(&datagram.octets).unwrap();
+            let before = init.payloads.len();
+            init.payloads.retain(keep);
+            assert!(init.payloads.len() < before, "there was something to strip");
+            datagram.octets = init.encode();
+        }
+        Fate::Pass
+    });
+}
+
+#[test]
+fn stripping_the_zones_from_either_message_fails_authentication() {
+    let notify: fn(&Payload) -> bool =
+        |p| !matches!(p, Payload::Notify(n) if n.kind == NotifyType::ZONES_SUPPORTED);
+    let vendor: fn(&Payload) -> bool = |p| !matches!(p, Payload::VendorId(_));
+    for message in [0, 1] {
+        for keep in [notify, vendor] {
+            let mut net = zoned(7, |_, _| {});
+            strip(&mut net, message, keep);
+            net.initiate(MH, HA);
+            net.run(30 * SECOND);
+            let failed = |n: &Node| n.count(|e| matches!(e, Event::AuthenticationFailed { .. }));
+            assert_eq!(
+                failed(&net.nodes[MH]) + failed(&net.nodes[HA]),
+                1,
+                "message {message}"
+            );
+            assert!(
+                net.nodes.iter().all(|n| n.kernel.is_empty()),
+                "nothing came of it"
+            );
+        }
+    }
+}
+
+#[test]
+fn zones_stand_in_the_first_message_again_after_a_cookie() {
+    let mut net = zoned(8, |_, _| {});
+    let config = Config {
+        cookie_threshold: 0,
+        ..net.nodes[HA].endpoint.config().clone()
+    };
+    net.nodes[HA] = Node::new("192.0.2.2", config, 9);
+    let net = up(net);
+    assert_eq!(net.carried, 6);
+    assert!(is_composite(net.nodes[MH].child()));
+}
+
+#[test]
+fn a_relay_may_write_only_where_both_permit_it_and_the_iv_is_explicit() {
+    use mml_ike::wire::{Encr, ZoneTransform};
+    for (mobile_may, home_may, encr, expected) in [
+        (true, true, Encr::AES_GCM_16, true),
+        (true, false, Encr::AES_GCM_16, false),
+        (false, true, Encr::AES_GCM_16, false),
+        (true, true, Encr::AES_GCM_16_IIV, false),
+    ] {
+        let net = up(zoned(9, |c, mobile| {
+            let zones = c.child.as_mut().unwrap().zones.as_mut().unwrap();
+            zones.may_write = if mobile { mobile_may } else { home_may };
+            zones.transforms = vec![
+                vec![ZoneTransform {
+                    encr,
+                    key_bits: 128
+                }];
+                2
+            ];
+        }));
+        let ChildSa::Composite { may_write, .. } = net.nodes[MH].child().keys else {
+            panic!("a plain child");
+        };
+        assert_eq!(may_write, expected);
+    }
+}
+
+/// MH, HA, FA1, FA2; every FA's IKE SA with the HA and each other is up, the MH's is not.
+fn four(seed: u64) -> Net {
+    let host = TrafficSelector::host(ip(HOME));
+    let mut mobile = psk("mh.test", "ha.test");
+    let child = mobile.child.as_mut().unwrap();
+    child.zones = Some(zones(ZoneRole::Mobile));
+    child.local_ts = vec![host];
+    let mut to_mobile = psk("ha.test", "mh.test");
+    let child = to_mobile.child.as_mut().unwrap();
+    child.zones = Some(zones(ZoneRole::Home));
+    child.remote_ts = vec![host];
+    let agents = |local: &str, remote: IdMatch| {
+        let mut c = psk(local, "");
+        c.remote_id = remote;
+        c.child = None;
+        c.window = 64;
+        c
+    };
+    let fas = || IdMatch::Within("fa.test".into());
+    let mut ha = config(to_mobile);
+    ha.connections.push(agents("ha.test", fas()));
+    let agent = |name: &str, address: &str| Agent {
+        identity: IdMatch::Exactly(Id::fqdn(name)),
+        addresses: vec![ip(address)],
+    };
+    ha.home.foreign_agents = vec![
+        agent("one.fa.test", FA1_ADDRESS),
+        agent("two.fa.test", FA2_ADDRESS),
+    ];
+    let fa = |name: &str, other: Agent| {
+        let mut fa = config(agents(name, IdMatch::Exactly(Id::fqdn("ha.test"))));
+        fa.connections.push(agents(name, fas()));
+        fa.foreign.home_agents = vec![HomeAgent {
+            identity: IdMatch::Exactly(Id::fqdn("ha.test")),
+            prefixes: vec![Prefix {
+                address: ip("203.0.113.0"),
+                bits: 24,
+            }],
+            standby: true,
+        }];
+        fa.foreign.neighbours = vec![other];
+        fa
+    };
+    let mut net = Net::new(vec![
+        Node::new("192.0.2.1", config(mobile), 10 * seed + 1),
+        Node::new("192.0.2.2", ha, 10 * seed + 2),
+        Node::new(
+            FA1_ADDRESS,
+            fa("one.fa.test", agent("two.fa.test", FA2_ADDRESS)),
+            10 * seed + 3,
+        ),
+        Node::new(
+            FA2_ADDRESS,
+            fa("two.fa.test", agent("one.fa.test", FA1_ADDRESS)),
+            10 * seed + 4,
+        ),
+    ]);
+    net.initiate_as(HA, 1, FA1);
+    net.initiate_as(HA, 1, FA2);
+    net.initiate_as(FA2, 1, FA1);
+    net.run(SECOND);
+    net
+}
+
+fn register(net: &mut Net, fa: usize) {
+    net.at(fa, |e, _, _| e.register(ip(HOME), Id::fqdn("ha.test")));
+}
+
+fn relays(net: &mut Net, current: Option<&str>, standbys: &[&str]) {
+    let standbys = standbys.iter().map(|a| ip(a)).collect();
+    net.at(HA, |e, now, host| {
+        e.set_relays(ip(HOME), current.map(ip), standbys, now, host)
+    });
+}
+
+/// All up, the host at FA1, FA2 a standby.
+fn roaming(seed: u64, standbys: &[&str]) -> Net {
+    let mut net = four(seed);
+    register(&mut net, FA1);
+    relays(&mut net, Some(FA1_ADDRESS), standbys);
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    net
+}
+
+fn taken(node: &Node) -> Vec<&RelayCsa> {
+    let relay = |e: &'_ Event| matches!(e, Event::RelayUp(_));
+    let list = node.events.iter().filter(|e| relay(e));
+    list.map(|e| match e {
+        Event::RelayUp(csa) => &**csa,
+        _ => unreachable!(),
+    })
+    .collect()
+}
+
+fn ike_with(e: &Endpoint, peer: &str) -> mml_ike::event::IkeId {
+    let id = Id::fqdn(peer);
+    e.established()
+        .find(|ike| e.peer(*ike) == Some(&id))
+        .expect("an IKE SA with that peer")
+}
+
+/// What the relay has is zone 1 of what the HA has, and nothing of zone 2.
+fn assert_zone_1(relay: &RelayCsa, home: &ChildUp) {
+    let ChildSa::Composite {
+        zones, generation, ..
+    } = &home.keys
+    else {
+        panic!("a plain child");
+    };
+    assert!(relay.keys_out == zones[0].keys_out && relay.keys_in == zones[0].keys_in);
+    assert!(relay.keys_out != zones[1].keys_out && relay.keys_in != zones[1].keys_in);
+    assert_eq!(relay.transform, zones[0].transform);
+    let identity = &relay.identity;
+    assert_eq!(
+        (identity.spi_in, identity.spi_out),
+        (home.spi_in, home.spi_out)
+    );
+    assert_eq!(identity.generation, *generation);
+    assert_eq!(
+        (identity.source, identity.destination),
+        (home.local.ip(), home.remote.ip())
+    );
+}
+
+#[test]
+fn the_home_agent_gives_zone_1_to_the_current_fa_and_its_standbys() {
+    let net = roaming(20, &[FA2_ADDRESS]);
+    let home = net.nodes[HA].child().clone();
+    for (fa, standby) in [(FA1, false), (FA2, true)] {
+        let [relay] = taken(&net.nodes[fa])[..] else {
+            panic!("one CSA: {:?}", net.nodes[fa].events);
+        };
+        assert_zone_1(relay, &home);
+        assert_eq!(relay.identity.standby, standby);
+        assert!(!relay.identity.may_write);
+    }
+    let numbers: Vec<u16> = [FA1, FA2]
+        .map(|fa| taken(&net.nodes[fa])[0].identity.relay_number)
+        .into();
+    assert_ne!(
+        numbers[0], numbers[1],
+        "no relay number twice under one CSA"
+    );
+    let accepted = |e: &Event| {
+        matches!(
+            e,
+            Event::Distributed {
+                status: Some(GroupStatus::Accepted),
+                ..
+            }
+        )
+    };
+    assert_eq!(net.nodes[HA].count(accepted), 2);
+}
+
+#[test]
+fn an_fa_takes_nothing_for_a_host_that_is_not_registered_or_not_of_that_home_agent() {
+    let mut net = four(21);
+    relays(&mut net, Some(FA1_ADDRESS), &[]);
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert!(
+        taken(&net.nodes[FA1]).is_empty(),
+        "it is registered nowhere"
+    );
+    assert!(net.nodes[HA].events.iter().any(|e| matches!(
+        e,
+        Event::Distributed {
+            status: Some(GroupStatus::Refused),
+            ..
+        }
+    )));
+    // Registered, but in another's prefix.
+    let mut net = four(22);
+    let mut foreign = net.nodes[FA2].endpoint.config().clone();
+    foreign.foreign.home_agents[0].prefixes[0].address = ip("10.0.0.0");
+    net.nodes[FA2] = Node::new(FA2_ADDRESS, foreign, 77);
+    net.at(HA, |e, now, host| {
+        let ike = ike_with(e, "two.fa.test");
+        e.delete_ike(ike, now, host).unwrap();
+    });
+    net.initiate_as(FA2, 0, HA);
+    net.run(200 * SECOND);
+    register(&mut net, FA2);
+    relays(&mut net, Some(FA2_ADDRESS), &[]);
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert!(taken(&net.nodes[FA2]).is_empty());
+}
+
+#[test]
+fn the_home_agent_gives_nothing_to_whom_its_configuration_does_not_mark_as_fa() {
+    let mut net = four(23);
+    // An address that none of its FAs has.
+    relays(&mut net, Some("198.51.100.99"), &["192.0.2.1"]);
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert!([MH, FA1, FA2]
+        .iter()
+        .all(|n| taken(&net.nodes[*n]).is_empty()));
+    assert!(
+        is_composite(net.nodes[MH].child()),
+        "the host has its CSA whatever the FA is"
+    );
+}
+
+#[test]
+fn an_fa_that_comes_up_later_is_given_what_waits_for_it() {
+    let mut net = four(24);
+    net.at(HA, |e, now, host| {
+        let ike = ike_with(e, "one.fa.test");
+        e.delete_ike(ike, now, host).unwrap();
+    });
+    net.run(SECOND);
+    register(&mut net, FA1);
+    relays(&mut net, Some(FA1_ADDRESS), &[]);
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert!(taken(&net.nodes[FA1]).is_empty());
+    net.initiate_as(FA1, 0, HA);
+    net.run(SECOND);
+    assert_eq!(taken(&net.nodes[FA1]).len(), 1);
+}
+
+#[test]
+fn a_host_that_moves_takes_its_csa_to_the_new_fa_and_the_old_one_is_revoked() {
+    let mut net = roaming(25, &[]);
+    register(&mut net, FA2);
+    relays(&mut net, Some(FA2_ADDRESS), &[]);
+    net.run(SECOND);
+    assert_eq!(taken(&net.nodes[FA2]).len(), 1);
+    assert_eq!(
+        net.nodes[FA1].count(|e| matches!(e, Event::RelayDown(_))),
+        1
+    );
+    // And back: given again, under another relay number.
+    register(&mut net, FA1);
+    relays(&mut net, Some(FA1_ADDRESS), &[]);
+    net.run(SECOND);
+    let again = taken(&net.nodes[FA1]);
+    assert_eq!(again.len(), 2, "{:?}", net.nodes[FA1].events);
+    assert!(again[1].identity.relay_number > again[0].identity.relay_number);
+    assert_eq!(
+        net.nodes[FA2].count(|e| matches!(e, Event::RelayDown(_))),
+        1
+    );
+}
+
+/// When each node had the CSA that replaced the first.
+fn watch_rekeying(net: &mut Net, time: Duration) -> [Option<Duration>; 3] {
+    let mut at = [None; 3];
+    let end = net.now + time;
+    while net.now < end {
+        net.run(MS);
+        for (n, at) in at.iter_mut().enumerate() {
+            let has = net.nodes[n].events.iter().any(|e| match e {
+                Event::ChildUp(child) => child.replaces.is_some(),
+                Event::RelayUp(relay) => relay.identity.generation == 2,
+                _ => false,
+            });
+            if has && at.is_none() {
+                *at = Some(net.now);
+            }
+        }
+    }
+    at
+}
+
+fn rekey(net: &mut Net, node: usize, peer: &str) {
+    net.at(node, |e, now, host| {
+        let ike = ike_with(e, peer);
+        let child = e.children(ike)[0].0;
+        e.rekey_child(ike, child, now, host).unwrap();
+    });
+}
+
+#[test]
+fn when_the_host_rekeys_its_fa_has_the_new_csa_before_the_answer() {
+    let mut net = roaming(26, &[FA2_ADDRESS]);
+    rekey(&mut net, MH, "ha.test");
+    let [mobile, home, relay] = watch_rekeying(&mut net, 20 * SECOND).map(Option::unwrap);
+    assert!(
+        home < relay && relay < mobile,
+        "{home:?} {relay:?} {mobile:?}"
+    );
+    // The answer waited for one exchange with the FA and no more.
+    assert!(mobile - home < 40 * MS, "{:?}", mobile - home);
+    assert_mirrored(net.nodes[MH].child(), net.nodes[HA].child());
+    assert_zone_1(taken(&net.nodes[FA1])[1], net.nodes[HA].child());
+    // The old CSA's relays were told, after what was on its way had time to arrive.
+    assert_eq!(
+        net.nodes[FA1].count(|e| matches!(e, Event::RelayDown(r) if r.generation == 1)),
+        1
+    );
+    assert_eq!(
+        net.nodes[HA].count(|e| matches!(e, Event::WithoutRelay { .. })),
+        0
+    );
+}
+
+#[test]
+fn when_the_home_agent_rekeys_it_seals_once_the_fa_has_the_new_csa_and_the_host_at_the_delete() {
+    let mut net = roaming(27, &[]);
+    rekey(&mut net, HA, "mh.test");
+    net.run(5 * SECOND);
+    let order = |node: usize, is: fn(&Event) -> bool| {
+        net.nodes[node]
+            .events
+            .iter()
+            .rposition(is)
+            .expect("it happened")
+    };
+    // HA: up, distributed, sealing, old one down.
+    let steps: [fn(&Event) -> bool; 4] = [
+        |e| matches!(e, Event::ChildUp(c) if c.replaces.is_some() && !c.seal_now),
+        |e| matches!(e, Event::Distributed { .. }),
+        |e| matches!(e, Event::ChildSeal { .. }),
+        |e| matches!(e, Event::ChildDown { .. }),
+    ];
+    let at = steps.map(|is| order(HA, is));
+    assert!(at.is_sorted(), "{at:?}");
+    // MH: up but not sealing, sealing with the Delete.
+    let at = [steps[0], steps[2], steps[3]].map(|is| order(MH, is));
+    assert!(at.is_sorted(), "{at:?}");
+    assert_eq!(net.nodes[MH].sealing, [net.nodes[MH].child().child]);
+    assert_eq!(net.nodes[HA].sealing, [net.nodes[HA].child().child]);
+}
+
+#[test]
+fn a_rekeying_goes_on_without_an_fa_that_does_not_answer() {
+    let mut net = roaming(28, &[]);
+    net.filter(|_, datagram| {
+        if datagram.to.ip() == ip(FA1_ADDRESS) {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    });
+    rekey(&mut net, MH, "ha.test");
+    let [mobile, home, relay] = watch_rekeying(&mut net, 5 * SECOND);
+    let waited = mobile.unwrap() - home.unwrap();
+    assert!(
+        waited >= 2 * SECOND && waited < 2 * SECOND + 100 * MS,
+        "{waited:?}"
+    );
+    assert_eq!(relay, None);
+    assert_eq!(
+        net.nodes[HA].count(|e| matches!(e, Event::WithoutRelay { .. })),
+        1
+    );
+    assert_eq!(net.nodes[MH].kernel.len(), 1);
+}
+
+#[test]
+fn rekeyings_from_both_sides_with_faults_leave_one_csa_everywhere() {
+    for seed in 30..42 {
+        for skew in [0, 7, 15, 33] {
+            let mut net = roaming(seed, &[FA2_ADDRESS]);
+            let mut dice = common::host::TestHost::new(seed);
+            net.filter(move |_, _| match (dice.one_in(7), dice.one_in(5)) {
+                (true, _) => Fate::Lose,
+                (_, true) => Fate::Delay(30 * MS),
+                _ => Fate::Pass,
+            });
+            rekey(&mut net, MH, "ha.test");
+            net.run(skew * MS);
+            rekey(&mut net, HA, "mh.test");
+            net.run(120 * SECOND);
+            let (mobile, home) = (net.nodes[MH].child(), net.nodes[HA].child());
+            assert_mirrored(mobile, home);
+            for n in [MH, HA] {
+                assert_eq!(
+                    net.nodes[n].sealing,
+                    [net.nodes[n].child().child],
+                    "seed {seed} skew {skew}"
+                );
+            }
+            for fa in [FA1, FA2] {
+                let mut held: Vec<u32> = Vec::new();
+                for event in &net.nodes[fa].events {
+                    match event {
+                        Event::RelayUp(csa) => held.push(csa.identity.spi_out),
+                        Event::RelayDown(r) => held.retain(|spi| *spi != r.spi),
+                        _ => {}
+                    }
+                }
+                held.dedup();
+                assert_eq!(held, [home.spi_out], "seed {seed} skew {skew}, FA {fa}");
+            }
+        }
+    }
+}
+
+fn ask(net: &Net, identification: u64) -> Ask {
+    let mobile = &net.nodes[MH];
+    let child = mobile.child().child;
+    let token = mobile
+        .endpoint
+        .token(
+            child,
+            ip(FA1_ADDRESS),
+            ip(FA2_ADDRESS),
+            ip(HOME),
+            identification,
+        )
+        .expect("a token");
+    Ask {
+        home: ip(HOME),
+        care_of: ip(FA2_ADDRESS),
+        identification,
+        token,
+    }
+}
+
+fn request(net: &mut Net, ask: Ask) -> bool {
+    let before = net.nodes[FA2].events.len();
+    net.at(FA2, |e, now, host| {
+        let ike = ike_with(e, "one.fa.test");
+        e.request_csa(ike, ask, now, host).unwrap();
+    });
+    net.run(SECOND);
+    net.nodes[FA2].events[before..]
+        .iter()
+        .any(|e| matches!(e, Event::CsaRequested { given: true, .. }))
+}
+
+#[test]
+fn a_new_fa_gets_the_csa_from_the_previous_one_by_the_hosts_token() {
+    let mut net = roaming(50, &[]);
+    register(&mut net, FA2);
+    net.nodes[FA1].host.progress.sequence_out = 4711;
+    let ask = ask(&net, 100);
+    assert!(request(&mut net, ask));
+    let relay = taken(&net.nodes[FA2])[0];
+    assert_zone_1(relay, net.nodes[HA].child());
+    assert_eq!(
+        relay.identity.sequence_out, 4711,
+        "it joins where the previous one is"
+    );
+    assert!(!relay.identity.may_write && relay.identity.relay_number == 0);
+    // The HA's own copy takes its place, and may revoke it.
+    relays(&mut net, Some(FA2_ADDRESS), &[]);
+    net.run(SECOND);
+    assert_eq!(taken(&net.nodes[FA2]).len(), 2);
+    assert_eq!(
+        net.nodes[FA1].count(|e| matches!(e, Event::RelayDown(_))),
+        1
+    );
+    relays(&mut net, None, &[]);
+    net.run(SECOND);
+    assert_eq!(
+        net.nodes[FA2].count(|e| matches!(e, Event::RelayDown(_))),
+        1
+    );
+}
+
+#[test]
+fn the_previous_fa_gives_nothing_for_a_token_that_is_bent_old_or_anothers() {
+    let mut net = roaming(51, &[]);
+    register(&mut net, FA2);
+    let good = ask(&net, 100);
+    let mut bent = good.token.expose().to_vec();
+    bent[0] ^= 1;
+    let bad = [
+        Ask {
+            token: Secret::new(bent),
+            ..good.clone()
+        },
+        Ask {
+            token: Secret::default(),
+            ..good.clone()
+        },
+        Ask {
+            identification: 101,
+            ..good.clone()
+        },
+        Ask {
+            home: ip("203.0.113.6"),
+            ..good.clone()
+        },
+        // Not the asker's own address.
+        Ask {
+            care_of: ip(FA1_ADDRESS),
+            ..good.clone()
+        },
+    ];
+    for ask in bad {
+        assert!(!request(&mut net, ask.clone()), "{ask:?}");
+    }
+    assert!(taken(&net.nodes[FA2]).is_empty());
+    assert!(request(&mut net, good.clone()));
+    // Once; again to the same asker alone, and not for an older registration.
+    assert!(request(&mut net, good));
+    let older = ask(&net, 99);
+    assert!(!request(&mut net, older));
+    net.run(40 * SECOND);
+    let newer = ask(&net, 200);
+    assert!(
+        !request(&mut net, newer),
+        "it has forgotten what lets it be handed on"
+    );
+}
+
+#[test]
+fn an_fa_that_is_no_neighbour_gets_nothing_even_with_a_token() {
+    let mut net = roaming(52, &[]);
+    register(&mut net, FA2);
+    let mut lonely = net.nodes[FA1].endpoint.config().clone();
+    lonely.foreign.neighbours.clear();
+    net.nodes[FA1] = Node::new(FA1_ADDRESS, lonely, 60);
+    register(&mut net, FA1);
+    // It comes back, with IKE SAs to both.
+    net.initiate_as(FA1, 0, HA);
+    net.initiate_as(FA1, 1, FA2);
+    net.run(SECOND);
+    relays(&mut net, None, &[]);
+    net.run(200 * SECOND);
+    relays(&mut net, Some(FA1_ADDRESS), &[]);
+    net.run(SECOND);
+    assert_eq!(taken(&net.nodes[FA1]).len(), 1);
+    let ask = ask(&net, 100);
+    assert!(!request(&mut net, ask));
+}
+
+#[test]
+fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
+    let mut net = roaming(53, &[]);
+    register(&mut net, FA2);
+    let ask = ask(&net, 100);
+    let handover = |net: &mut Net, ask: &Ask| {
+        let ask = ask.clone();
+        net.at(FA2, |e, now, host| {
+            let ike = ike_with(e, "one.fa.test");
+            e.request_handover(ike, ask, now, host).unwrap();
+        });
+    };
+    handover(&mut net, &ask);
+    net.run(100 * MS);
+    let (ike, message_id) = net.nodes[FA1]
+        .find(|e| match e {
+            Event::HandoverAsked {
+                ike,
+                message_id,
+                ask,
+            } => {
+                assert_eq!(ask.home, ip(HOME));
+                Some((*ike, *message_id))
+            }
+            _ => None,
+        })
+        .expect("it was asked");
+    let state = Secret::copy(&[7; 3000]);
+    let given = state.clone();
+    net.at(FA1, |e, now, host| {
+        e.answer_handover(ike, message_id, given, now, host)
+    });
+    net.run(SECOND);
+    let got = net.nodes[FA2].find(|e| match e {
+        Event::HandedOver { state, .. } => state.clone(),
+        _ => None,
+    });
+    assert_eq!(got, Some(state));
+    // Bent: refused without asking the module.
+    let bent = Ask {
+        token: Secret::copy(&[1; 32]),
+        ..ask.clone()
+    };
+    handover(&mut net, &bent);
+    net.run(SECOND);
+    assert_eq!(
+        net.nodes[FA1].count(|e| matches!(e, Event::HandoverAsked { .. })),
+        1
+    );
+    assert_eq!(
+        net.nodes[FA2].count(|e| matches!(e, Event::HandedOver { state: None, .. })),
+        1
+    );
+    // A module that says nothing: an empty state after a second.
+    handover(&mut net, &ask);
+    net.run(3 * SECOND);
+    assert_eq!(
+        net.nodes[FA2].count(|e| matches!(e, Event::HandedOver { state: Some(_), .. })),
+        2
+    );
+}
+
+#[test]
+fn neighbours_are_told_by_an_fa_and_by_nobody_else() {
+    let mut net = roaming(54, &[]);
+    let list = vec![Neighbour {
+        address: ip(FA2_ADDRESS),
+        identity: Id::fqdn("two.fa.test"),
+    }];
+    for (node, expected) in [(FA1, 1), (MH, 1)] {
+        let list = list.clone();
+        net.at(node, |e, now, host| {
+            let ike = ike_with(e, "ha.test");
+            e.notify_neighbours(ike, list, now, host).unwrap();
+        });
+        net.run(SECOND);
+        let told =
+            net.nodes[HA].count(|e| matches!(e, Event::Neighbours { list, .. } if list.len() == 1));
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn after_a_restart_csas_are_claimed_and_live_on_under_the_new_ike_sa() {
+    let mut net = roaming(55, &[]);
+    let child = net.nodes[MH].child().clone();
+    let config = net.nodes[MH].endpoint.config().clone();
+    // The daemon is killed and comes back; the kernel still has the CSA.
+    net.nodes[MH] = Node::new("192.0.2.1", config, 88);
+    let ike = net.initiate(MH, HA);
+    net.run(SECOND);
+    assert_eq!(
+        net.nodes[HA].kernel.len(),
+        2,
+        "the old one and that of the new IKE SA"
+    );
+    let ChildSa::Composite {
+        map,
+        zones,
+        generation,
+        may_write,
+        replay_window,
+        ..
+    } = &child.keys
+    else {
+        panic!("a plain child");
+    };
+    let identity = CsaIdentity {
+        generation: *generation,
+        mode: child.mode,
+        relay_number: 0,
+        spi_in: child.spi_in,
+        spi_out: child.spi_out,
+        replay_window: *replay_window,
+        sequence_in: 10,
+        sequence_out: 20,
+        lifetime: 1000,
+        may_write: *may_write,
+        standby: false,
+        source: child.local.ip(),
+        destination: child.remote.ip(),
+    };
+    let adopted = AdoptedCsa {
+        identity,
+        local_ts: child.local_ts.clone(),
+        remote_ts: child.remote_ts.clone(),
+        map: *map,
+        transforms: zones.iter().map(|z| z.transform).collect(),
+        role: ZoneRole::Mobile,
+        zone1: None,
+    };
+    let unknown = AdoptedCsa {
+        identity: CsaIdentity {
+            spi_in: 4444,
+            ..identity
+        },
+        ..adopted.clone()
+    };
+    net.at(MH, |e, now, host| {
+        e.claim(ike, vec![adopted, unknown], now, host)
+    })
+    .unwrap();
+    net.run(SECOND);
+    let held = net.nodes[MH].find(|e| match e {
+        Event::ClaimAnswered { held, .. } => Some(held.clone()),
+        _ => None,
+    });
+    assert_eq!(
+        held,
+        Some(vec![identity]),
+        "the one it knows, and not the other"
+    );
+    // The old IKE SA dies at the HA; the claimed CSA doesn't.
+    let home = &net.nodes[HA].endpoint;
+    let old = home
+        .established()
+        .find(|ike| home.peer(*ike) == Some(&Id::fqdn("mh.test")))
+        .unwrap();
+    assert!(home.children(old).is_empty());
+    net.at(HA, |e, now, host| e.probe(old, now, host)).unwrap();
+    net.run(200 * SECOND);
+    assert!(net.nodes[HA].events.iter().any(|e| matches!(
+        e,
+        Event::IkeDown {
+            why: Down::Dead,
+            ..
+        }
+    )));
+    assert_eq!(net.nodes[HA].kernel.len(), 2);
+    let children = net.nodes[HA]
+        .endpoint
+        .established()
+        .map(|ike| net.nodes[HA].endpoint.children(ike).len());
+    assert_eq!(children.sum::<usize>(), 2);
+}
+
+#[test]
+fn a_peer_that_is_gone_leaves_its_csa_until_its_life_is_over() {
+    let mut net = roaming(56, &[]);
+    net.filter(|_, datagram| {
+        if datagram.to.ip() == ip("192.0.2.1") {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    });
+    net.at(HA, |e, now, host| {
+        let ike = ike_with(e, "mh.test");
+        e.probe(ike, now, host).unwrap();
+    });
+    net.run(300 * SECOND);
+    let home = &net.nodes[HA];
+    assert_eq!(
+        home.count(|e| matches!(
+            e,
+            Event::IkeDown {
+                why: Down::Dead,
+                ..
+            }
+        )),
+        1
+    );
+    assert_eq!(home.kernel.len(), 1, "the IKE SA went, the CSA stays");
+    assert_eq!(
+        net.nodes[FA1].count(|e| matches!(e, Event::RelayDown(_))),
+        0
+    );
+    net.run(3600 * SECOND);
+    assert_eq!(
+        net.nodes[HA].count(|e| matches!(e, Event::CsaExpired { .. })),
+        1
+    );
+}
+
+/// The HA with `hosts` hosts' CSAs up, and FA1; a round trip takes 100 ms.
+fn crowd(seed: u64, hosts: u8) -> Net {
+    let mut net = four(seed);
+    net.delay = 50 * MS;
+    let template = net.nodes[MH].endpoint.config().clone();
+    let mut ha = net.nodes[HA].endpoint.config().clone();
+    ha.connections[0].remote_id = IdMatch::Within("mh.test".into());
+    let any = TrafficSelector::prefix(ip("203.0.113.0"), 24);
+    ha.connections[0].child.as_mut().unwrap().remote_ts = vec![any];
+    net.nodes[HA] = Node::new("192.0.2.2", ha, 91);
+    net.nodes.truncate(3);
+    let fa = net.nodes[FA1].endpoint.config().clone();
+    net.nodes[FA1] = Node::new(FA1_ADDRESS, fa, 92);
+    net.initiate_as(HA, 1, FA1);
+    net.run(5 * SECOND);
+    for n in 1..=hosts {
+        let mut config = template.clone();
+        let home = ip(&format!("203.0.113.{n}"));
+        config.connections[0].local_id = Id::fqdn(&format!("host{n}.mh.test"));
+        config.connections[0].child.as_mut().unwrap().local_ts = vec![TrafficSelector::host(home)];
+        let node = Node::new(&format!("10.0.0.{n}"), config, 1000 + u64::from(n));
+        net.nodes.push(node);
+        net.initiate(2 + usize::from(n), HA);
+        net.at(FA1, |e, _, _| e.register(home, Id::fqdn("ha.test")));
+    }
+    net.run(5 * SECOND);
+    assert_eq!(net.nodes[HA].kernel.len(), usize::from(hosts));
+    net
+}
+
+/// All hosts move to FA1.
+fn all_move(net: &mut Net, hosts: u8) {
+    for n in 1..=hosts {
+        let (home, fa) = (ip(&format!("203.0.113.{n}")), ip(FA1_ADDRESS));
+        net.at(HA, |e, now, host| {
+            e.set_relays(home, Some(fa), vec![], now, host)
+        });
+    }
+}
+
+#[test]
+fn many_csas_are_given_at_once_within_the_window() {
+    let mut net = crowd(57, 200);
+    let begun = net.now;
+    all_move(&mut net, 200);
+    while taken(&net.nodes[FA1]).len() < 200 {
+        net.run(10 * MS);
+        assert!(
+            net.now - begun < SECOND,
+            "{} of 200",
+            taken(&net.nodes[FA1]).len()
+        );
+    }
+    // 64 at once: four round trips, and not 200.
+    assert!(net.now - begun <= 400 * MS, "{:?}", net.now - begun);
+}
+
+#[test]
+fn a_full_window_survives_loss_reordering_and_the_rekeying_of_its_ike_sa_by_both() {
+    for seed in 60..64 {
+        let mut net = crowd(seed, 100);
+        let mut dice = common::host::TestHost::new(seed);
+        net.filter(move |_, _| match (dice.one_in(6), dice.one_in(2)) {
+            (true, _) => Fate::Lose,
+            (_, true) => Fate::Delay(u32::try_from(dice.next() % 80).unwrap() * MS),
+            _ => Fate::Pass,
+        });
+        all_move(&mut net, 100);
+        net.run(70 * MS);
+        for (node, peer) in [(HA, "one.fa.test"), (FA1, "ha.test")] {
+            net.at(node, |e, now, host| {
+                let ike = ike_with(e, peer);
+                e.rekey_ike(ike, now, host).unwrap();
+            });
+        }
+        net.run(60 * SECOND);
+        let mut spis: Vec<u32> = taken(&net.nodes[FA1])
+            .iter()
+            .map(|csa| csa.identity.spi_out)
+            .collect();
+        spis.sort_unstable();
+        spis.dedup();
+        assert_eq!(spis.len(), 100, "every CSA is there");
+        let accepted = |e: &Event| {
+            matches!(
+                e,
+                Event::Distributed {
+                    status: Some(GroupStatus::Accepted),
+                    ..
+                }
+            )
+        };
+        assert_eq!(net.nodes[HA].count(accepted), 100, "and known to be");
+        assert!(net.nodes[HA].count(|e| matches!(e, Event::IkeRekeyed { .. })) >= 1);
+        assert_eq!(
+            net.nodes[HA].count(|e| matches!(
+                e,
+                Event::IkeDown {
+                    why: Down::Dead,
+                    ..
+                }
+            )),
+            0
+        );
+    }
+}
