@@ -9,6 +9,7 @@ use nix::sys::resource::{setrlimit, Resource};
 use serde_json::Value;
 
 use crate::capture::Capture;
+use crate::command;
 use crate::headers::{IpDraft, TcpDraft, TCP};
 use crate::kernel_log;
 use crate::module;
@@ -101,7 +102,24 @@ fn distant(ctx: &Ctx) -> Result<()> {
     ctx.net
         .core()?
         .tc("qdisc replace dev fa1 root netem delay 20ms limit 4000")?;
+    in_order(&ctx.net.mh)?;
+    in_order(&ctx.net.fa1)?;
     ctx.net.offloads(false)
+}
+
+/// A radio hop keeps its order. A veth doesn't where several CPUs take turns at its sending end: each has a backlog of its
+/// own at the receiving one, unless they are told to use one CPU's.
+fn in_order(node: &Netns) -> Result<()> {
+    command::run(&[
+        "ip",
+        "netns",
+        "exec",
+        node.name(),
+        "sh",
+        "-c",
+        "echo 1 > /sys/class/net/wl1/queues/rx-0/rps_cpus",
+    ])?;
+    Ok(())
 }
 
 fn sack(ctx: &Ctx, on: bool) -> Result<()> {
