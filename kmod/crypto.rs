@@ -72,7 +72,9 @@ impl Linear<'_> {
         if end > self.0.len() || to.checked_add(len)? > self.0.len() {
             return None;
         }
-        self.0.copy_within(from..end, to);
+        let octets = self.0.as_mut_ptr();
+        // SAFETY: both ranges lie within the slice, which is borrowed for writing.
+        unsafe { ptr::copy(octets.add(from), octets.add(to), len) };
         Some(())
     }
 }

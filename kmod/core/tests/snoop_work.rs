@@ -55,8 +55,9 @@ fn build() -> std::path::PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("looks");
     fs::create_dir_all(copy.join("snoop")).expect("directory");
-    for file in ["mod.rs", "ring.rs", "rtt.rs", "segment.rs", "serial.rs"] {
-        let path = Path::new("snoop").join(file);
+    for entry in fs::read_dir(source.join("snoop")).expect("sources") {
+        let file = entry.expect("source").file_name();
+        let path = Path::new("snoop").join(&file);
         let mut text = fs::read_to_string(source.join(&path)).expect("source");
         if file == "ring.rs" {
             let at = "fn index(&self, at: u32) -> usize {";

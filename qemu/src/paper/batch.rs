@@ -5,7 +5,7 @@ use super::run::{Config, Task};
 
 /// What a guest's share costs at most, in the host's seconds: little enough to end together with the other guests, enough
 /// for a boot not to matter.
-const SHARE: f64 = 150.0;
+const SHARE: f64 = 300.0;
 
 /// The host's seconds for a task, from what such tasks cost when the lab was made. Only their ratios count: the time left
 /// is told from how fast the work goes.

@@ -89,6 +89,9 @@ pub struct Setup {
     pub snoop: Option<Settings>,
     /// One-way delay of the hop beside the transmission.
     pub hop_delay: u64,
+    /// One packet in so many comes that much later than the hop's delay, and so after others; 0 for none.
+    pub late: u64,
+    pub late_by: u64,
     /// Someone else's packets come down the hop: so many at once, so often.
     pub others: u32,
     pub others_every: u64,
@@ -115,6 +118,8 @@ impl Default for Setup {
             tick: MS,
             snoop: Some(Settings::default()),
             hop_delay: MS / 10,
+            late: 0,
+            late_by: 15 * MS,
             others: 0,
             others_every: SECOND,
             isn: 0xFFFF_0000,
@@ -231,6 +236,7 @@ struct Run<'a> {
     up: Hop<Ack>,
     fa: Option<Fa>,
     esp: u64,
+    delays: random::Random,
     sender_timer: u64,
     ack_timer: u64,
     /// When the receiver had everything.
@@ -265,6 +271,7 @@ impl<'a> Run<'a> {
             up: Hop::new(setup.rate, setup.up, !setup.seed, 10_000),
             fa,
             esp: 0,
+            delays: random::Random(setup.seed),
             sender_timer: u64::MAX,
             ack_timer: u64::MAX,
             delivered: u64::MAX,
@@ -360,7 +367,11 @@ impl<'a> Run<'a> {
                     if lost {
                         self.trace(|| format!("        x {}", data.index));
                     } else if data.index != OTHER.index {
-                        self.at(self.now + self.setup.hop_delay, Event::DataAtMh(data));
+                        let mut when = self.now + self.setup.hop_delay;
+                        if self.setup.late != 0 && self.delays.next() % self.setup.late == 0 {
+                            when += self.setup.late_by;
+                        }
+                        self.at(when, Event::DataAtMh(data));
                     }
                 }
                 self.kick_down();
