@@ -12,7 +12,7 @@ use pfkey::Role;
 use crate::counters::Counters;
 use crate::net::{self, DevicePlace, Hooks, NetPointer};
 use crate::policy::{Action, Policy, Spd};
-use crate::sadb::{Csa, Sadb};
+use crate::sadb::{Csa, Outer, Sadb};
 use crate::snoop::{Snoop, Told};
 use crate::sync::ModuleRef;
 
@@ -104,14 +104,14 @@ impl Namespace {
         &self,
         spi: u32,
         role: Role,
-        ends: ([u8; 4], [u8; 4]),
+        outer: &Outer,
         make: impl FnOnce(u64) -> Result<Arc<Csa>>,
     ) -> Result<Arc<Csa>> {
         let mut config = self.config.lock();
         if config.csas.len() >= CSAS_MAX {
             return Err(ENOSPC);
         }
-        if self.sadb.is_taken(role, spi, ends) {
+        if self.sadb.is_taken(role, spi, outer) {
             return Err(EEXIST);
         }
         let csa = make(config.last_csa + 1)?;

@@ -39,11 +39,8 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// `EAFNOSUPPORT` for IPv6, `ENOMEM`.
+    /// `EINVAL` for a selector that isn't one, `ENOMEM`.
     pub(crate) fn new(id: u32, given: &pfkey::Policy) -> Result<Arc<Policy>> {
-        if given.selector.family != pfkey::Family::V4 {
-            return Err(EAFNOSUPPORT);
-        }
         let action = match given.ext.kind {
             PROTECT => Action::Protect,
             BYPASS => Action::Bypass,

@@ -11,7 +11,7 @@ use mml_core::{checksum, ecn};
 use crate::counters::Reason;
 use crate::crypto::{Linear, ICV_LEN};
 use crate::namespace::Namespace;
-use crate::sadb::Csa;
+use crate::sadb::{Csa, Outer};
 use crate::skb::{Buffer, Skb};
 use crate::sync::{Bh, Reader};
 
@@ -22,25 +22,26 @@ pub(crate) fn find<'g>(ns: &'g Namespace, skb: &mut Buffer, reader: &'g Reader) 
         return None;
     }
     let spi = esp::spi(skb.linear())?;
-    let [.., d0, d1, d2, d3] = *skb.network_header().first_chunk::<{ ip::V4_MIN }>()?;
-    ns.sadb.terminus([d0, d1, d2, d3], spi, reader)
+    let outer = Outer::of(skb.network_header())?;
+    ns.sadb.terminus(&outer, spi, reader)
 }
 
-/// The origin CSA of the packet that an ICMP error quotes; `skb`'s data starts at the quoted IP header.
+/// The origin CSA of the packet that an ICMP error quotes; `skb`'s data starts at the quoted IP header, which ESP follows
+/// `at` octets on.
 pub(crate) fn find_origin<'g>(
     ns: &'g Namespace,
     skb: &Buffer,
+    at: Option<usize>,
     reader: &'g Reader,
 ) -> Option<&'g Csa> {
     if ns.sadb.origins.len() == 0 {
         return None;
     }
     let quoted = skb.linear();
-    let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
-        *quoted.first_chunk::<{ ip::V4_MIN }>()?;
-    let spi = esp::spi(quoted.get(usize::from(quoted.first()? & 0x0F) << 2..)?)?;
+    let outer = Outer::of(quoted)?;
+    let at = at.unwrap_or(usize::from(quoted.first()? & 0x0F) << 2);
     ns.sadb
-        .origin_by_spi([s0, s1, s2, s3], [d0, d1, d2, d3], spi, reader)
+        .origin_by_spi(&outer, esp::spi(quoted.get(at..)?)?, reader)
 }
 
 /// Takes a packet of `csa`; its data starts at the ESP header.
@@ -55,7 +56,7 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
     if !csa.opens() {
         return Err(Reason::NotActive);
     }
-    let outer_ds = skb.network_header().get(1).copied().unwrap_or(0);
+    let outer_ds = ip::ds(skb.network_header()).unwrap_or(0);
     // Refuse what costs nothing to refuse before a copy is made of it.
     let header = Header::parse(skb.linear())?;
     header.check_protocol(Mode::Tunnel)?;
@@ -215,7 +216,12 @@ fn assemble(
         return Err(esp::Drop::ZoneMap.into());
     }
     let inner = ip::addresses(head).ok_or(esp::Drop::InnerHeader)?;
-    if trailer.next != ip::IPV4 || inner.family != 4 {
+    let next = if inner.family == 4 {
+        ip::IPV4
+    } else {
+        ip::IPV6
+    };
+    if trailer.next != next {
         return Err(esp::Drop::NextHeader.into());
     }
     if inner.total_len > datagram.len() || inner.total_len < inner.header_len {

@@ -15,7 +15,7 @@ use crate::crypto::{self, Linear, ICV_LEN};
 use crate::namespace::Namespace;
 use crate::net::{Between, Disposition};
 use crate::receive::sent_iv;
-use crate::sadb::Csa;
+use crate::sadb::{Csa, Outer};
 use crate::skb::Buffer;
 use crate::snoop::{Key, Origin};
 use crate::sync::{Bh, Reader};
@@ -31,10 +31,15 @@ pub(crate) fn forward(
     bh: &Bh,
     reader: &Reader,
 ) -> Disposition {
-    let Some(head) = skb.octets::<{ ip::V4_MIN }>(0) else {
+    let Some(Door {
+        outer,
+        at,
+        protocol,
+        fragment,
+    }) = Door::of(skb)
+    else {
         return Disposition::Accept;
     };
-    let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = head;
     if protocol != ip::ESP {
         return if protocol == ip::TCP {
             ns.snoop.plain_packet(ns, skb, between, bh, reader)
@@ -42,19 +47,11 @@ pub(crate) fn forward(
             Disposition::Accept
         };
     }
-    let result = if u16::from_be_bytes([f0, f1]) & FRAGMENT != 0 {
+    let result = if fragment {
         ns.counters.count(Reason::RelayFragment);
         None
     } else {
-        opened(
-            ns,
-            skb,
-            usize::from(version & 0x0F) << 2,
-            ([s0, s1, s2, s3], [d0, d1, d2, d3]),
-            between,
-            bh,
-            reader,
-        )
+        opened(ns, skb, at, &outer, between, bh, reader)
     };
     if let Some(disposition) = result {
         return disposition;
@@ -65,18 +62,69 @@ pub(crate) fn forward(
     Disposition::Accept
 }
 
+/// What the outer header says.
+struct Door {
+    outer: Outer,
+    /// Where what it carries begins.
+    at: usize,
+    protocol: u8,
+    fragment: bool,
+}
+
+impl Door {
+    #[inline]
+    fn of(skb: &Buffer) -> Option<Self> {
+        let head = skb.octets::<{ ip::V4_MIN }>(0)?;
+        let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+            head;
+        if version >> 4 != 4 {
+            return Self::of_v6(skb);
+        }
+        Some(Door {
+            outer: Outer::v4([s0, s1, s2, s3], [d0, d1, d2, d3]),
+            at: usize::from(version & 0x0F) << 2,
+            protocol,
+            fragment: u16::from_be_bytes([f0, f1]) & FRAGMENT != 0,
+        })
+    }
+
+    #[inline(never)]
+    fn of_v6(skb: &Buffer) -> Option<Self> {
+        let mut head = [0; ip::HEADERS_MAX];
+        let fixed = head.get_mut(..ip::V6_LEN)?;
+        if !skb.copy_bits(0, fixed) {
+            return None;
+        }
+        // Extension headers are rare.
+        let mut len = ip::V6_LEN;
+        if head.get(6).copied().is_some_and(ip::is_extension) {
+            len = skb.len().min(ip::HEADERS_MAX);
+            if !skb.copy_bits(0, head.get_mut(..len)?) {
+                return None;
+            }
+        }
+        let of = ip::addresses(head.get(..len)?)?;
+        Some(Door {
+            outer: Outer::v6(of.src, of.dst),
+            at: of.header_len,
+            protocol: of.protocol,
+            fragment: of.fragment,
+        })
+    }
+}
+
 /// What becomes of a packet whose zone 1 can be opened; `None` if it can't.
 fn opened(
     ns: &Namespace,
     skb: &Buffer,
     at: usize,
-    (src, dst): ([u8; 4], [u8; 4]),
+    outer: &Outer,
     between: &Between<'_>,
     bh: &Bh,
     reader: &Reader,
 ) -> Option<Disposition> {
     let spi = skb.octets(at).map(u32::from_be_bytes);
-    let Some(csa) = spi.and_then(|spi| ns.sadb.relay(src, dst, spi, reader)) else {
+    let Some(csa) = spi.and_then(|spi| ns.sadb.relay(outer, spi, reader)) else {
         ns.counters.count(Reason::RelayNoCsa);
         return None;
     };
@@ -87,7 +135,7 @@ fn opened(
         Ok(None) => Some(Disposition::Accept),
         Ok(Some((seq, ends, segment))) => {
             let key = Key {
-                outer: (src, dst),
+                outer: *outer,
                 ends,
             };
             let data = csa.snoops().then_some(Origin::Csa(csa, seq));

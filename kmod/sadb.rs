@@ -8,7 +8,7 @@ use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLock};
 use mml_core::esp::{self, IvKind};
-use mml_core::ip::Addresses;
+use mml_core::ip::{self, Addresses};
 use mml_core::replay::{Replay, Resync};
 use mml_core::selector::Selector;
 use mml_core::snoop::{Ends, Settings};
@@ -21,8 +21,103 @@ use crate::net::DstCache;
 use crate::snoop::{Told, Window};
 use crate::sync::{self, Reader, Table};
 
-/// Octets of the outer IPv4 header.
-pub(crate) const OUTER_LEN: usize = 20;
+/// The outer ends of a CSA, in the direction of its packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outer {
+    /// 4 or 6; 0 for none.
+    pub family: u8,
+    /// IPv4 in the first four octets, the rest zero, as everywhere.
+    pub src: [u8; 16],
+    pub dst: [u8; 16],
+}
+
+impl Outer {
+    /// Of what isn't in a CSA.
+    pub(crate) const NONE: Outer = Outer {
+        family: 0,
+        src: [0; 16],
+        dst: [0; 16],
+    };
+
+    /// Between two IPv4 addresses.
+    #[inline]
+    pub(crate) fn v4(src: [u8; 4], dst: [u8; 4]) -> Self {
+        Outer {
+            family: 4,
+            src: ip::v4(src),
+            dst: ip::v4(dst),
+        }
+    }
+
+    /// Between two IPv6 addresses.
+    #[inline]
+    pub(crate) fn v6(src: [u8; 16], dst: [u8; 16]) -> Self {
+        Outer {
+            family: 6,
+            src,
+            dst,
+        }
+    }
+
+    /// Those that an IP header has.
+    #[inline]
+    pub(crate) fn of(header: &[u8]) -> Option<Self> {
+        match ip::version(header) {
+            4 => {
+                let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+                    *header.first_chunk::<{ ip::V4_MIN }>()?;
+                Some(Self::v4([s0, s1, s2, s3], [d0, d1, d2, d3]))
+            }
+            6 => {
+                let addresses = header.get(8..)?;
+                Some(Self::v6(
+                    *addresses.first_chunk()?,
+                    *addresses.get(16..)?.first_chunk()?,
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// The other way round.
+    pub(crate) fn reversed(&self) -> Self {
+        Outer {
+            family: self.family,
+            src: self.dst,
+            dst: self.src,
+        }
+    }
+
+    /// Octets of such a header, without options or extension headers.
+    #[inline]
+    pub(crate) fn header_len(&self) -> usize {
+        if self.family == 4 {
+            ip::V4_MIN
+        } else {
+            ip::V6_LEN
+        }
+    }
+
+    /// An address as it stands on the wire: 4 octets or 16.
+    pub(crate) fn octets<'a>(&self, address: &'a [u8; 16]) -> &'a [u8] {
+        let len = if self.family == 4 { 4 } else { 16 };
+        address.get(..len).unwrap_or(address)
+    }
+
+    /// Whether it is the same, compared in words.
+    #[inline]
+    pub(crate) fn is(&self, other: &Outer) -> bool {
+        let words = |it: &Outer| (u128::from_ne_bytes(it.dst), u128::from_ne_bytes(it.src));
+        self.family == other.family && words(self) == words(other)
+    }
+
+    /// Whether what `header` heads goes to the same destination.
+    #[inline]
+    fn is_to(&self, other: &Outer) -> bool {
+        self.family == other.family
+            && u128::from_ne_bytes(self.dst) == u128::from_ne_bytes(other.dst)
+    }
+}
 
 /// A zone's SA: its keyed transform, salt and kind of IV.
 pub(crate) struct Zone {
@@ -65,8 +160,7 @@ pub(crate) struct Csa {
     pub role: Role,
     pub map: ZoneMap,
     pub spi: u32,
-    pub src: [u8; 4],
-    pub dst: [u8; 4],
+    pub outer: Outer,
     pub selector: Selector,
     pub generation: u32,
     pub may_write: bool,
@@ -94,14 +188,9 @@ impl Csa {
     ///
     /// # Errors
     ///
-    /// `EAFNOSUPPORT` for IPv6, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
+    /// `EAFNOSUPPORT` for outer ends of two families, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
     pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, message: &[u8]) -> Result<Arc<Csa>> {
-        let (Some(src), Some(dst)) = (v4(&csa.src), v4(&csa.dst)) else {
-            return Err(EAFNOSUPPORT);
-        };
-        if csa.selector.family != pfkey::Family::V4 {
-            return Err(EAFNOSUPPORT);
-        }
+        let outer = outer(&csa.src, &csa.dst)?;
         if csa.ext.mode != pfkey::Mode::Tunnel {
             return Err(EOPNOTSUPP);
         }
@@ -138,7 +227,7 @@ impl Csa {
         let route = DstCache::new()?;
         Arc::pin_init(
             pin_init!(Csa {
-                id, role, map, spi, src, dst, selector, generation, may_write, zone1, zone2, route, message,
+                id, role, map, spi, outer, selector, generation, may_write, zone1, zone2, route, message,
                 created: sync::now(),
                 state: AtomicU8::new(state),
                 sequence: AtomicU64::new(sequence),
@@ -240,7 +329,8 @@ impl Csa {
     #[inline]
     pub(crate) fn inner_mtu(&self, mtu: usize) -> usize {
         let ivs = self.zone1.iv.octets() + self.zone2.as_ref().map_or(0, |zone| zone.iv.octets());
-        let room = mtu.saturating_sub(OUTER_LEN + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
+        let room =
+            mtu.saturating_sub(self.outer.header_len() + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
         // A multiple of 4, of which the trailer takes 2 and the moved checksum 2.
         (room & !3).saturating_sub(esp::TRAILER_LEN + 2)
     }
@@ -281,10 +371,16 @@ pub(crate) fn given(told: &Told) -> pfkey::Snoop {
     }
 }
 
-fn v4(address: &pfkey::Address) -> Option<[u8; 4]> {
-    (address.family == pfkey::Family::V4)
-        .then(|| address.octets.first_chunk().copied())
-        .flatten()
+/// The outer ends that a zone message gives. `EAFNOSUPPORT` if they are of two families.
+pub(crate) fn outer(src: &pfkey::Address, dst: &pfkey::Address) -> Result<Outer> {
+    if src.family != dst.family {
+        return Err(EAFNOSUPPORT);
+    }
+    Ok(Outer {
+        family: src.family.version(),
+        src: src.octets,
+        dst: dst.octets,
+    })
 }
 
 /// The selector as the core has it.
@@ -341,14 +437,33 @@ impl Seed {
 
     /// A terminus or origin, by outer destination and SPI.
     #[inline]
-    pub(crate) fn terminus(self, dst: [u8; 4], spi: u32) -> u32 {
-        self.mix(&[u32::from_ne_bytes(dst), spi])
+    pub(crate) fn terminus(self, outer: &Outer, spi: u32) -> u32 {
+        self.mix(&[self.end(outer.family, 0, &outer.dst), spi])
     }
 
     /// A relay, by outer source too.
     #[inline]
-    pub(crate) fn relay(self, src: [u8; 4], dst: [u8; 4], spi: u32) -> u32 {
-        self.mix(&[u32::from_ne_bytes(src), u32::from_ne_bytes(dst), spi])
+    pub(crate) fn relay(self, outer: &Outer, spi: u32) -> u32 {
+        let (src, dst) = self.ends(outer);
+        self.mix(&[src, dst, spi])
+    }
+
+    #[inline]
+    fn ends(self, outer: &Outer) -> (u32, u32) {
+        (
+            self.end(outer.family, 6, &outer.src),
+            self.end(outer.family, 0, &outer.dst),
+        )
+    }
+
+    /// An IPv4 address as it is, an IPv6 address mixed.
+    #[inline]
+    fn end(self, family: u8, class: u32, address: &[u8; 16]) -> u32 {
+        if family == 6 {
+            return self.host(class, address);
+        }
+        let [a, b, c, d, ..] = *address;
+        u32::from_ne_bytes([a, b, c, d])
     }
 
     #[inline]
@@ -366,20 +481,15 @@ impl Seed {
 
     /// A flow, by the outer ends it comes between and its own.
     #[inline]
-    pub(crate) fn flow(self, (from, to): ([u8; 4], [u8; 4]), ends: &Ends) -> u32 {
+    pub(crate) fn flow(self, outer: &Outer, ends: &Ends) -> u32 {
         let ports = u32::from(ends.src_port) << 16 | u32::from(ends.dst_port);
         // IPv4 addresses are one word and zeros.
         let word = |class, address: &[u8; 16]| match u128::from_le_bytes(*address) {
             short if short >> 32 == 0 => short as u32,
             _ => self.host(class, address),
         };
-        self.mix(&[
-            u32::from_ne_bytes(from),
-            u32::from_ne_bytes(to),
-            word(4, &ends.src),
-            word(5, &ends.dst),
-            ports,
-        ])
+        let (from, to) = self.ends(outer);
+        self.mix(&[from, to, word(4, &ends.src), word(5, &ends.dst), ports])
     }
 
     /// Where something with this selector is kept: by its destination if that is one host, else by its source if that
@@ -427,43 +537,41 @@ impl Sadb {
     #[inline]
     pub(crate) fn terminus<'g>(
         &'g self,
-        dst: [u8; 4],
+        outer: &Outer,
         spi: u32,
         reader: &'g Reader,
     ) -> Option<&'g Csa> {
         self.termini
-            .get(self.seed.terminus(dst, spi), reader)
+            .get(self.seed.terminus(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.dst == dst)
+            .find(|csa| csa.spi == spi && csa.outer.is_to(outer))
     }
 
     /// The relay CSA of a packet.
     #[inline]
     pub(crate) fn relay<'g>(
         &'g self,
-        src: [u8; 4],
-        dst: [u8; 4],
+        outer: &Outer,
         spi: u32,
         reader: &'g Reader,
     ) -> Option<&'g Csa> {
         self.relays
-            .get(self.seed.relay(src, dst, spi), reader)
+            .get(self.seed.relay(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
+            .find(|csa| csa.spi == spi && csa.outer.is(outer))
     }
 
     /// The origin CSA whose packet an ICMP error tells of.
     pub(crate) fn origin_by_spi<'g>(
         &'g self,
-        src: [u8; 4],
-        dst: [u8; 4],
+        outer: &Outer,
         spi: u32,
         reader: &'g Reader,
     ) -> Option<&'g Csa> {
         self.origins_by_spi
-            .get(self.seed.terminus(dst, spi), reader)
+            .get(self.seed.terminus(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
+            .find(|csa| csa.spi == spi && csa.outer.is(outer))
     }
 
     /// The CSA that seals a packet: the closest selector's, and of those the newest.
@@ -491,26 +599,29 @@ impl Sadb {
     }
 
     /// Whether the place of such a CSA is taken: a terminus' by destination and SPI, the others' by source too.
-    pub(crate) fn is_taken(&self, role: Role, spi: u32, (src, dst): ([u8; 4], [u8; 4])) -> bool {
+    pub(crate) fn is_taken(&self, role: Role, spi: u32, outer: &Outer) -> bool {
         Reader::enter(|reader| match role {
-            Role::Terminus => self.terminus(dst, spi, reader).is_some(),
-            Role::Relay => self.relay(src, dst, spi, reader).is_some(),
-            Role::Origin => self.origin_by_spi(src, dst, spi, reader).is_some(),
+            Role::Terminus => self.terminus(outer, spi, reader).is_some(),
+            Role::Relay => self.relay(outer, spi, reader).is_some(),
+            Role::Origin => self.origin_by_spi(outer, spi, reader).is_some(),
         })
     }
 
     fn places(&self, csa: &Csa) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
         match csa.role {
             Role::Terminus => [
-                Some((&self.termini, self.seed.terminus(csa.dst, csa.spi))),
+                Some((&self.termini, self.seed.terminus(&csa.outer, csa.spi))),
                 None,
             ],
             Role::Relay => [
-                Some((&self.relays, self.seed.relay(csa.src, csa.dst, csa.spi))),
+                Some((&self.relays, self.seed.relay(&csa.outer, csa.spi))),
                 None,
             ],
             Role::Origin => [
-                Some((&self.origins_by_spi, self.seed.terminus(csa.dst, csa.spi))),
+                Some((
+                    &self.origins_by_spi,
+                    self.seed.terminus(&csa.outer, csa.spi),
+                )),
                 Some((&self.origins, self.seed.selector(&csa.selector))),
             ],
         }

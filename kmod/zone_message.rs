@@ -84,20 +84,10 @@ fn answer(
     request.reply(octets)
 }
 
-fn ends(src: &pfkey::Address, dst: &pfkey::Address) -> Result<([u8; 4], [u8; 4])> {
-    if src.family != pfkey::Family::V4 || dst.family != pfkey::Family::V4 {
-        return Err(EAFNOSUPPORT);
-    }
-    Ok((
-        *src.octets.first_chunk().ok_or(EINVAL)?,
-        *dst.octets.first_chunk().ok_or(EINVAL)?,
-    ))
-}
-
 fn named(csa: &Csa, id: &CsaId) -> bool {
     csa.spi == id.spi
         && csa.role == id.role
-        && ends(&id.src, &id.dst).is_ok_and(|(src, dst)| csa.src == src && csa.dst == dst)
+        && sadb::outer(&id.src, &id.dst).is_ok_and(|outer| csa.outer == outer)
 }
 
 fn find(ns: &Namespace, id: &CsaId) -> Option<kernel::sync::Arc<Csa>> {
@@ -118,14 +108,14 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
     if let Some(given) = &csa.snoop {
         check_snoop(request, given)?;
     }
-    let places = match ends(&csa.src, &csa.dst) {
-        Ok(places) => places,
+    let outer = match sadb::outer(&csa.src, &csa.dst) {
+        Ok(outer) => outer,
         Err(e) => {
-            request.say(c"ADDRESS_SRC: this module has IPv4 outside only");
+            request.say(c"ADDRESS_SRC: source and destination are of two families");
             return Err(e);
         }
     };
-    let added = request.ns.add_csa(csa.spi, csa.ext.role, places, |id| {
+    let added = request.ns.add_csa(csa.spi, csa.ext.role, &outer, |id| {
         Csa::new(id, &csa, octets)
     });
     let added = added.inspect_err(|e| {
@@ -133,7 +123,6 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
             e if e == EEXIST => c"SA: this SPI is taken for this destination and role",
             e if e == ENOSPC => c"CSA: this network namespace has as many as it may",
             e if e == ENOSYS => c"ZONE_SA: the kernel has no such cipher",
-            e if e == EAFNOSUPPORT => c"SELECTOR: this module has IPv4 inside only",
             e if e == EOPNOTSUPP => c"CSA: this module has tunnel mode only",
             _ => return,
         };
@@ -270,7 +259,6 @@ fn policy_add(request: &mut Request<'_>, message: &Message<'_>) -> Result {
         let text = match *e {
             e if e == EEXIST => c"SELECTOR: it has a policy in this direction already",
             e if e == ENOSPC => c"X_POLICY: this network namespace has as many as it may",
-            e if e == EAFNOSUPPORT => c"SELECTOR: this module has IPv4 policies only",
             e if e == ENODEV => c"X_POLICY: the module is being unloaded",
             _ => return,
         };
@@ -366,11 +354,16 @@ pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
         return;
     }
     let mut buffer = [0; 512];
+    let family = if of.family == 4 {
+        pfkey::Family::V4
+    } else {
+        pfkey::Family::V6
+    };
     let selector = pfkey::Selector {
-        family: pfkey::Family::V4,
+        family,
         protocol: of.protocol,
-        src_len: 32,
-        dst_len: 32,
+        src_len: family.bits(),
+        dst_len: family.bits(),
         src: of.src,
         dst: of.dst,
     };

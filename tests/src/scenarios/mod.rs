@@ -5,6 +5,7 @@ mod attack;
 mod bad_packets;
 mod ground;
 mod guard;
+mod ipv6;
 mod malformed_messages;
 mod mmlctl;
 mod neighbours;
@@ -29,6 +30,7 @@ pub const TABLES: &[&[Scenario]] = &[
     offload::TABLE,
     guard::TABLE,
     neighbours::TABLE,
+    ipv6::TABLE,
     bad_packets::TABLE,
     relay::TABLE,
     malformed_messages::TABLE,
