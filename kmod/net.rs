@@ -11,8 +11,8 @@ use kernel::bindings::{self, net_device, sk_buff};
 use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
 
+use crate::ends::{Outer, Path};
 use crate::namespace::Namespace;
-use crate::sadb::Outer;
 use crate::skb::{Buffer, Skb};
 use crate::sync::{Bh, PerCpu, Reader};
 use crate::{hooks, receive, send, sys};
@@ -217,15 +217,10 @@ impl DstCache {
 
     /// The route between a CSA's ends, from the cache or the routing table.
     #[inline]
-    pub(crate) fn route(
-        &self,
-        ns: &Namespace,
-        outer: &Outer,
-        mark: u32,
-        _bh: &Bh,
-    ) -> Option<Route> {
+    pub(crate) fn route(&self, ns: &Namespace, path: &Path, mark: u32, _bh: &Bh) -> Option<Route> {
+        let outer = &path.outer;
         if outer.family != 4 {
-            return self.route6(ns, outer, mark);
+            return self.route6(ns, path, mark);
         }
         let mut source = 0u32;
         // SAFETY: The cache is initialised and bottom halves are off; the reference becomes ours.
@@ -240,7 +235,7 @@ impl DstCache {
         let (src, dst) = (word(&outer.src), word(&outer.dst));
         // SAFETY: The namespace lives while `ns` does; both calls as above.
         unsafe {
-            let route = sys::mml_route(ns.net(), src, dst, 0, mark);
+            let route = sys::mml_route(ns.net(), src, dst, path.protocol(), mark);
             if route.is_null() || sys::mml_is_err(route.cast()) {
                 return None;
             }
@@ -250,7 +245,8 @@ impl DstCache {
     }
 
     #[inline(never)]
-    fn route6(&self, ns: &Namespace, outer: &Outer, mark: u32) -> Option<Route> {
+    fn route6(&self, ns: &Namespace, path: &Path, mark: u32) -> Option<Route> {
+        let outer = &path.outer;
         let mut source = [0u8; 16];
         // SAFETY: As in `route`; an address is 16 octets.
         unsafe {
@@ -258,7 +254,7 @@ impl DstCache {
             if let Some(route) = NonNull::new(cached) {
                 return Some(Route(route));
             }
-            let route = sys::mml_route6(ns.net(), &outer.src, &outer.dst, mark);
+            let route = sys::mml_route6(ns.net(), &outer.src, &outer.dst, path.protocol(), mark);
             if route.is_null() || sys::mml_is_err(route.cast()) {
                 return None;
             }
@@ -522,6 +518,12 @@ unsafe extern "C" fn mml_rs_esp_rcv(skb: *mut sk_buff) -> c_int {
             0
         })
     }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_esp_encap_rcv(skb: *mut sk_buff) -> c_int {
+    // SAFETY: As in `mml_rs_esp_rcv`: the socket that took the UDP header off leaves the rest as it is there.
+    unsafe { mml_rs_esp_rcv(skb) }
 }
 
 #[no_mangle]

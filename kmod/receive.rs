@@ -10,10 +10,12 @@ use mml_core::{checksum, ecn};
 
 use crate::counters::Reason;
 use crate::crypto::{Linear, ICV_LEN};
+use crate::ends::{Outer, Path, UDP_LEN};
 use crate::namespace::Namespace;
-use crate::sadb::{Csa, Outer};
+use crate::sadb::Csa;
 use crate::skb::{Buffer, Skb};
 use crate::sync::{Bh, Reader};
+use crate::zone_message;
 
 /// The terminus CSA of an ESP packet whose data starts at the ESP header, if it is one of ours.
 #[inline]
@@ -63,12 +65,38 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
     let mut skb = skb.into_private().ok_or(Reason::NoMemory)?;
     let octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
     let (start, len) = open_zones(csa, header, octets, outer_ds, bh)?;
+    mapping(ns, csa, skb.network_header());
     if !skb.cut(start, len) {
         return Err(Reason::NoMemory);
     }
     let device = ns.device.get(reader).ok_or(Reason::NoDevice)?;
     skb.deliver(device);
     Ok(())
+}
+
+/// Tells if an authentic packet came from another address or port than its CSA's: a NAT has changed its mind (RFC 3948,
+/// RFC 7296 §2.23). `outer` is all in front of ESP.
+#[inline]
+fn mapping(ns: &Namespace, csa: &Csa, outer: &[u8]) {
+    let path = csa.ends.get();
+    if path.encap.is_some() {
+        compare(ns, csa, &path, outer);
+    }
+}
+
+#[inline(never)]
+fn compare(ns: &Namespace, csa: &Csa, path: &Path, outer: &[u8]) -> Option<()> {
+    let encap = path.encap?;
+    let from = Outer::of(outer)?;
+    let udp = outer.get(outer.len().checked_sub(UDP_LEN)?..)?;
+    // A packet that came bare has no port.
+    let bare = outer.len() < from.header_len() + UDP_LEN;
+    let sport = u16::from_be_bytes(*udp.first_chunk()?);
+    let same = from.family == path.outer.family && from.src == path.outer.src;
+    if !bare && (!same || sport != encap.sport) {
+        zone_message::new_mapping(ns, csa, path, (&from, sport));
+    }
+    Some(())
 }
 
 /// Opens and checks it all; says where in `octets` the datagram then lies.

@@ -12,16 +12,19 @@ use mml_core::zone::Mode;
 
 use crate::counters::Reason;
 use crate::crypto::{self, Linear, ICV_LEN};
+use crate::ends::{Outer, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::net::{Between, Disposition};
 use crate::receive::sent_iv;
-use crate::sadb::{Csa, Outer};
+use crate::sadb::Csa;
 use crate::skb::Buffer;
 use crate::snoop::{Key, Origin};
 use crate::sync::{Bh, Reader};
 
 /// MF and the fragment offset, in the IPv4 header.
 const FRAGMENT: u16 = 0x3FFF;
+/// Where ESP is found in UDP (RFC 3948).
+const NAT_T_PORT: u16 = 4500;
 
 /// Looks at a packet on its way through, `between` two interfaces; its data starts at the IP header.
 pub(crate) fn forward(
@@ -80,11 +83,16 @@ impl Door {
         if version >> 4 != 4 {
             return Self::of_v6(skb);
         }
-        Some(Door {
+        let door = Door {
             outer: Outer::v4([s0, s1, s2, s3], [d0, d1, d2, d3]),
             at: usize::from(version & 0x0F) << 2,
             protocol,
             fragment: u16::from_be_bytes([f0, f1]) & FRAGMENT != 0,
+        };
+        Some(if protocol == ip::UDP {
+            door.through_udp(skb)
+        } else {
+            door
         })
     }
 
@@ -104,12 +112,35 @@ impl Door {
             }
         }
         let of = ip::addresses(head.get(..len)?)?;
-        Some(Door {
-            outer: Outer::v6(of.src, of.dst),
-            at: of.header_len,
-            protocol: of.protocol,
-            fragment: of.fragment,
-        })
+        Some(
+            Door {
+                outer: Outer::v6(of.src, of.dst),
+                at: of.header_len,
+                protocol: of.protocol,
+                fragment: of.fragment,
+            }
+            .through_udp(skb),
+        )
+    }
+
+    /// ESP in UDP (RFC 3948 §2.1): from or to port 4500, and no zeros where IKE has its marker.
+    #[inline(never)]
+    fn through_udp(self, skb: &Buffer) -> Self {
+        if self.protocol != ip::UDP || self.fragment {
+            return self;
+        }
+        let Some([s0, s1, d0, d1, _, _, _, _, spi @ ..]) = skb.octets::<12>(self.at) else {
+            return self;
+        };
+        let ports = [u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])];
+        if !ports.contains(&NAT_T_PORT) || spi == [0; 4] {
+            return self;
+        }
+        Door {
+            at: self.at + UDP_LEN,
+            protocol: ip::ESP,
+            ..self
+        }
     }
 }
 

@@ -8,116 +8,19 @@ use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLock};
 use mml_core::esp::{self, IvKind};
-use mml_core::ip::{self, Addresses};
+use mml_core::ip::Addresses;
 use mml_core::replay::{Replay, Resync};
 use mml_core::selector::Selector;
-use mml_core::snoop::{Ends, Settings};
+use mml_core::snoop::{Ends as FlowEnds, Settings};
 use mml_core::zone::{Mode, ZoneMap};
 use pfkey::{Role, State};
 
 use crate::counters::Counters;
 use crate::crypto::{Aead, Cipher, ICV_LEN};
+use crate::ends::{Ends, Outer, Path};
 use crate::net::DstCache;
 use crate::snoop::{Told, Window};
 use crate::sync::{self, Reader, Table};
-
-/// The outer ends of a CSA, in the direction of its packets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Outer {
-    /// 4 or 6; 0 for none.
-    pub family: u8,
-    /// IPv4 in the first four octets, the rest zero, as everywhere.
-    pub src: [u8; 16],
-    pub dst: [u8; 16],
-}
-
-impl Outer {
-    /// Of what isn't in a CSA.
-    pub(crate) const NONE: Outer = Outer {
-        family: 0,
-        src: [0; 16],
-        dst: [0; 16],
-    };
-
-    /// Between two IPv4 addresses.
-    #[inline]
-    pub(crate) fn v4(src: [u8; 4], dst: [u8; 4]) -> Self {
-        Outer {
-            family: 4,
-            src: ip::v4(src),
-            dst: ip::v4(dst),
-        }
-    }
-
-    /// Between two IPv6 addresses.
-    #[inline]
-    pub(crate) fn v6(src: [u8; 16], dst: [u8; 16]) -> Self {
-        Outer {
-            family: 6,
-            src,
-            dst,
-        }
-    }
-
-    /// Those that an IP header has.
-    #[inline]
-    pub(crate) fn of(header: &[u8]) -> Option<Self> {
-        match ip::version(header) {
-            4 => {
-                let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
-                    *header.first_chunk::<{ ip::V4_MIN }>()?;
-                Some(Self::v4([s0, s1, s2, s3], [d0, d1, d2, d3]))
-            }
-            6 => {
-                let addresses = header.get(8..)?;
-                Some(Self::v6(
-                    *addresses.first_chunk()?,
-                    *addresses.get(16..)?.first_chunk()?,
-                ))
-            }
-            _ => None,
-        }
-    }
-
-    /// The other way round.
-    pub(crate) fn reversed(&self) -> Self {
-        Outer {
-            family: self.family,
-            src: self.dst,
-            dst: self.src,
-        }
-    }
-
-    /// Octets of such a header, without options or extension headers.
-    #[inline]
-    pub(crate) fn header_len(&self) -> usize {
-        if self.family == 4 {
-            ip::V4_MIN
-        } else {
-            ip::V6_LEN
-        }
-    }
-
-    /// An address as it stands on the wire: 4 octets or 16.
-    pub(crate) fn octets<'a>(&self, address: &'a [u8; 16]) -> &'a [u8] {
-        let len = if self.family == 4 { 4 } else { 16 };
-        address.get(..len).unwrap_or(address)
-    }
-
-    /// Whether it is the same, compared in words.
-    #[inline]
-    pub(crate) fn is(&self, other: &Outer) -> bool {
-        let words = |it: &Outer| (u128::from_ne_bytes(it.dst), u128::from_ne_bytes(it.src));
-        self.family == other.family && words(self) == words(other)
-    }
-
-    /// Whether what `header` heads goes to the same destination.
-    #[inline]
-    fn is_to(&self, other: &Outer) -> bool {
-        self.family == other.family
-            && u128::from_ne_bytes(self.dst) == u128::from_ne_bytes(other.dst)
-    }
-}
 
 /// A zone's SA: its keyed transform, salt and kind of IV.
 pub(crate) struct Zone {
@@ -160,7 +63,7 @@ pub(crate) struct Csa {
     pub role: Role,
     pub map: ZoneMap,
     pub spi: u32,
-    pub outer: Outer,
+    pub ends: Ends,
     pub selector: Selector,
     pub generation: u32,
     pub may_write: bool,
@@ -174,6 +77,8 @@ pub(crate) struct Csa {
     /// Origin: octets of the datagrams sealed.
     octets: AtomicU64,
     pub route: DstCache,
+    /// When a new mapping was last told of, in jiffies; 0 for never.
+    mapped: AtomicU64,
     /// Whether SNOOP looks after its flows, read without the lock.
     snoops: AtomicBool,
     pub window: Arc<Window>,
@@ -190,7 +95,10 @@ impl Csa {
     ///
     /// `EAFNOSUPPORT` for outer ends of two families, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
     pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, message: &[u8]) -> Result<Arc<Csa>> {
-        let outer = outer(&csa.src, &csa.dst)?;
+        let ends = Ends::new(&Path {
+            outer: outer(&csa.src, &csa.dst)?,
+            encap: csa.encap,
+        });
         if csa.ext.mode != pfkey::Mode::Tunnel {
             return Err(EOPNOTSUPP);
         }
@@ -227,11 +135,12 @@ impl Csa {
         let route = DstCache::new()?;
         Arc::pin_init(
             pin_init!(Csa {
-                id, role, map, spi, outer, selector, generation, may_write, zone1, zone2, route, message,
+                id, role, map, spi, ends, selector, generation, may_write, zone1, zone2, route, message,
                 created: sync::now(),
                 state: AtomicU8::new(state),
                 sequence: AtomicU64::new(sequence),
                 octets: AtomicU64::new(0),
+                mapped: AtomicU64::new(0),
                 snoops,
                 window,
                 book <- new_spinlock!(book, "mml_csa"),
@@ -271,6 +180,11 @@ impl Csa {
         self.octets.fetch_add(octets, Ordering::Relaxed);
         // Far past the end it stays refused: 2^63 more would be needed to wrap.
         esp::seq_valid(last.checked_add(count)?).then(|| last + 1)
+    }
+
+    /// Whether a new mapping is to be told of: at most one a second.
+    pub(crate) fn mapping_due(&self) -> bool {
+        sync::once_a_second(&self.mapped)
     }
 
     /// How SNOOP treats its flows, if it does.
@@ -327,10 +241,9 @@ impl Csa {
 
     /// The largest inner datagram, in octets, that an outer path of `mtu` octets carries whole.
     #[inline]
-    pub(crate) fn inner_mtu(&self, mtu: usize) -> usize {
+    pub(crate) fn inner_mtu(&self, mtu: usize, path: &Path) -> usize {
         let ivs = self.zone1.iv.octets() + self.zone2.as_ref().map_or(0, |zone| zone.iv.octets());
-        let room =
-            mtu.saturating_sub(self.outer.header_len() + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
+        let room = mtu.saturating_sub(path.header_len() + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
         // A multiple of 4, of which the trailer takes 2 and the moved checksum 2.
         (room & !3).saturating_sub(esp::TRAILER_LEN + 2)
     }
@@ -381,6 +294,16 @@ pub(crate) fn outer(src: &pfkey::Address, dst: &pfkey::Address) -> Result<Outer>
         src: src.octets,
         dst: dst.octets,
     })
+}
+
+/// An outer end as the zone message has it.
+pub(crate) fn address(family: u8, octets: [u8; 16]) -> pfkey::Address {
+    let family = if family == 4 {
+        pfkey::Family::V4
+    } else {
+        pfkey::Family::V6
+    };
+    pfkey::Address::host(family, octets)
 }
 
 /// The selector as the core has it.
@@ -481,7 +404,7 @@ impl Seed {
 
     /// A flow, by the outer ends it comes between and its own.
     #[inline]
-    pub(crate) fn flow(self, outer: &Outer, ends: &Ends) -> u32 {
+    pub(crate) fn flow(self, outer: &Outer, ends: &FlowEnds) -> u32 {
         let ports = u32::from(ends.src_port) << 16 | u32::from(ends.dst_port);
         // IPv4 addresses are one word and zeros.
         let word = |class, address: &[u8; 16]| match u128::from_le_bytes(*address) {
@@ -544,7 +467,7 @@ impl Sadb {
         self.termini
             .get(self.seed.terminus(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.outer.is_to(outer))
+            .find(|csa| csa.spi == spi && csa.ends.are_to(outer))
     }
 
     /// The relay CSA of a packet.
@@ -558,7 +481,7 @@ impl Sadb {
         self.relays
             .get(self.seed.relay(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.outer.is(outer))
+            .find(|csa| csa.spi == spi && csa.ends.are(outer))
     }
 
     /// The origin CSA whose packet an ICMP error tells of.
@@ -571,7 +494,7 @@ impl Sadb {
         self.origins_by_spi
             .get(self.seed.terminus(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.outer.is(outer))
+            .find(|csa| csa.spi == spi && csa.ends.are(outer))
     }
 
     /// The CSA that seals a packet: the closest selector's, and of those the newest.
@@ -607,21 +530,14 @@ impl Sadb {
         })
     }
 
-    fn places(&self, csa: &Csa) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
+    /// Where a CSA is kept that lies between `outer`.
+    fn places(&self, csa: &Csa, outer: &Outer) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
+        let found = self.seed.terminus(outer, csa.spi);
         match csa.role {
-            Role::Terminus => [
-                Some((&self.termini, self.seed.terminus(&csa.outer, csa.spi))),
-                None,
-            ],
-            Role::Relay => [
-                Some((&self.relays, self.seed.relay(&csa.outer, csa.spi))),
-                None,
-            ],
+            Role::Terminus => [Some((&self.termini, found)), None],
+            Role::Relay => [Some((&self.relays, self.seed.relay(outer, csa.spi))), None],
             Role::Origin => [
-                Some((
-                    &self.origins_by_spi,
-                    self.seed.terminus(&csa.outer, csa.spi),
-                )),
+                Some((&self.origins_by_spi, found)),
                 Some((&self.origins, self.seed.selector(&csa.selector))),
             ],
         }
@@ -629,7 +545,11 @@ impl Sadb {
 
     /// Makes a CSA findable. The caller holds the writers' lock and has seen that its place is free.
     pub(crate) fn insert(&self, csa: &Arc<Csa>) -> Result {
-        for (table, hash) in self.places(csa).into_iter().flatten() {
+        for (table, hash) in self
+            .places(csa, &csa.ends.get().outer)
+            .into_iter()
+            .flatten()
+        {
             if let Err(e) = table.insert(hash, csa.clone()) {
                 self.remove(csa);
                 return Err(e);
@@ -640,8 +560,37 @@ impl Sadb {
 
     /// Takes a CSA away. The caller holds the writers' lock.
     pub(crate) fn remove(&self, csa: &Csa) {
-        for (table, hash) in self.places(csa).into_iter().flatten() {
-            table.remove(hash, |c| c.id == csa.id);
+        for outer in [csa.ends.get().outer, csa.ends.before().outer] {
+            for (table, hash) in self.places(csa, &outer).into_iter().flatten() {
+                table.remove(hash, |c| c.id == csa.id);
+            }
         }
+    }
+
+    /// Moves a CSA to other ends. It is found by the old ones too, until it moves again: what is under way between them
+    /// arrives. The caller holds the writers' lock and has seen that the new place is free.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and nothing has changed.
+    pub(crate) fn migrate(&self, csa: &Arc<Csa>, path: &Path) -> Result {
+        let (now, before) = (csa.ends.get().outer, csa.ends.before().outer);
+        // The first place alone depends on the ends.
+        let place = |outer: &Outer| {
+            let [first, _] = self.places(csa, outer);
+            first
+        };
+        let listed = path.outer == now || path.outer == before;
+        if let Some((table, hash)) = place(&path.outer).filter(|_| !listed) {
+            table.insert(hash, csa.clone())?;
+        }
+        csa.ends.set(path);
+        if before != Outer::NONE && before != now && before != path.outer {
+            if let Some((table, hash)) = place(&before) {
+                table.remove(hash, |c| c.id == csa.id);
+            }
+        }
+        csa.route.reset();
+        Ok(())
     }
 }

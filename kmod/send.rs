@@ -11,9 +11,11 @@ use mml_core::esp::{self, Header, IvKind, Layout};
 use mml_core::ip::{self, Addresses};
 use mml_core::zone::Mode;
 use mml_core::{checksum, ecn, tcp};
+use pfkey::Encap;
 
 use crate::counters::Reason;
 use crate::crypto::{Linear, ICV_LEN};
+use crate::ends::{Outer, Path, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::net::{self, Device, Route};
 use crate::sadb::Csa;
@@ -24,7 +26,6 @@ use crate::zone_message;
 /// Octets of an IP and a TCP header with all their options and extension headers.
 const HEAD_MAX: usize = 256;
 const TCP_MIN: usize = 20;
-const UDP_LEN: usize = 8;
 /// TCP flags (RFC 9293 §3.1, RFC 3168 §6.1).
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -162,6 +163,8 @@ struct Body<'a> {
 struct Origin<'a> {
     ns: &'a Namespace,
     csa: &'a Csa,
+    /// The CSA's ends, as they are for this packet.
+    path: Path,
     bh: &'a Bh,
     device: Device<'a>,
 }
@@ -197,12 +200,13 @@ fn send<'g>(
     let origin = Origin {
         ns,
         csa,
+        path: csa.ends.get(),
         bh,
         device,
     };
     let refuse = |reason| (reason, Some(csa));
     let route = origin.route().map_err(refuse)?;
-    let room = csa.inner_mtu(route.mtu());
+    let room = csa.inner_mtu(route.mtu(), &origin.path);
     if ns.settings.mss_clamp.load(Ordering::Relaxed) && head.of.protocol == ip::TCP {
         let syn = head
             .transport()
@@ -233,7 +237,7 @@ impl<'a> Origin<'a> {
         let route = self
             .csa
             .route
-            .route(self.ns, &self.csa.outer, mark, self.bh)
+            .route(self.ns, &self.path, mark, self.bh)
             .ok_or(Reason::NoRoute)?;
         if route.is_through(self.device) {
             Err(Reason::RouteLoop)
@@ -267,13 +271,13 @@ impl<'a> Origin<'a> {
             sum,
         };
         let mut sealed = self.seal(&mut head, &body, seq, &route)?;
-        sealed.set_outgoing(&skb, &self.csa.outer, route);
+        sealed.set_outgoing(&skb, &self.path.outer, route);
         if skb.has_owner() {
             sealed.take_owner(&mut skb);
         }
         self.device.count_sent(1, head.total);
         skb.consume();
-        net::local_out(self.ns, sealed, &self.csa.outer, self.bh);
+        net::local_out(self.ns, sealed, &self.path.outer, self.bh);
         Ok(())
     }
 
@@ -350,11 +354,11 @@ impl<'a> Origin<'a> {
             let out = route.clone();
             let mut sealed = self.seal(&mut head, &body, seq, &out)?;
             seq += 1;
-            sealed.set_outgoing(&skb, &self.csa.outer, out);
+            sealed.set_outgoing(&skb, &self.path.outer, out);
             if last && skb.has_owner() {
                 sealed.take_owner(&mut skb);
             }
-            net::local_out(self.ns, sealed, &self.csa.outer, self.bh);
+            net::local_out(self.ns, sealed, &self.path.outer, self.bh);
         }
         self.device.count_sent(count, octets);
         skb.consume();
@@ -418,9 +422,9 @@ impl<'a> Origin<'a> {
             };
             let route = self.route()?;
             let mut sealed = self.seal(&mut piece, &body, seq, &route)?;
-            sealed.set_outgoing(&skb, &self.csa.outer, route);
+            sealed.set_outgoing(&skb, &self.path.outer, route);
             self.device.count_sent(1, piece.total);
-            net::local_out(self.ns, sealed, &self.csa.outer, self.bh);
+            net::local_out(self.ns, sealed, &self.path.outer, self.bh);
         }
         skb.consume();
         Ok(())
@@ -448,23 +452,30 @@ impl<'a> Origin<'a> {
         let zone2 = csa.zone2.as_ref().ok_or(Reason::NoMemory)?;
         let split = csa.map.split(0, head.get(), head.total);
         let (at, pad) = Layout::seal([csa.zone1.iv, zone2.iv], &split, head.total);
-        let outer = csa.outer.header_len();
+        let path = &self.path;
+        let outer = path.header_len();
         let mut skb =
             Skb::alloc(route.headroom(), outer + at.end, self.bh).ok_or(Reason::NoMemory)?;
         let mut octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
         let ds = ecn::encap(head.of.ds);
-        let ttl = route.ttl(csa.outer.family);
-        if csa.outer.family == 4 {
-            write_outer(&mut octets, csa, ds, ttl, seq)
+        let ttl = route.ttl(path.outer.family);
+        if path.outer.family == 4 {
+            write_outer(&mut octets, path, ds, ttl, seq)
         } else {
-            write_outer6(&mut octets, csa, ds, ttl)
+            write_outer6(&mut octets, path, ds, ttl)
         }
         .ok_or(Reason::NoMemory)?;
+        if let Some(encap) = &path.encap {
+            write_udp(&mut octets, path, encap, at.end).ok_or(Reason::NoMemory)?;
+        }
         let mut esp = octets
             .range(outer, outer + at.end)
             .ok_or(Reason::NoMemory)?;
         self.seal_zones(&mut esp, head, body, seq, split, at, pad)
             .ok_or(Reason::NoMemory)?;
+        if path.encap.is_some() && path.outer.family == 6 {
+            sum_udp6(&mut octets, &path.outer).ok_or(Reason::NoMemory)?;
+        }
         Ok(skb)
     }
 
@@ -569,10 +580,10 @@ impl<'a> Origin<'a> {
 
 /// The outer IPv4 header (RFC 4301 §5.1.2): DF set; length and checksum are the stack's to fill in.
 #[inline]
-fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Option<()> {
+fn write_outer(octets: &mut [u8], path: &Path, ds: u8, ttl: u8, seq: u64) -> Option<()> {
     let [_, _, _, _, _, _, i0, i1] = seq.to_be_bytes();
-    let [s0, s1, s2, s3, ..] = csa.outer.src;
-    let [d0, d1, d2, d3, ..] = csa.outer.dst;
+    let [s0, s1, s2, s3, ..] = path.outer.src;
+    let [d0, d1, d2, d3, ..] = path.outer.dst;
     *octets.first_chunk_mut()? = [
         0x45,
         ds,
@@ -583,7 +594,7 @@ fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Optio
         0x40,
         0,
         ttl,
-        ip::ESP,
+        path.protocol(),
         0,
         0,
         s0,
@@ -600,13 +611,40 @@ fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Optio
 
 /// The outer IPv6 header (RFC 8200 §3): the length is the stack's to fill in.
 #[inline(never)]
-fn write_outer6(octets: &mut [u8], csa: &Csa, ds: u8, limit: u8) -> Option<()> {
+fn write_outer6(octets: &mut [u8], path: &Path, ds: u8, limit: u8) -> Option<()> {
     let (fixed, rest) = octets.split_first_chunk_mut::<8>()?;
-    *fixed = [0x60 | ds >> 4, ds << 4, 0, 0, 0, 0, ip::ESP, limit];
+    *fixed = [0x60 | ds >> 4, ds << 4, 0, 0, 0, 0, path.protocol(), limit];
     let (src, rest) = rest.split_first_chunk_mut::<16>()?;
-    *src = csa.outer.src;
-    *rest.first_chunk_mut()? = csa.outer.dst;
+    *src = path.outer.src;
+    *rest.first_chunk_mut()? = path.outer.dst;
     Some(())
+}
+
+/// The UDP header of an encapsulated packet (RFC 3948 §2.1) with `esp` octets behind it: over IPv4 without a checksum.
+#[inline(never)]
+fn write_udp(octets: &mut [u8], path: &Path, encap: &Encap, esp: usize) -> Option<()> {
+    let [s0, s1] = encap.sport.to_be_bytes();
+    let [d0, d1] = encap.dport.to_be_bytes();
+    let [l0, l1] = u16::try_from(esp + UDP_LEN).ok()?.to_be_bytes();
+    let at = path.outer.header_len();
+    *octets.get_mut(at..)?.first_chunk_mut()? = [s0, s1, d0, d1, l0, l1, 0, 0];
+    Some(())
+}
+
+/// Over IPv6 a receiver wants a checksum (RFC 8200 §8.1). It covers the sealed octets.
+#[inline(never)]
+fn sum_udp6(octets: &mut [u8], outer: &Outer) -> Option<()> {
+    let udp = octets.get(ip::V6_LEN..)?;
+    let [l0, l1] = u16::try_from(udp.len()).ok()?.to_be_bytes();
+    let ends = checksum::add(checksum::sum(&outer.src), checksum::sum(&outer.dst));
+    let rest = checksum::add(checksum::sum(&[0, ip::UDP, l0, l1]), checksum::sum(udp));
+    let sum = !checksum::add(ends, rest);
+    // Zero is "none".
+    let sum = if sum == 0 { 0xFFFF } else { sum };
+    octets
+        .get_mut(ip::V6_LEN + 6..)?
+        .first_chunk_mut()
+        .map(|field| *field = sum.to_be_bytes())
 }
 
 /// A 32-bit sum in wire order, folded to 16 bits in host order.

@@ -41,6 +41,7 @@ int mml_rs_newlink(struct net_device *dev, void *ns, struct netlink_ext_ack *ext
 void mml_rs_dellink(struct net_device *dev, void *ns);
 netdev_tx_t mml_rs_xmit(struct sk_buff *skb, struct net_device *dev);
 int mml_rs_esp_rcv(struct sk_buff *skb);
+int mml_rs_esp_encap_rcv(struct sk_buff *skb);
 int mml_rs_esp_err(struct sk_buff *skb, u32 info);
 int mml_rs_esp6_err(struct sk_buff *skb, u8 type, int offset, u32 info);
 unsigned int mml_rs_guard(void *priv, struct sk_buff *skb, const struct nf_hook_state *state);
@@ -153,7 +154,8 @@ int mml_notifier_register(void) { return register_netdevice_notifier(&mml_notifi
 void mml_notifier_unregister(void) { unregister_netdevice_notifier(&mml_notifier); }
 
 /* The ESP protocol chain, in front of XFRM's own handler: SPIs that are not ours go on to it. */
-static int mml_esp_input(struct sk_buff *skb, int nexthdr, __be32 spi, int encap_type) { return -EINVAL; }
+/* What a socket with UDP_ENCAP has taken out of UDP (RFC 3948). */
+static int mml_esp_input(struct sk_buff *skb, int nexthdr, __be32 spi, int encap_type) { return mml_rs_esp_encap_rcv(skb); }
 static int mml_esp_cb(struct sk_buff *skb, int err) { return 1; }
 
 static struct xfrm4_protocol mml_esp4_protocol __read_mostly = {
@@ -343,9 +345,9 @@ struct rtable *mml_route_again(struct net *net, const struct sk_buff *skb, u8 pr
 	return ip_route_output_flow(net, &fl4, NULL);
 }
 int mml_dst_output(struct net *net, struct sk_buff *skb) { return dst_output(net, NULL, skb); }
-struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 dscp, u32 mark)
+struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 protocol, u32 mark)
 {
-	struct flowi4 fl4 = { .saddr = src, .daddr = dst, .flowi4_proto = IPPROTO_ESP, .flowi4_dscp = inet_dsfield_to_dscp(dscp), .flowi4_mark = mark };
+	struct flowi4 fl4 = { .saddr = src, .daddr = dst, .flowi4_proto = protocol, .flowi4_mark = mark };
 
 	return ip_route_output_key(net, &fl4);
 }
@@ -355,9 +357,9 @@ struct dst_entry *mml_route_again6(struct net *net, const struct sk_buff *skb, u
 
 	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
 }
-struct dst_entry *mml_route6(struct net *net, const struct in6_addr *src, const struct in6_addr *dst, u32 mark)
+struct dst_entry *mml_route6(struct net *net, const struct in6_addr *src, const struct in6_addr *dst, u8 protocol, u32 mark)
 {
-	struct flowi6 fl6 = { .saddr = *src, .daddr = *dst, .flowi6_proto = IPPROTO_ESP, .flowi6_mark = mark };
+	struct flowi6 fl6 = { .saddr = *src, .daddr = *dst, .flowi6_proto = protocol, .flowi6_mark = mark };
 
 	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
 }

@@ -14,8 +14,8 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 use crate::crypto::Linear;
+use crate::ends::Outer;
 use crate::net::{Device, Route};
-use crate::sadb::Outer;
 use crate::sync::{Bh, PerCpu};
 use crate::sys;
 

@@ -14,9 +14,10 @@ use kernel::sync::{Arc, SpinLock};
 use mml_core::replay::Replay;
 use mml_core::snoop::{self, Counters, Ends, Flow, Segment, Settings, Slot, Verdict};
 
+use crate::ends::Outer;
 use crate::namespace::Namespace;
 use crate::net::{self, Between, Disposition, Tether};
-use crate::sadb::{Csa, Outer, Seed};
+use crate::sadb::{Csa, Seed};
 use crate::skb::{Buffer, List, Skb};
 use crate::sync::{self, Bh, Reader, Table, Timed};
 

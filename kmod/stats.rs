@@ -10,9 +10,10 @@ use mml_core::snoop::{Counters, Settings};
 use pfkey::{genl, Role};
 
 use crate::counters::Reason;
+use crate::ends::Outer;
 use crate::namespace::Namespace;
 use crate::netlink::{Dump, Fields, Request};
-use crate::sadb::{Csa, Outer};
+use crate::sadb::Csa;
 use crate::snoop::{Told, FLOWS_MAX};
 
 /// The names of what each role has carried.
@@ -199,8 +200,9 @@ fn carried_in_all(fields: &mut Fields, gone: &[[AtomicU64; 2]; 3], csas: &[Arc<C
 fn one(fields: &mut Fields, csa: &Csa) -> Result {
     fields.put(genl::A_STATS_SCOPE, b"csa\0")?;
     fields.put(genl::A_SPI, &csa.spi.to_be_bytes())?;
-    fields.put(genl::A_SRC, csa.outer.octets(&csa.outer.src))?;
-    fields.put(genl::A_DST, csa.outer.octets(&csa.outer.dst))?;
+    let outer = csa.ends.get().outer;
+    fields.put(genl::A_SRC, outer.octets(&outer.src))?;
+    fields.put(genl::A_DST, outer.octets(&outer.dst))?;
     fields.put(genl::A_ROLE, &[csa.role.number()])?;
     let (packets, octets, sequence) = csa.totals();
     for (_, [p, o]) in CARRIED.iter().filter(|(role, _)| *role == csa.role) {

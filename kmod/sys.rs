@@ -128,6 +128,7 @@ extern "C" {
         net: *mut net,
         src: *const [u8; 16],
         dst: *const [u8; 16],
+        protocol: u8,
         mark: u32,
     ) -> *mut Dst;
     pub(crate) fn mml_route_again6(
@@ -140,7 +141,8 @@ extern "C" {
     pub(crate) fn mml_icmp6_too_big(skb: *mut sk_buff, mtu: u32);
     pub(crate) fn mml_update_pmtu6(skb: *mut sk_buff, net: *mut net, mtu: u32);
     pub(crate) fn mml_redirect6(skb: *mut sk_buff, net: *mut net);
-    pub(crate) fn mml_route(net: *mut net, src: u32, dst: u32, dscp: u8, mark: u32) -> *mut Dst;
+    pub(crate) fn mml_route(net: *mut net, src: u32, dst: u32, protocol: u8, mark: u32)
+        -> *mut Dst;
     pub(crate) fn mml_routes_expire(net: *mut net);
     pub(crate) fn mml_is_err(p: *const c_void) -> bool;
     pub(crate) fn mml_dst_dev(rt: *const Dst) -> *mut net_device;

@@ -8,10 +8,11 @@ use kernel::prelude::*;
 use mml_core::ip::Addresses;
 use pfkey::number::{message as kind, policy, satype};
 use pfkey::{
-    genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Policy as PolicyMessage,
-    PolicyExt, PolicyId, Role, Writer,
+    genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Migrate, NewMapping,
+    Policy as PolicyMessage, PolicyExt, PolicyId, Role, Writer,
 };
 
+use crate::ends::{Outer, Path};
 use crate::namespace::Namespace;
 use crate::netlink::{self, Dump, Request};
 use crate::policy::Policy;
@@ -51,6 +52,7 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
         kind::UPDATE => update(request, &message),
         kind::DELETE => delete(request, &message),
         kind::GET => get(request, &message),
+        kind::X_MIGRATE => migrate(request, &message),
         kind::FLUSH => flush(request, &message),
         kind::X_SPDADD => policy_add(request, &message),
         kind::X_SPDDELETE => policy_delete(request, &message),
@@ -87,7 +89,7 @@ fn answer(
 fn named(csa: &Csa, id: &CsaId) -> bool {
     csa.spi == id.spi
         && csa.role == id.role
-        && sadb::outer(&id.src, &id.dst).is_ok_and(|outer| csa.outer == outer)
+        && sadb::outer(&id.src, &id.dst).is_ok_and(|outer| csa.ends.get().outer == outer)
 }
 
 fn find(ns: &Namespace, id: &CsaId) -> Option<kernel::sync::Arc<Csa>> {
@@ -181,6 +183,46 @@ fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
+fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let given = Migrate::from_message(message).map_err(|e| refuse(request, e))?;
+    let Some(csa) = find(request.ns, &given.id) else {
+        return missing(request);
+    };
+    let path = Path {
+        outer: sadb::outer(&given.src, &given.dst)?,
+        encap: given.encap,
+    };
+    request.ns.migrate(&csa, &path).inspect_err(|e| {
+        if *e == EEXIST {
+            request.say(c"SELECTOR: another CSA of this SPI and role lies there");
+        }
+    })?;
+    state_event(request.ns, &csa);
+    answer(request, message, |w| Ok(w))
+}
+
+/// Tells that a CSA's packets come from another address and port than it says. From softirq, at most once a second a CSA.
+pub(crate) fn new_mapping(ns: &Namespace, csa: &Csa, path: &Path, (from, port): (&Outer, u16)) {
+    let Some(encap) = path.encap.filter(|_| csa.mapping_due()) else {
+        return;
+    };
+    let mapping = NewMapping {
+        spi: csa.spi,
+        old: (
+            sadb::address(path.outer.family, path.outer.src),
+            encap.sport,
+        ),
+        new: (sadb::address(from.family, from.src), port),
+    };
+    let mut buffer = [0; 256];
+    let written = Writer::new(&mut buffer, kind::X_NAT_T_NEW_MAPPING, satype::MLESP, 0, 0)
+        .and_then(|w| mapping.write(w))
+        .and_then(Writer::finish);
+    if let Ok(octets) = written {
+        netlink::event(ns, octets);
+    }
+}
+
 fn missing(request: &mut Request<'_>) -> Result {
     request.say(c"SA: there is no such CSA");
     Err(ESRCH)
@@ -222,7 +264,11 @@ fn write<'b>(w: Writer<'b>, csa: &Csa) -> Result<Writer<'b>, pfkey::Error> {
         addtime: csa.created,
         usetime: 0,
     };
+    let path = csa.ends.get();
     CsaMessage {
+        src: sadb::address(path.outer.family, path.outer.src),
+        dst: sadb::address(path.outer.family, path.outer.dst),
+        encap: path.encap,
         ext: standing(csa, &given.ext),
         snoop: csa.snoop().as_ref().map(sadb::given),
         ..given
@@ -239,10 +285,11 @@ fn state_event(ns: &Namespace, csa: &Csa) {
     let written = Message::parse(csa.message())
         .and_then(|m| CsaMessage::from_message(&m))
         .and_then(|given| {
+            let outer = csa.ends.get().outer;
             let id = CsaId {
                 spi: csa.spi,
-                src: given.src,
-                dst: given.dst,
+                src: sadb::address(outer.family, outer.src),
+                dst: sadb::address(outer.family, outer.dst),
                 role: csa.role,
             };
             let w = Writer::new(&mut buffer.0, kind::X_CSA_STATE, satype::MLESP, 0, 0)?;

@@ -60,7 +60,7 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 /// UDP, TCP and an echo, both ways.
-fn everything(ctx: &Ctx, families: Families, marker: &[u8]) -> Result<()> {
+pub fn everything(ctx: &Ctx, families: Families, marker: &[u8]) -> Result<()> {
     let net = &ctx.net;
     let (cn, home) = families.hosts();
     let near = traffic::udp(&net.cn, cn, 4000)?;

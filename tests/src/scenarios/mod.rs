@@ -16,6 +16,7 @@ mod relay;
 mod snoop;
 mod teardown;
 mod tunnel;
+mod udp;
 mod wireless;
 mod zone_messages;
 
@@ -31,6 +32,7 @@ pub const TABLES: &[&[Scenario]] = &[
     guard::TABLE,
     neighbours::TABLE,
     ipv6::TABLE,
+    udp::TABLE,
     bad_packets::TABLE,
     relay::TABLE,
     malformed_messages::TABLE,
