@@ -14,6 +14,7 @@ mod path;
 mod readers;
 mod relay;
 mod snoop;
+mod strangers;
 mod teardown;
 mod tunnel;
 mod udp;
@@ -33,6 +34,7 @@ pub const TABLES: &[&[Scenario]] = &[
     neighbours::TABLE,
     ipv6::TABLE,
     udp::TABLE,
+    strangers::TABLE,
     bad_packets::TABLE,
     relay::TABLE,
     malformed_messages::TABLE,
