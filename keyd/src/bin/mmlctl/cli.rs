@@ -51,7 +51,7 @@ pub enum Command {
         /// The setting, as in the list
         #[arg(requires = "value")]
         name: Option<String>,
-        /// A number, or on or off
+        /// A number, on or off, or the name of an interface
         value: Option<String>,
     },
     /// Print what the module says on its own account: CSAs wanted, expired, changed
