@@ -5,6 +5,7 @@ mod attack;
 mod bad_packets;
 mod ground;
 mod guard;
+mod lifetime;
 mod malformed_messages;
 mod mmlctl;
 mod neighbours;
@@ -13,9 +14,11 @@ mod path;
 mod readers;
 mod relay;
 mod snoop;
+mod states;
 mod teardown;
 mod tunnel;
 mod wireless;
+mod writing_relay;
 mod zone_messages;
 
 use crate::scenario::Scenario;
@@ -33,6 +36,9 @@ pub const TABLES: &[&[Scenario]] = &[
     relay::TABLE,
     malformed_messages::TABLE,
     zone_messages::TABLE,
+    lifetime::TABLE,
+    states::TABLE,
+    writing_relay::TABLE,
     mmlctl::TABLE,
     snoop::TABLE,
     teardown::TABLE,
