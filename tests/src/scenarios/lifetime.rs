@@ -423,9 +423,21 @@ fn given_back(ctx: &mut Ctx) -> Result<()> {
         &[update(LIFETIME_SOFT, &Lifetime { packets: 4, ..soft })],
     )?;
     expires(&events, false)?;
-    zone_tunnel::send(
+    // The other way to update, which replaces both kinds.
+    let spi = format!("{:#x}", keys.to_mh.spi);
+    mmlctl(
         ha,
-        &[update(LIFETIME_HARD, &Lifetime { packets: 5, ..hard })],
+        &[
+            "csa",
+            "update",
+            &spi,
+            "--state",
+            "active",
+            "--soft-packets",
+            "4",
+            "--hard-packets",
+            "5",
+        ],
     )?;
     expires(&events, true)?;
     ensure!(

@@ -30,11 +30,12 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
             which,
             state,
             sequence,
+            limits,
         } => {
             let (mut kernel, csa) = find(&which)?;
             let name = name(&csa.id);
             kernel
-                .update_csa(&csa.id, state, sequence)
+                .limit_csa(&csa.id, (state, sequence), limits.soft(), limits.hard())
                 .map_err(|e| Failure::kernel(&name, &e))?;
             output.say(
                 &format!("{name} is {}", state.name()),
