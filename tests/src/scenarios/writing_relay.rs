@@ -28,6 +28,12 @@ pub const TABLE: &[Scenario] = &[
         run: lowers,
     },
     Scenario {
+        name: "a-writing-relay-leaves-shared-octets-alone",
+        proves: "a capture in front of the relay, which shares its packets' octets, shows them as the host sent them though the relay rewrites them; with SNOOP beside it all transfers arrive whole",
+        seconds: 90,
+        run: shared,
+    },
+    Scenario {
         name: "a-relay-past-its-permission-is-dropped-by-the-terminus",
         proves: "what a relay rewrites under a CSA whose ends permit no writing is dropped by the terminus as write-unpermitted; without the setting the same relay touches nothing",
         seconds: 60,
@@ -229,6 +235,45 @@ fn lowers(ctx: &mut Ctx) -> Result<()> {
         "the relay counts {written} rewritten, the wire shows {relays:?}"
     );
     super::tunnel::no_drops_but(ctx, &[])
+}
+
+fn shared(ctx: &mut Ctx) -> Result<()> {
+    let keys = ctx.zone_tunnel(&options())?;
+    limit(&ctx.net.fa1, "wl1", LIMIT)?;
+    let spi = format!("{:#x}", keys.to_mh.spi);
+    mmlctl(&ctx.net.fa1, &["snoop", "set", "--spi", &spi])?;
+    let sent = Capture::start(&ctx.net.mh, "wl1", "mh-fa1")?;
+    let came = Capture::start(&ctx.net.fa1, "wl1", "fa1-mh")?;
+    let went = Capture::start(&ctx.net.fa1, "core", "fa1-core")?;
+    transfer(ctx, 6000, 300_000)?;
+    transfer(ctx, 6001, 300_000)?;
+    let rewritten = |captured: Captured| -> Result<(usize, usize)> {
+        distinct(&captured, &[&keys.from_mh])?;
+        let all = sealed(&captured, &keys.from_mh);
+        let with = all.iter().filter(|(flags, _, _)| flags & W != 0).count();
+        // Each opens under its own IV: none was changed halfway.
+        for (_, _, esp) in &all {
+            let zone1 = Sealed::parse(esp)?.open_zone1(&keys.from_mh.zones[0])?;
+            ensure!(zone1.is_some(), "{}: a zone 1 fails its ICV", captured.name);
+        }
+        Ok((with, all.len()))
+    };
+    let (sent, came, went) = (
+        rewritten(sent.stop()?)?,
+        rewritten(came.stop()?)?,
+        rewritten(went.stop()?)?,
+    );
+    ensure!(
+        sent.0 == 0 && came.0 == 0 && went.0 > 10,
+        "with W, of all: sent {sent:?}, came {came:?}, went {went:?}"
+    );
+    let stats = Stats::read(&ctx.net.fa1)?;
+    ensure!(
+        stats.total("rewritten-packets") == went.0 as u64,
+        "the relay counts {} rewritten of {went:?}",
+        stats.total("rewritten-packets")
+    );
+    Ok(())
 }
 
 /// Loads a relay's CSA with permission to write.
