@@ -60,7 +60,11 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
     }
     let outer_ds = ip::ds(skb.network_header()).unwrap_or(0);
     // Refuse what costs nothing to refuse before a copy is made of it.
-    let header = Header::parse(skb.linear())?;
+    // A driver may have left no more of the packet linear than was pulled to find the CSA.
+    let front = skb
+        .octets::<{ esp::HEADER_LEN }>(0)
+        .ok_or(esp::Drop::Truncated)?;
+    let header = Header::parse(&front)?;
     header.check_protocol(Mode::Tunnel)?;
     let mut skb = skb.into_private().ok_or(Reason::NoMemory)?;
     let octets = skb.linear_mut().ok_or(Reason::NoMemory)?;

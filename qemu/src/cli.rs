@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::kernel::Flavour;
 use crate::machine::Accel;
+use crate::network::Topology;
 
 const AFTER: &str = "\
 Start with `cargo lab demo`. The first time it makes what it needs, in about ten minutes: a
@@ -89,6 +90,9 @@ pub enum Command {
         /// With the host's clock and two processors instead of repeatable virtual time
         #[arg(long)]
         real: bool,
+        /// Nodes as network namespaces of one guest, or each a guest with a kernel of its own (real time, SNOOP's act left out)
+        #[arg(long, value_enum, default_value = "namespaces")]
+        topology: Topology,
         #[command(flatten)]
         shared: Shared,
     },
@@ -102,6 +106,10 @@ pub enum Command {
         /// Processors of the guests; several, by comma, run the scenarios with each
         #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_value = "2", value_parser = clap::value_parser!(u32).range(1..=4))]
         vcpus: Vec<u32>,
+        /// Nodes as network namespaces of one guest, or each a guest of one processor with a kernel of its own; --list says
+        /// which scenarios run there
+        #[arg(long, value_enum, default_value = "namespaces")]
+        topology: Topology,
         /// Stop at the first failure
         #[arg(long)]
         fail_fast: bool,

@@ -11,17 +11,21 @@ use crate::bench::failed_checks;
 use crate::cli::Shared;
 use crate::collect::Collect;
 use crate::error::{Context, Error, Result};
+use crate::guest;
 use crate::machine::Clock;
+use crate::network::{self, Topology};
 use crate::plot;
 use crate::setup::Lab;
 use crate::table;
+use crate::workspace::Workspace;
 
 /// The longest the guest may run, by the wall clock.
 const LIMIT: Duration = Duration::from_secs(900);
 
-const STORY: &str = "\
-One guest, six nodes in network namespaces, real programs, kernel-made packets:
+/// The same for six guests and their conductor.
+const LIMIT_GUESTS: Duration = Duration::from_secs(1800);
 
+const NETWORK: &str = "
       192.0.2.0/24      198.51.100.0/30      198.51.100.4/30      10.1.1.0/24
   cn ------------- ha ------------------ core ---------------- fa1 ~ ~ wl1 ~ ~ .
                                          |                                     mh  203.0.113.7
@@ -35,9 +39,23 @@ One guest, six nodes in network namespaces, real programs, kernel-made packets:
   mh    mobile host: fetches the file (curl); nobody but it and the home agent can read it
 
 The file goes three times: plain, through the kernel's own ESP, through two-zone ESP. Every link is captured.
+";
+
+const THEN_REPAIR: &str = "\
 Then its beginning goes over a wireless link of 2 Mb/s that gets one bit in 65,536 wrong, 100 ms away: through the
 kernel's ESP, through two-zone ESP, and through two-zone ESP whose foreign agent repairs the losses (SNOOP).
 ";
+
+const THEN_SEARCH: &str = "\
+While the last tunnel stands, all the memory of every guest is searched for its keys.
+";
+
+/// Fields of a search for keys and their headings.
+const HOLDER_COLUMNS: [(&str, &str); 3] = [
+    ("node", "machine"),
+    ("zone1", "zone 1's keys"),
+    ("zone2", "zone 2's keys"),
+];
 
 /// Fields of a transfer and their headings.
 const COLUMNS: [(&str, &str); 6] = [
@@ -61,8 +79,21 @@ const REPAIR_COLUMNS: [(&str, &str); 7] = [
 ];
 
 /// Runs the command.
-pub fn command(out: &Path, bytes: Option<u64>, real: bool, shared: &Shared) -> Result<()> {
-    println!("{STORY}");
+pub fn command(
+    out: &Path,
+    bytes: Option<u64>,
+    real: bool,
+    topology: Topology,
+    shared: &Shared,
+) -> Result<()> {
+    let (ground, then) = match topology {
+        Topology::Namespaces => ("One guest, six nodes in network namespaces", THEN_REPAIR),
+        Topology::Guests => (
+            "Six guests, each a node with a kernel of its own",
+            THEN_SEARCH,
+        ),
+    };
+    println!("{ground}, real programs, kernel-made packets:\n{NETWORK}{then}");
     let lab = Lab::prepare(shared, false)?;
     std::fs::create_dir_all(out).context(|| format!("making {}", out.display()))?;
     let mut options = Map::new();
@@ -70,29 +101,42 @@ pub fn command(out: &Path, bytes: Option<u64>, real: bool, shared: &Shared) -> R
         options.insert("bytes".into(), json!(bytes));
     }
     let order = json!({"mode": "demo", "names": [], "options": options});
-    let clock = if real {
-        Clock::Real { vcpus: 2 }
-    } else {
-        Clock::Virtual
+    let (clock, clock_name) = match (topology, real) {
+        (Topology::Guests, _) => (Clock::Real { vcpus: 1 }, "real, 1 vCPU a guest"),
+        (_, true) => (Clock::Real { vcpus: 2 }, "real, 2 vCPUs"),
+        (_, false) => (Clock::Virtual, "virtual: 1 instruction = 1 ns"),
+    };
+    let conductor = match topology {
+        Topology::Namespaces => None,
+        Topology::Guests => {
+            let log = lab.cache.log("guest-programs")?;
+            Some(guest::conductor(&Workspace::find()?, &log)?)
+        }
     };
     let mut collect = Collect::begin("the demo", Some(out), true);
-    let boot = lab.boot("demo", clock, &order, LIMIT, &mut |event| {
-        collect.event(event)
-    })?;
+    let mut on_event = |event| collect.event(event);
+    let boot = match &conductor {
+        None => lab.boot("demo", clock, &order, LIMIT, &mut on_event)?,
+        Some(program) => network::boot(
+            &lab,
+            program,
+            "demo-guests",
+            &order,
+            LIMIT_GUESTS,
+            &mut on_event,
+        )?,
+    };
     let failure = boot.outcome.failure();
     collect.end(failure.is_none());
     collect.report.expect("transfer");
-    collect.report.expect("repair");
+    let last_act = match topology {
+        Topology::Namespaces => "repair",
+        Topology::Guests => "holder",
+    };
+    collect.report.expect(last_act);
     collect.report.expect("check");
     collect.report.set("kernel", lab.kernel.release.as_str());
-    collect.report.set(
-        "clock",
-        if real {
-            "real, 2 vCPUs"
-        } else {
-            "virtual: 1 instruction = 1 ns"
-        },
-    );
+    collect.report.set("clock", clock_name);
     let _ = std::fs::copy(&boot.console, out.join("console.log"));
     std::fs::write(out.join("commands.txt"), collect.script())
         .context(|| format!("writing to {}", out.display()))?;
@@ -119,8 +163,8 @@ pub fn command(out: &Path, bytes: Option<u64>, real: bool, shared: &Shared) -> R
             boot.console,
         ));
     }
-    judge(&collect)?;
-    closing(out);
+    judge(&collect, last_act)?;
+    closing(out, topology);
     Ok(())
 }
 
@@ -143,7 +187,12 @@ fn rows(collect: &Collect, kind: &str, columns: &[(&str, &str)]) -> String {
 
 fn show(collect: &Collect) {
     println!("\n{}", rows(collect, "transfer", &COLUMNS));
-    println!("{}", rows(collect, "repair", &REPAIR_COLUMNS));
+    if !collect.report.all("repair").is_empty() {
+        println!("{}", rows(collect, "repair", &REPAIR_COLUMNS));
+    }
+    if !collect.report.all("holder").is_empty() {
+        println!("{}", rows(collect, "holder", &HOLDER_COLUMNS));
+    }
     println!("Who could read what, each line checked against the captures and the foreign agent's counters:\n");
     for check in collect.report.all("check") {
         let ok = check["ok"].as_bool() == Some(true);
@@ -158,14 +207,14 @@ fn show(collect: &Collect) {
     }
 }
 
-fn judge(collect: &Collect) -> Result<()> {
+fn judge(collect: &Collect, last_act: &str) -> Result<()> {
     if let Some(first) = collect.complaints.first() {
         return Err(Error::check(first.clone()));
     }
     let transfers = collect.report.all("transfer");
     let repairs = collect.report.all("repair");
     let checks = collect.report.all("check");
-    if transfers.is_empty() || repairs.is_empty() || checks.is_empty() {
+    if transfers.is_empty() || collect.report.all(last_act).is_empty() || checks.is_empty() {
         return Err(Error::check("the guest reported no transfers or no checks"));
     }
     let broken: Vec<&Value> = transfers
@@ -186,13 +235,16 @@ fn judge(collect: &Collect) -> Result<()> {
     failed_checks(checks)
 }
 
-fn closing(out: &Path) {
+fn closing(out: &Path, topology: Topology) {
     let out = out.display();
+    let second = match topology {
+        Topology::Namespaces => "\n  repair.svg      the second",
+        Topology::Guests => "",
+    };
     println!(
         "
 All of it holds. In {out}/:
-  goodput.svg     the first table, drawn
-  repair.svg      the second
+  goodput.svg     the first table, drawn{second}
   demo.json       the tables and the checks, for programs
   captures/       what each link carried: tcpdump -nr {out}/captures/FILE
   commands.txt    every command the guest ran

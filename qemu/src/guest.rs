@@ -4,11 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
+use crate::network::Topology;
 use crate::progress;
 use crate::workspace::Workspace;
 
 /// glibc linked in: the guest's own libraries are those of the build root, not of the host.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The program that conducts a network of guests.
+const CONDUCTOR: &str = "mml-conductor";
 
 /// The static programs.
 pub struct Guest {
@@ -29,53 +33,84 @@ pub struct Needs {
     pub programs: Vec<String>,
 }
 
-/// One scenario of the guest program.
+/// One scenario of the guest programs.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Scenario {
     /// Its name.
     pub name: String,
     /// What it proves, in one line.
     pub proves: String,
+    /// The topologies it runs on.
+    pub topologies: Vec<Topology>,
 }
 
-/// Builds both programs; cargo decides what there is to do.
+/// Builds what every guest has; cargo decides what there is to do.
 pub fn build(workspace: &Workspace, log: &Path) -> Result<Guest> {
-    let directory = compile(
-        workspace,
-        log,
-        &[
-            "-p",
-            "mml-tests",
-            "-p",
-            "keyd",
-            "--bin",
-            "mml-guest",
-            "--bin",
-            "mmlctl",
-        ],
-    )?;
+    let directory = compile(workspace, log, &["mml-guest", "mmlctl"])?;
     Ok(Guest {
         init: directory.join("mml-guest"),
         mmlctl: directory.join("mmlctl"),
     })
 }
 
-/// The scenarios the guest program knows, asked on the host.
+/// The scenarios the guest programs know, asked on the host.
 pub fn scenarios(workspace: &Workspace, log: &Path) -> Result<Vec<Scenario>> {
-    let directory = compile(workspace, log, &["-p", "mml-tests", "--bin", "mml-guest"])?;
-    Guest {
-        init: directory.join("mml-guest"),
-        mmlctl: PathBuf::new(),
+    let directory = compile(workspace, log, &["mml-guest", CONDUCTOR])?;
+    let mut all = listed(&directory.join("mml-guest"), Topology::Namespaces)?;
+    for scenario in listed(&directory.join(CONDUCTOR), Topology::Guests)? {
+        match all.iter_mut().find(|other| other.name == scenario.name) {
+            Some(same) => same.topologies.push(Topology::Guests),
+            None => all.push(scenario),
+        }
     }
-    .scenarios()
+    Ok(all)
 }
 
-/// Runs cargo and says where its products are.
-fn compile(workspace: &Workspace, log: &Path, what: &[&str]) -> Result<PathBuf> {
+/// Builds the program that conducts a network of guests.
+pub fn conductor(workspace: &Workspace, log: &Path) -> Result<PathBuf> {
+    let directory = compile(workspace, log, &[CONDUCTOR])?;
+    Ok(directory.join(CONDUCTOR))
+}
+
+/// The scenarios one of the programs runs, on its topology.
+pub fn listed(program: &Path, topology: Topology) -> Result<Vec<Scenario>> {
+    Ok(ask(program, "--list")?
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(name, proves)| Scenario {
+            name: name.to_owned(),
+            proves: proves.to_owned(),
+            topologies: vec![topology],
+        })
+        .collect())
+}
+
+fn ask(program: &Path, option: &str) -> Result<String> {
+    let output = std::process::Command::new(program)
+        .arg(option)
+        .output()
+        .context(|| format!("running {}", program.display()))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(Error::check(format!(
+            "{} {option}: {}",
+            program.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        )))
+    }
+}
+
+/// Runs cargo and says where its products are. Always with both packages, whose features together decide what is
+/// compiled: else each choice of programs would compile everything anew.
+fn compile(workspace: &Workspace, log: &Path, programs: &[&str]) -> Result<PathBuf> {
     let mut command = workspace.cargo();
     command
         .args(["build", "--release", "--target", TARGET])
-        .args(what);
+        .args(["-p", "mml-tests", "-p", "keyd"]);
+    for program in programs {
+        command.args(["--bin", program]);
+    }
     command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     progress::run("guest programs", &mut command, log, None)?;
     let mut metadata = workspace.cargo();
@@ -90,37 +125,9 @@ fn compile(workspace: &Workspace, log: &Path, what: &[&str]) -> Result<PathBuf> 
 }
 
 impl Guest {
-    fn ask(&self, option: &str) -> Result<String> {
-        let output = std::process::Command::new(&self.init)
-            .arg(option)
-            .output()
-            .context(|| format!("running {}", self.init.display()))?;
-        if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-        } else {
-            Err(Error::check(format!(
-                "mml-guest {option}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            )))
-        }
-    }
-
     /// What its image must hold.
     pub fn needs(&self) -> Result<Needs> {
-        serde_json::from_str(&self.ask("--needs")?)
+        serde_json::from_str(&ask(&self.init, "--needs")?)
             .map_err(|e| Error::check(format!("mml-guest --needs: {e}")))
-    }
-
-    /// The scenarios it knows.
-    pub fn scenarios(&self) -> Result<Vec<Scenario>> {
-        Ok(self
-            .ask("--list")?
-            .lines()
-            .filter_map(|line| line.split_once('\t'))
-            .map(|(name, proves)| Scenario {
-                name: name.to_owned(),
-                proves: proves.to_owned(),
-            })
-            .collect())
     }
 }

@@ -11,7 +11,7 @@ use crate::build_root::{self, BuildRoot};
 use crate::cache::{Cache, Contents};
 use crate::cpio::Archive;
 use crate::error::{Context, Error, Result};
-use crate::guest::{Guest, Needs};
+use crate::guest::Needs;
 use crate::kernel::Kernel;
 use crate::key::Key;
 use crate::module_list::ModuleList;
@@ -186,7 +186,7 @@ fn with_libraries(root: &BuildRoot, programs: &[String]) -> Result<BTreeMap<Stri
 }
 
 /// The paths in what ldd(1) prints.
-fn libraries(text: &str) -> BTreeSet<String> {
+pub fn libraries(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| {
             let line = line.trim();
@@ -200,7 +200,7 @@ fn libraries(text: &str) -> BTreeSet<String> {
 }
 
 /// The guest has one directory for `/lib` and `/usr/lib`, and so on; archives must not name the links as parents.
-fn merged(path: &str) -> String {
+pub fn merged(path: &str) -> String {
     let path = path.trim_start_matches('/');
     let top = path.split('/').next().unwrap_or_default();
     if matches!(top, "bin" | "sbin" | "lib" | "lib64") {
@@ -211,7 +211,7 @@ fn merged(path: &str) -> String {
 }
 
 /// The host's path of what `path` means inside the root, links followed there.
-fn resolve(root: &Path, path: &str) -> Option<PathBuf> {
+pub fn resolve(root: &Path, path: &str) -> Option<PathBuf> {
     let mut pending: Vec<std::ffi::OsString> = parts(Path::new(path));
     pending.reverse();
     let mut inside = PathBuf::new();
@@ -292,27 +292,64 @@ fn stage_modules(
 }
 
 /// What one run adds: our programs and modules and the order.
-///
-/// The modules stand among the kernel's own, where tools look, and by a short path for `insmod` by hand.
 pub fn for_run(
     base: &Path,
-    guest: &Guest,
+    init: &Path,
+    mmlctl: &Path,
     kernel: &Kernel,
     modules: &[PathBuf],
     order: &serde_json::Value,
     to: &Path,
 ) -> Result<()> {
+    let programs = [("init", init), ("usr/bin/mmlctl", mmlctl)];
+    let mut archive = after_base(base, &programs, kernel, modules, to)?;
+    let name = || format!("writing {}", to.display());
+    archive
+        .file("run.json", 0o644, order.to_string().as_bytes())
+        .context(name)?;
+    archive.finish().context(name)?;
+    Ok(())
+}
+
+/// What a guest adds that systemd boots, but for systemd itself.
+pub fn for_boot(
+    base: &Path,
+    programs: &[(&str, &PathBuf)],
+    kernel: &Kernel,
+    modules: &[PathBuf],
+    to: &Path,
+) -> Result<()> {
+    let programs: Vec<(&str, &Path)> = programs
+        .iter()
+        .map(|(inside, host)| (*inside, host.as_path()))
+        .collect();
+    let mut archive = after_base(base, &programs, kernel, modules, to)?;
+    let name = || format!("writing {}", to.display());
+    archive
+        .symlink("init", "/usr/lib/systemd/systemd")
+        .context(name)?;
+    archive.finish().context(name)?;
+    Ok(())
+}
+
+/// Begins the archive behind the base.
+///
+/// The modules stand among the kernel's own, where tools look, and by a short path for `insmod` by hand.
+fn after_base(
+    base: &Path,
+    programs: &[(&str, &Path)],
+    kernel: &Kernel,
+    modules: &[PathBuf],
+    to: &Path,
+) -> Result<Archive<BufWriter<fs::File>>> {
     let name = || format!("writing {}", to.display());
     fs::copy(base, to).context(name)?;
     let file = fs::File::options().append(true).open(to).context(name)?;
     let mut archive = Archive::new(BufWriter::new(file));
     let read = |path: &Path| fs::read(path).context(|| format!("reading {}", path.display()));
-    archive
-        .file("init", 0o755, &read(&guest.init)?)
-        .context(name)?;
-    archive
-        .file("usr/bin/mmlctl", 0o755, &read(&guest.mmlctl)?)
-        .context(name)?;
+    for (inside, host) in programs {
+        archive.file(inside, 0o755, &read(host)?).context(name)?;
+    }
     for module in modules {
         let leaf = module
             .file_name()
@@ -327,11 +364,7 @@ pub fn for_run(
             .symlink(&format!("usr/lib/modules/{leaf}"), &path)
             .context(name)?;
     }
-    archive
-        .file("run.json", 0o644, order.to_string().as_bytes())
-        .context(name)?;
-    archive.finish().context(name)?;
-    Ok(())
+    Ok(archive)
 }
 
 #[cfg(test)]

@@ -72,6 +72,10 @@ pub struct Machine<'a> {
     pub limit: Duration,
     /// The longest it may go without a word on channel or console.
     pub silence: Duration,
+    /// More words for QEMU's command line: what joins this guest to others.
+    pub more: Vec<String>,
+    /// More words for the kernel's command line.
+    pub kernel_words: String,
 }
 
 /// How a boot ended.
@@ -134,6 +138,8 @@ impl Machine<'_> {
         let level = if interactive { 4 } else { 6 };
         let command_line =
             format!("console=ttyS0 panic=-1 oops=panic loglevel={level} net.ifnames=0");
+        let command_line = format!("{command_line} {}", self.kernel_words);
+        let command_line = command_line.trim_end();
         let console = if interactive {
             "mon:stdio".to_owned()
         } else {
@@ -151,7 +157,7 @@ impl Machine<'_> {
             "-kernel",
             image,
             "-append",
-            &command_line,
+            command_line,
             "-device",
             "virtio-serial-pci",
         ]
@@ -179,6 +185,7 @@ impl Machine<'_> {
                 pair("-rtc", "clock=vm".into());
             }
         }
+        words.extend(self.more.iter().cloned());
         words
     }
 
@@ -191,6 +198,15 @@ impl Machine<'_> {
     /// Boots it and gives every event to `on_event` as it arrives, until it is off.
     pub fn run(
         &self,
+        on_event: &mut dyn FnMut(std::result::Result<Event, String>),
+    ) -> Result<Outcome> {
+        self.run_until(&mut || None, on_event)
+    }
+
+    /// The same, ended early as soon as `stop` says why.
+    pub fn run_until(
+        &self,
+        stop: &mut dyn FnMut() -> Option<String>,
         on_event: &mut dyn FnMut(std::result::Result<Event, String>),
     ) -> Result<Outcome> {
         let create =
@@ -212,7 +228,7 @@ impl Machine<'_> {
                 break status;
             }
             watch.look(on_event);
-            if let Some(why) = watch.overdue(self) {
+            if let Some(why) = watch.overdue(self).or_else(&mut *stop) {
                 if watch.outcome.done.is_none() {
                     watch.outcome.killed = Some(why);
                 }

@@ -5,11 +5,12 @@
 //! commands. They all begin with `setup`, which makes in order what a guest needs and boots it: `build_root` (a Debian
 //! trixie, and how commands run in it), `archive` and `release` (which kernel there is), `kernel` (image, tree, debug
 //! kernel), `module`, `guest` (our own programs), `initramfs` over `cpio`. Everything made is a product of the `cache`,
-//! named by its `key` and watched over by its `manifest`. `machine` is one boot, `channel` what the guest reports, `console` its
-//! kernel log. The recipes themselves, as lists and scripts, are in `kbuild/`.
+//! named by its `key` and watched over by its `manifest`. `machine` is one boot, `network` one of seven guests that make up a
+//! network, `channel` what a guest reports, `console` its kernel log. The recipes themselves, as lists and scripts, are in `kbuild/`.
 
 mod archive;
 mod bench;
+mod boot;
 mod build;
 mod build_root;
 mod cache;
@@ -29,6 +30,7 @@ mod machine;
 mod manifest;
 mod module;
 mod module_list;
+mod network;
 mod paper;
 mod plot;
 mod progress;
@@ -38,6 +40,7 @@ mod setup;
 mod shell;
 mod sources;
 mod suite;
+mod systemd;
 mod table;
 mod test;
 mod workspace;
@@ -71,12 +74,14 @@ fn run(cli: Cli) -> Result<()> {
             out,
             bytes,
             real,
+            topology,
             shared,
-        } => demo::command(&out, bytes, real, &shared),
+        } => demo::command(&out, bytes, real, topology, &shared),
         Command::Test {
             names,
             list,
             vcpus,
+            topology,
             fail_fast,
             only_guests,
             only_pure,
@@ -86,6 +91,7 @@ fn run(cli: Cli) -> Result<()> {
                 names,
                 list,
                 vcpus,
+                topology,
                 fail_fast,
                 only_guests,
                 only_pure,

@@ -148,15 +148,27 @@ impl Lab {
         order: &Value,
         limit: Duration,
     ) -> Result<Machine<'_>> {
+        let machine = self.bare_machine(self.cache.run_directory(name)?, clock, limit)?;
+        self.file_system(&self.guest.init, order, &machine.initramfs())?;
+        Ok(machine)
+    }
+
+    /// A machine whose file system is yet to be written.
+    pub(crate) fn bare_machine(
+        &self,
+        directory: PathBuf,
+        clock: Clock,
+        limit: Duration,
+    ) -> Result<Machine<'_>> {
         let slow = if self.kernel.debug { DEBUG_PATIENCE } else { 1 };
         let limit = self
             .timeout
             .map(Duration::from_secs)
             .unwrap_or(limit * slow);
-        let machine = Machine {
+        Ok(Machine {
             root: &self.root,
             image: self.image()?,
-            directory: self.cache.run_directory(name)?,
+            directory,
             clock,
             kvm: self.kvm && clock != Clock::Virtual,
             memory: if self.kernel.debug { 3072 } else { 1024 },
@@ -166,16 +178,41 @@ impl Lab {
             } else {
                 SILENCE
             } * slow,
-        };
+            more: Vec::new(),
+            kernel_words: String::new(),
+        })
+    }
+
+    /// The root guests are made of and QEMU comes from.
+    pub(crate) fn root(&self) -> &BuildRoot {
+        &self.root
+    }
+
+    /// Writes a guest's file system: our program as process 1, modules and tools, and its order.
+    pub(crate) fn file_system(&self, init: &Path, order: &Value, to: &Path) -> Result<()> {
         initramfs::for_run(
             &self.base,
-            &self.guest,
+            init,
+            &self.guest.mmlctl,
             &self.kernel,
             &self.modules,
             order,
-            &machine.initramfs(),
-        )?;
-        Ok(machine)
+            to,
+        )
+    }
+
+    /// The same for a guest that systemd boots; with our modules or without.
+    pub(crate) fn boot_file_system(&self, modules: bool, to: &Path) -> Result<()> {
+        initramfs::for_boot(
+            &self.base,
+            &[
+                ("usr/bin/lab-program", &self.guest.init),
+                ("usr/bin/mmlctl", &self.guest.mmlctl),
+            ],
+            &self.kernel,
+            if modules { &self.modules } else { &[] },
+            to,
+        )
     }
 
     /// Boots a guest with an order and gives its events to `on_event`.

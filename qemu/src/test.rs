@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::boot::{self, Case};
 use crate::build_root::Mode;
 use crate::cache::Cache;
 use crate::channel::Event;
@@ -14,6 +15,7 @@ use crate::cli::Shared;
 use crate::error::{log_end, Error, Result};
 use crate::guest::{self, Scenario};
 use crate::machine::{self, Clock};
+use crate::network::{self, Topology};
 use crate::paper;
 use crate::progress::{self, Step};
 use crate::report::Report;
@@ -36,6 +38,8 @@ pub struct Options {
     pub list: bool,
     /// Processors of the guests, one pass each.
     pub vcpus: Vec<u32>,
+    /// What the nodes are.
+    pub topology: Topology,
     /// Stop at the first failure.
     pub fail_fast: bool,
     /// Leave the crates' own tests out.
@@ -71,6 +75,26 @@ fn choose<'a>(all: &'a [Scenario], names: &[String]) -> Result<Vec<&'a Scenario>
         }
     }
     Ok(chosen)
+}
+
+fn boot_all(lab: &Lab, boots: &[&Case], fail_fast: bool, tally: &mut Tally) -> Result<()> {
+    if lab.kernel.debug || boots.is_empty() || (fail_fast && !tally.failed.is_empty()) {
+        return Ok(());
+    }
+    println!("\n{} boots by systemd", boots.len());
+    for case in boots {
+        let (why, seconds) = boot::run(lab, case)?;
+        let mark = if why.is_none() { "ok  " } else { "FAIL" };
+        let detail = why.clone().unwrap_or_default();
+        progress::line(&format!("  {mark} {} ({seconds:.1} s)", case.name));
+        let said = why.as_deref().unwrap_or(case.proves);
+        progress::line(&format!("         {said}"));
+        tally.scenario(case.name, 1, why.is_none(), seconds, case.proves, &detail);
+        if fail_fast && why.is_some() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Counts and the report, over everything that ran.
@@ -145,11 +169,24 @@ fn list(workspace: &Workspace, cache: &Cache, shared: &Shared) -> Result<()> {
     let scenarios = guest::scenarios(workspace, &cache.log("guest-programs")?)?;
     let width = scenarios.iter().map(|s| s.name.len()).max().unwrap_or(0);
     for scenario in &scenarios {
-        println!("{:width$}  {}", scenario.name, scenario.proves);
+        let on = topologies(&scenario.topologies);
+        println!("{:width$}  {on:17}  {}", scenario.name, scenario.proves);
     }
+    for case in &boot::CASES {
+        println!("{:width$}  {:17}  {}", case.name, "boot", case.proves);
+    }
+    println!("\nguests: cargo lab test --topology guests, each node with a kernel of its own");
     let mut report = Report::default();
     report.set("scenarios", json!(scenarios));
     report.write(shared.json.as_deref())
+}
+
+fn topologies(list: &[Topology]) -> String {
+    let words = list.iter().map(|topology| match topology {
+        Topology::Namespaces => "namespaces",
+        Topology::Guests => "guests",
+    });
+    words.collect::<Vec<_>>().join(",")
 }
 
 fn conclude(mut tally: Tally, shared: &Shared) -> Result<()> {
@@ -177,23 +214,61 @@ fn conclude(mut tally: Tally, shared: &Shared) -> Result<()> {
     }
 }
 
+/// Where scenarios run.
+enum Ground {
+    /// In one guest.
+    Namespaces,
+    /// In a network of guests, by this conductor.
+    Guests(PathBuf),
+}
+
 fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
     let lab = Lab::prepare(shared, false)?;
     tally.report.set("kernel", lab.kernel.release.as_str());
-    let all = lab.guest.scenarios()?;
-    let chosen = choose(&all, &options.names)?;
-    for vcpus in &options.vcpus {
+    let ground = match options.topology {
+        Topology::Namespaces => Ground::Namespaces,
+        Topology::Guests => {
+            let log = lab.cache.log("guest-programs")?;
+            Ground::Guests(guest::conductor(&Workspace::find()?, &log)?)
+        }
+    };
+    let all = match &ground {
+        Ground::Namespaces => guest::listed(&lab.guest.init, options.topology)?,
+        Ground::Guests(conductor) => guest::listed(conductor, options.topology)?,
+    };
+    let (chosen, boots) = match options.topology {
+        Topology::Namespaces => {
+            let (boots, rest) = boot::named(&options.names, &|name| {
+                all.iter().any(|scenario| scenario.name.contains(name))
+            });
+            // With boots alone named, nothing is left to choose, which would mean all.
+            let only_boots = rest.is_empty() && !options.names.is_empty();
+            let chosen = if only_boots {
+                Vec::new()
+            } else {
+                choose(&all, &rest)?
+            };
+            (chosen, boots)
+        }
+        Topology::Guests => (choose(&all, &options.names)?, Vec::new()),
+    };
+    let (passes, where_run) = match &ground {
+        Ground::Namespaces => (options.vcpus.as_slice(), ""),
+        Ground::Guests(_) => (&[1][..], ", each node a guest"),
+    };
+    for vcpus in passes.iter().filter(|_| !chosen.is_empty()) {
         println!(
-            "\n{} scenarios on {}, {vcpus} vCPU",
+            "\n{} scenarios on {}, {vcpus} vCPU{where_run}",
             chosen.len(),
             lab.kernel.origin
         );
-        pass(&lab, &chosen, *vcpus, options.fail_fast, tally)?;
+        pass(&lab, &ground, &chosen, *vcpus, options.fail_fast, tally)?;
         if options.fail_fast && !tally.failed.is_empty() {
             return Ok(());
         }
     }
-    if options.names.is_empty() {
+    boot_all(&lab, &boots, options.fail_fast, tally)?;
+    if options.names.is_empty() && options.topology == Topology::Namespaces {
         paper(&lab, tally)?;
     }
     Ok(())
@@ -235,6 +310,7 @@ fn paper(lab: &Lab, tally: &mut Tally) -> Result<()> {
 /// All chosen scenarios with this many processors: one boot, and another after each scenario that takes its guest down.
 fn pass(
     lab: &Lab,
+    ground: &Ground,
     chosen: &[&Scenario],
     vcpus: u32,
     fail_fast: bool,
@@ -245,7 +321,7 @@ fn pass(
     while !left.is_empty() {
         let before = left.len();
         let failed_before = tally.failed.len();
-        let (boot, stopped) = one_boot(lab, &mut left, vcpus, fail_fast, tally)?;
+        let (boot, stopped) = one_boot(lab, ground, &mut left, vcpus, fail_fast, tally)?;
         let died = boot.outcome.done.is_none();
         if died {
             // Whatever was running took the guest down with it.
@@ -320,65 +396,76 @@ fn judge_rest(
 
 fn one_boot(
     lab: &Lab,
+    ground: &Ground,
     left: &mut VecDeque<&Scenario>,
     vcpus: u32,
     fail_fast: bool,
     tally: &mut Tally,
 ) -> Result<(Boot, bool)> {
     let names: Vec<&str> = left.iter().map(|scenario| scenario.name.as_str()).collect();
-    let order = json!({"mode": "test", "names": names, "options": {"fail_fast": fail_fast}});
-    let limit = BOOT + SCENARIO * u32::try_from(left.len()).unwrap_or(u32::MAX);
+    let mut order = json!({"mode": "test", "names": names, "options": {"fail_fast": fail_fast}});
+    let count = u32::try_from(left.len()).unwrap_or(u32::MAX);
+    let limit = match ground {
+        Ground::Namespaces => BOOT + SCENARIO * count,
+        Ground::Guests(_) => {
+            let slow = if lab.kernel.debug { 10.0 } else { 1.0 };
+            order["options"]["patience"] = json!(network::PATIENCE * slow);
+            (BOOT + SCENARIO * count).mul_f64(network::PATIENCE)
+        }
+    };
     let total = left.len() as u64;
     let mut step = Step::begin("scenarios", Some(total));
     let mut current = String::from("booting");
     let mut stopped = false;
     let mut last_words = String::new();
-    let boot = lab.boot(
-        "test",
-        Clock::Real { vcpus },
-        &order,
-        limit,
-        &mut |event| match event {
-            Event::Step { text } => {
-                let line = text.lines().next().unwrap_or_default();
-                if let Some(rest) = line.strip_prefix("scenario ") {
-                    current = rest.split(':').next().unwrap_or(rest).to_owned();
+    let mut on_event = |event| match event {
+        Event::Step { text } => {
+            let line = text.lines().next().unwrap_or_default();
+            if let Some(rest) = line.strip_prefix("scenario ") {
+                current = rest.split(':').next().unwrap_or(rest).to_owned();
+            }
+            last_words = line.to_owned();
+            step.at(
+                Some(total - left.len() as u64),
+                &format!("{current}: {line}"),
+            );
+        }
+        Event::Scenario {
+            name,
+            ok,
+            seconds,
+            proves,
+            detail,
+        } => {
+            left.retain(|scenario| scenario.name != name);
+            let detail = detail.unwrap_or_default();
+            progress::line(&format!(
+                "  {} {name} ({seconds:.1} s)",
+                if ok { "ok  " } else { "FAIL" }
+            ));
+            progress::line(&format!(
+                "         {}",
+                if ok || detail.is_empty() {
+                    &proves
+                } else {
+                    &detail
                 }
-                last_words = line.to_owned();
-                step.at(
-                    Some(total - left.len() as u64),
-                    &format!("{current}: {line}"),
-                );
-            }
-            Event::Scenario {
-                name,
-                ok,
-                seconds,
-                proves,
-                detail,
-            } => {
-                left.retain(|scenario| scenario.name != name);
-                let detail = detail.unwrap_or_default();
-                progress::line(&format!(
-                    "  {} {name} ({seconds:.1} s)",
-                    if ok { "ok  " } else { "FAIL" }
-                ));
-                progress::line(&format!(
-                    "         {}",
-                    if ok || detail.is_empty() {
-                        &proves
-                    } else {
-                        &detail
-                    }
-                ));
-                stopped |= fail_fast && !ok;
-                tally.scenario(&name, vcpus, ok, seconds, &proves, &detail);
-                step.at(Some(total - left.len() as u64), &name);
-            }
-            Event::Result { kind, fields } => tally.report.add(&kind, fields),
-            _ => {}
-        },
-    )?;
+            ));
+            stopped |= fail_fast && !ok;
+            tally.scenario(&name, vcpus, ok, seconds, &proves, &detail);
+            step.at(Some(total - left.len() as u64), &name);
+        }
+        Event::Result { kind, fields } => tally.report.add(&kind, fields),
+        _ => {}
+    };
+    let boot = match ground {
+        Ground::Namespaces => {
+            lab.boot("test", Clock::Real { vcpus }, &order, limit, &mut on_event)?
+        }
+        Ground::Guests(conductor) => {
+            network::boot(lab, conductor, "test-guests", &order, limit, &mut on_event)?
+        }
+    };
     if boot.outcome.done == Some(true) {
         step.done();
     } else {
@@ -398,6 +485,7 @@ mod tests {
         Scenario {
             name: name.to_owned(),
             proves: String::new(),
+            topologies: vec![Topology::Namespaces],
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Mode {
     Paper,
     Shell,
     List,
+    /// One node of a network of guests.
+    Node,
 }
 
 /// The host's order. Unknown fields are refused: a misspelt option must not be silently ignored.
@@ -32,6 +34,22 @@ pub struct RunConfig {
     /// The experiments of mode `paper`, in the order they are to be done.
     #[serde(default)]
     pub tasks: Vec<Task>,
+    /// Which node this guest is, in mode `node`.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// Its links.
+    #[serde(default)]
+    pub links: Vec<Link>,
+}
+
+/// A network interface of a guest that is a node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// What it is called at the node.
+    pub name: String,
+    /// What it is known by.
+    pub mac: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

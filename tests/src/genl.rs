@@ -4,34 +4,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr};
 
+pub use crate::attributes::*;
 use crate::netns::Netns;
-
-pub const FAMILY: &str = "mml";
-pub const EVENTS: &str = "events";
-
-/// Commands and attributes of family `mml`, version 1 (`pfkey/netlink/mml.yaml`).
-pub const CMD_PFKEY: u8 = 1;
-pub const CMD_STATS: u8 = 2;
-pub const CMD_SET: u8 = 3;
-pub const A_PFKEY: u16 = 1;
-pub const A_STATS_SCOPE: u16 = 2;
-pub const A_SPI: u16 = 3;
-pub const A_SRC: u16 = 4;
-pub const A_DST: u16 = 5;
-pub const A_ROLE: u16 = 6;
-pub const A_COUNTER: u16 = 7;
-pub const A_NAME: u16 = 8;
-pub const A_VALUE: u16 = 9;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-pub const NLM_F_REQUEST: u16 = 1;
-pub const NLM_F_ACK: u16 = 4;
-pub const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CAPPED: u16 = 0x100;
 const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
@@ -41,72 +22,12 @@ const CTRL_ATTR_MCAST_GROUPS: u16 = 7;
 const CTRL_ATTR_MCAST_GRP_NAME: u16 = 1;
 const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
 
-/// A refusal: errno and what the extended ack says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub errno: i32,
-    pub text: String,
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}: {}",
-            std::io::Error::from_raw_os_error(self.errno),
-            self.text
-        )
-    }
-}
-
-/// What a request brought: the answers' attributes, or a refusal.
-pub type Answer = std::result::Result<Vec<Vec<u8>>, Refusal>;
-
 /// A generic netlink socket in one namespace, for one family.
 pub struct Genl {
     socket: Socket,
     family: u16,
     groups: HashMap<String, u32>,
     sequence: u32,
-}
-
-/// An attribute: its header, its octets, padding to 4.
-pub fn attribute(kind: u16, octets: &[u8]) -> Vec<u8> {
-    let mut attribute = Vec::with_capacity(4 + octets.len().next_multiple_of(4));
-    attribute.extend(((4 + octets.len()) as u16).to_ne_bytes());
-    attribute.extend(kind.to_ne_bytes());
-    attribute.extend(octets);
-    attribute.resize(attribute.len().next_multiple_of(4), 0);
-    attribute
-}
-
-/// Takes attributes apart: (type without flags, octets).
-pub fn attributes(mut octets: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut found = Vec::new();
-    while let Some(header) = octets.first_chunk::<4>() {
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
-        let Some(value) = octets.get(4..length) else {
-            break;
-        };
-        found.push((kind, value));
-        octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
-}
-
-/// The first attribute of this type.
-pub fn find(octets: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(octets)
-        .into_iter()
-        .find(|(found, _)| *found == kind)
-        .map(|(_, value)| value)
-}
-
-pub fn string(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets)
-        .trim_end_matches('\0')
-        .to_owned()
 }
 
 impl Genl {
@@ -326,15 +247,4 @@ fn parts(mut datagram: &[u8]) -> Vec<Part<'_>> {
             .unwrap_or_default();
     }
     found
-}
-
-/// The refusal of a request that must be refused.
-pub fn refused(answer: Answer, what: &str) -> Result<Refusal> {
-    ensure!(answer.is_err(), "{what} was accepted");
-    answer.err().context("refusal")
-}
-
-/// The answers of a request that must be accepted.
-pub fn accepted(answer: Answer, what: &str) -> Result<Vec<Vec<u8>>> {
-    answer.map_err(|refusal| anyhow::anyhow!("{what} was refused: {refusal}"))
 }

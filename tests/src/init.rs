@@ -3,16 +3,14 @@
 
 use std::convert::Infallible;
 use std::fs::OpenOptions;
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use nix::mount::{mount, MsFlags};
 use nix::sys::reboot::{reboot, RebootMode};
 use serde_json::json;
 
 use crate::config::{Mode, RunConfig, MODULES};
 use crate::module::Modules;
-use crate::{demo, kernel_log, report, scenario};
+use crate::{demo, kernel_log, mounts, report, scenario};
 
 /// Runs everything and powers the machine off. `done` is the last event, and only a run that ended well says `ok`.
 pub fn run() -> ! {
@@ -44,17 +42,14 @@ pub fn power_off(ok: bool) -> ! {
 }
 
 fn start() -> Result<bool> {
-    mounts()?;
+    mounts::all()?;
     std::env::set_var(
         "PATH",
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     );
     std::env::set_var("HOME", "/root");
     let modules = Modules::find()?;
-    if report::open().is_err() {
-        modules.load("virtio_console")?;
-        report::open()?;
-    }
+    report::open_at_start(&modules)?;
     let kernel = nix::sys::utsname::uname()?
         .release()
         .to_string_lossy()
@@ -89,44 +84,8 @@ fn start() -> Result<bool> {
         Mode::Demo => demo::run(&config, &modules),
         Mode::Bench => crate::bench::run_all(&config, &modules),
         Mode::Paper => crate::paper::run_all(&config, &modules),
+        Mode::Node => crate::agent::serve(&config, modules),
     }
-}
-
-fn mounts() -> Result<()> {
-    let none = None::<&str>;
-    for (kind, target) in [
-        ("proc", "/proc"),
-        ("sysfs", "/sys"),
-        ("devtmpfs", "/dev"),
-        ("tmpfs", "/tmp"),
-        ("tmpfs", "/run"),
-        ("debugfs", "/sys/kernel/debug"),
-        ("tracefs", "/sys/kernel/tracing"),
-        ("devpts", "/dev/pts"),
-    ] {
-        let required = matches!(kind, "proc" | "sysfs" | "devtmpfs" | "tmpfs");
-        let made = std::fs::create_dir_all(target).map_err(anyhow::Error::from);
-        let mounted = made.and_then(|()| {
-            Ok(mount(
-                Some(kind),
-                target,
-                Some(kind),
-                MsFlags::empty(),
-                none,
-            )?)
-        });
-        match mounted {
-            Err(error) if required => {
-                return Err(error).with_context(|| format!("cannot mount {target}"))
-            }
-            _ => {}
-        }
-    }
-    std::fs::create_dir_all("/run/netns")?;
-    if !Path::new("/dev/fd").exists() {
-        std::os::unix::fs::symlink("/proc/self/fd", "/dev/fd")?;
-    }
-    Ok(())
 }
 
 /// A prompt on the console with the topology up and the two-zone tunnel in it.

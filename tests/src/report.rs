@@ -6,13 +6,19 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use base64::Engine;
 use serde_json::{json, Value};
 
+use crate::module::Modules;
+
 /// The name the host gives its port.
 const PORT_NAME: &str = "org.mml.report";
+
+/// How long the port may take to appear.
+const APPEARS: Duration = Duration::from_secs(20);
 
 static CHANNEL: OnceLock<Mutex<File>> = OnceLock::new();
 
@@ -32,6 +38,21 @@ pub fn open() -> Result<()> {
         }
     }
     anyhow::bail!("no virtio-serial port is named {PORT_NAME}")
+}
+
+/// Opens the port at the guest's start, when it may not have got its driver or its name yet.
+pub fn open_at_start(modules: &Modules) -> Result<()> {
+    let end = Instant::now() + APPEARS;
+    while let Err(error) = open() {
+        if modules.has("virtio_console") {
+            modules.load("virtio_console")?;
+        }
+        if Instant::now() > end {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// Sends one event. A host that went away is no reason to stop.

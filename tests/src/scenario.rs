@@ -13,7 +13,7 @@ use crate::kernel_log::{self, KernelLog};
 use crate::module::{self, Modules};
 use crate::topology::{Shape, Topology};
 use crate::zone_tunnel::Keys;
-use crate::{init, report, scenarios, wireless, zone_tunnel};
+use crate::{elsewhere, init, report, scenarios, wireless, zone_tunnel};
 
 /// The module under test.
 pub const MODULE: &str = "mml";
@@ -33,7 +33,7 @@ pub struct Scenario {
 
 /// Every scenario, in the order they run.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    scenarios::TABLES.iter().copied().flatten()
+    scenarios::all()
 }
 
 /// What a scenario works with.
@@ -132,9 +132,18 @@ fn run_one(
     };
     let link_unloaded =
         module::unload(wireless::MODULE, UNLOAD.mul_f64(patience)).context("after the scenario");
+    let elsewhere = elsewhere::settle();
     let leaks = kernel_log::check_leaks();
     let complaints = log.check();
-    let failures: Vec<String> = [outcome, complaints, leaks, unloaded, link_unloaded]
+    let parts = [
+        outcome,
+        complaints,
+        elsewhere,
+        leaks,
+        unloaded,
+        link_unloaded,
+    ];
+    let failures: Vec<String> = parts
         .into_iter()
         .filter_map(Result::err)
         .map(|error| format!("{error:#}"))

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{sealed, shows_inner_header, Config, Transfer};
+use super::transfer::{sealed, shows_inner_header, Config, Transfer};
 use crate::capture::Captured;
 use crate::headers::{self, Ip};
 use crate::stats;

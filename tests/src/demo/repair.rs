@@ -5,7 +5,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{fetched, serve, shorten_file};
+use super::file::{fetched, serve, shorten_file};
 use crate::paper::{known_neighbours, two_zones, Settings};
 use crate::report;
 use crate::topology::{Shape, Topology};

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What scenarios with bad packets share: an attacker who makes them, and a victim who must not see them.
 
-use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
-use socket2::Socket;
 
 use crate::headers::{self, IpDraft};
 use crate::scenario::Ctx;
+use crate::sockets::{Socket, UdpSocket};
 use crate::stats::Watch;
 use crate::topology::{CN, HOME};
 use crate::traffic;

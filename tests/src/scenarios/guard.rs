@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The guard: what a protect policy covers leaves and arrives sealed, or not at all (`docs/wire.md` §2, §5).
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 
 use anyhow::{bail, ensure, Context, Result};
 use nix::errno::Errno;
@@ -11,6 +11,7 @@ use crate::genl::{Genl, EVENTS};
 use crate::headers::{self, IpDraft};
 use crate::module;
 use crate::scenario::{Ctx, Scenario, MODULE};
+use crate::sockets::UdpSocket;
 use crate::stats::{Stats, Watch};
 use crate::topology::{CN, HA, HOME, MH};
 use crate::zone_message::{self, policy, Action, Direction, Message, ANY, HOME_ONLY};

@@ -27,7 +27,7 @@ mod zone_messages;
 use crate::scenario::Scenario;
 
 /// The tables, in the order they run.
-pub const TABLES: &[&[Scenario]] = &[
+const TABLES: &[&[Scenario]] = &[
     ground::TABLE,
     tunnel::TABLE,
     readers::TABLE,
@@ -50,3 +50,8 @@ pub const TABLES: &[&[Scenario]] = &[
     teardown::TABLE,
     wireless::TABLE,
 ];
+
+/// All scenarios, in that order.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    TABLES.iter().copied().flatten()
+}

@@ -76,6 +76,12 @@ pub enum Csa {
         #[arg(long)]
         fresh: bool,
     },
+    /// Load every *.toml of a folder as `add` does, at boot; a file that fails doesn't keep the others from being loaded
+    Load {
+        /// The folder
+        #[arg(value_name = "FOLDER", default_value = "/etc/mml/csas.d")]
+        folder: PathBuf,
+    },
     /// List all CSAs, without their keys
     List,
     /// Show all of one CSA, but its keys
@@ -234,6 +240,12 @@ pub struct New {
 pub enum Policy {
     /// Add a policy, or all those in a file
     Add(PolicyAdd),
+    /// Make the policies those of a folder's *.toml, at boot or anew; if one is wrong, what isn't protected yet goes nowhere
+    Load {
+        /// The folder
+        #[arg(value_name = "FOLDER", default_value = "/etc/mml/policies.d")]
+        folder: PathBuf,
+    },
     /// List all policies in the order they are asked
     List,
     /// Delete a policy by its number, or by direction and selector

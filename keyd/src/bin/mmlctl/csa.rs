@@ -2,6 +2,7 @@
 //! `mmlctl csa`.
 
 use crate::cli::{self, Which};
+use crate::csa_load;
 use crate::failure::Failure;
 use crate::output::{count, Output};
 use crate::table::Table;
@@ -24,6 +25,7 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
     match command {
         cli::Csa::New(arguments) => new(&arguments, output),
         cli::Csa::Add { file, fresh } => add(&file, fresh, output),
+        cli::Csa::Load { folder } => csa_load::run(&folder, output),
         cli::Csa::List => list(output),
         cli::Csa::Show(which) => show(&which, output),
         cli::Csa::Update {
@@ -212,7 +214,7 @@ enum Source {
     Stdin,
 }
 
-fn add(path: &Path, fresh: bool, output: Output) -> Result<(), Failure> {
+pub fn add(path: &Path, fresh: bool, output: Output) -> Result<(), Failure> {
     let (name_of, source, entries) = read(path)?;
     let single_use = entries.iter().any(Entry::is_single_use);
     if single_use && matches!(source, Source::Stdin) && !fresh {

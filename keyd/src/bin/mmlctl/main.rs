@@ -4,10 +4,13 @@
 
 mod cli;
 mod csa;
+mod csa_load;
 mod failure;
+mod folder;
 mod monitor;
 mod output;
 mod policy;
+mod policy_load;
 mod snoop;
 mod stats;
 mod table;

@@ -4,6 +4,7 @@
 use crate::cli::{self, Packets, PolicyAdd};
 use crate::failure::Failure;
 use crate::output::{count, Output};
+use crate::policy_load;
 use crate::table::Table;
 use keyd::address::selector;
 use keyd::info::{policy_json, selector_text, template_text};
@@ -17,23 +18,24 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 /// What kernel errors are about when no policy is named.
-const POLICIES: &str = "policies";
+pub const POLICIES: &str = "policies";
 
 pub fn run(command: cli::Policy, output: Output) -> Result<(), Failure> {
     match command {
         cli::Policy::Add(arguments) => add(&arguments, output),
+        cli::Policy::Load { folder } => policy_load::run(&folder, output),
         cli::Policy::List => list(output),
         cli::Policy::Delete { id, dir, packets } => delete(id, dir.as_deref(), &packets, output),
         cli::Policy::Flush { yes } => flush(yes, output),
     }
 }
 
-fn kernel() -> Result<Kernel, Failure> {
+pub fn kernel() -> Result<Kernel, Failure> {
     Kernel::open().map_err(|e| Failure::kernel("mml", &e))
 }
 
 /// A policy on one line.
-fn name(policy: &Policy) -> String {
+pub fn name(policy: &Policy) -> String {
     let (action, dir) = (
         Action::word(policy.ext.kind),
         Direction::word(policy.ext.direction),

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The scenarios that run where each node is a guest: those about who holds which key, and the main path. What is about
+//! one kernel's code alone is shown as well by one kernel, and faster.
+
+#[allow(dead_code)]
+#[path = "../scenarios/attack.rs"]
+mod attack;
+#[path = "../scenarios/guard.rs"]
+mod guard;
+mod holders;
+#[path = "../scenarios/readers.rs"]
+mod readers;
+#[path = "../scenarios/relay.rs"]
+mod relay;
+mod repair;
+#[path = "../scenarios/tunnel.rs"]
+mod tunnel;
+
+pub use holders::all_search;
+
+use crate::scenario::Scenario;
+
+const TABLES: &[&[Scenario]] = &[
+    holders::TABLE,
+    tunnel::TABLE,
+    readers::TABLE,
+    guard::TABLE,
+    relay::TABLE,
+    repair::TABLE,
+];
+
+/// Those of the tables that run here.
+const HERE: &[&str] = &[
+    "each-node-holds-its-own-keys-and-no-other",
+    "tunnel-carries-tcp-udp-icmp",
+    "overhead-is-68-to-71-octets",
+    "sequence-numbers-cross-32-bits",
+    "newest-csa-seals-and-all-open",
+    "states-decide-who-seals-and-opens",
+    "fa-reads-headers-and-no-payload",
+    "fa-view-is-the-same-for-any-payload",
+    "stock-foreign-agent-carries-traffic",
+    "no-csa-fails-closed",
+    "wrong-route-fails-closed",
+    "inbound-clear-is-dropped",
+    "bypass-policy-passes-exactly-that",
+    "discard-policy-discards",
+    "bypass-does-not-apply-to-forwarded-traffic",
+    "relay-key-cannot-redirect",
+    "relay-forwards-what-it-cannot-open",
+    "relay-joins-late",
+    "snoop-repairs-losses-inside-the-tunnel",
+];
+
+/// All scenarios that run here, in the order they run.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    TABLES
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|scenario| HERE.contains(&scenario.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_that_runs_here_is_a_scenario() {
+        assert_eq!(all().count(), HERE.len());
+    }
+}
