@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Daemons of one process over the loopback device, with kernels that only remember.
+
+mod negotiate;
+mod net;
+mod recorder;
