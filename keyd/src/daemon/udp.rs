@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 sockopt_impl!(
     /// Packets that come to the socket and begin with an SPI are ESP's, not ours (RFC 3948).
@@ -59,6 +60,8 @@ fn mend(error: &io::Error) -> &'static str {
 pub struct Sockets {
     sockets: Vec<(SocketAddr, Arc<UdpSocket>)>,
     queue: mpsc::Receiver<Received>,
+    /// Who listens; they end with the sockets.
+    _listeners: JoinSet<()>,
 }
 
 impl Sockets {
@@ -68,7 +71,7 @@ impl Sockets {
     /// Which address it was, why, and what mends it.
     pub async fn open(addresses: &[IpAddr], port: u16, nat_port: u16) -> Result<Self, SocketError> {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let mut sockets = Vec::new();
+        let (mut sockets, mut listeners) = (Vec::new(), JoinSet::new());
         for address in addresses {
             for (port, encapsulates) in [(port, false), (nat_port, true)] {
                 let address = SocketAddr::new(*address, port);
@@ -82,10 +85,14 @@ impl Sockets {
                 }
                 let socket = Arc::new(socket);
                 sockets.push((bound, socket.clone()));
-                tokio::spawn(listen(socket, bound, sender.clone()));
+                listeners.spawn(listen(socket, bound, sender.clone()));
             }
         }
-        Ok(Sockets { sockets, queue })
+        Ok(Sockets {
+            sockets,
+            queue,
+            _listeners: listeners,
+        })
     }
 
     /// The addresses and ports they are bound to.

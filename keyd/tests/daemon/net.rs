@@ -105,6 +105,11 @@ impl Net {
         });
     }
 
+    /// Waits until the sockets of a daemon that is gone are free: their listeners end with the next datagram, or here.
+    pub async fn close_sockets(&mut self) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }

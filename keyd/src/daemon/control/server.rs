@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 /// Connections at once.
 const MAX_CLIENTS: usize = 64;
@@ -27,6 +28,8 @@ pub struct Asked {
 pub struct Server {
     path: PathBuf,
     queue: mpsc::Receiver<Asked>,
+    /// Who listens; it ends with the socket.
+    _listener: JoinSet<()>,
 }
 
 impl Drop for Server {
@@ -68,10 +71,12 @@ impl Server {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
             .map_err(|error| wrong("its mode can't be set", error))?;
         let (sender, queue) = mpsc::channel(MAX_CLIENTS);
-        tokio::spawn(accept(listener, sender, journal.clone()));
+        let mut listeners = JoinSet::new();
+        listeners.spawn(accept(listener, sender, journal.clone()));
         Ok(Server {
             path: path.to_owned(),
             queue,
+            _listener: listeners,
         })
     }
 

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What becomes of SAs: rekeyed, given to relays, revoked, outliving their daemon, closed.
+
+use super::negotiate::{pair, start, zones};
+use super::net::{address, connection, folder, node, Net};
+use keyd::daemon::control::Request;
+use keyd::daemon::kernel::{KernelEvent, Sa};
+use pfkey::Role;
+
+async fn up(test: u8) -> Net {
+    let mut net = start(pair(test, "", "")).await;
+    net.until("a CSA at both", |nodes| {
+        nodes.iter().all(|node| node.mml.state().sas.len() == 2)
+    })
+    .await;
+    net
+}
+
+/// The origin's CSA of that generation.
+fn origin(node: &super::net::Node, generation: u32) -> Option<Sa> {
+    let state = node.mml.state();
+    let mut sas = state.sas.iter();
+    sas.find(|sa| sa.id.role == Role::Origin && zones(sa).generation == generation)
+        .cloned()
+}
+
+#[tokio::test]
+async fn the_kernels_soft_limit_has_a_csa_replaced_before_it_ends() {
+    let mut net = up(20).await;
+    let old = net.nodes[1].mml.one(Role::Origin);
+    let now = net.now();
+    net.nodes[1]
+        .engine
+        .kernel_event(KernelEvent::Expire(old.id, false), now);
+    net.until("the new CSA alone seals at both", |nodes| {
+        nodes
+            .iter()
+            .all(|node| origin(node, 1).is_none() && origin(node, 2).is_some_and(|sa| !sa.standby))
+    })
+    .await;
+    for node in &net.nodes {
+        let log = node.mml.state().log.clone();
+        let at = |what: String| log.iter().position(|line| *line == what);
+        let new = origin(node, 2).unwrap();
+        let removed = log
+            .iter()
+            .position(|line| line.starts_with("remove origin"))
+            .unwrap();
+        assert!(
+            at(format!("add {}", new.id)).unwrap() < removed,
+            "make before break"
+        );
+        // What is on its way still comes in.
+        let state = node.mml.state();
+        assert_eq!(
+            state
+                .sas
+                .iter()
+                .filter(|sa| sa.id.role == Role::Terminus)
+                .count(),
+            2
+        );
+    }
+}
+
+#[tokio::test]
+async fn when_the_ha_rekeys_the_mh_seals_with_the_new_csa_after_its_first_good_packet_at_the_latest_at_the_delete(
+) {
+    let mut net = up(21).await;
+    let now = net.now();
+    let spi = net.nodes[0].mml.one(Role::Terminus).id.spi;
+    let request = Request::Rekey {
+        what: format!("{spi:#x}"),
+    };
+    net.nodes[0].engine.command(&request, now).unwrap();
+    net.until("the new CSA seals at both", |nodes| {
+        nodes
+            .iter()
+            .all(|node| origin(node, 2).is_some_and(|sa| !sa.standby))
+    })
+    .await;
+    let log = net.nodes[1].mml.state().log.clone();
+    assert!(
+        log.iter().any(|line| line.starts_with("activate origin")),
+        "{log:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_hard_limit_closes_a_csa_at_both() {
+    let mut net = up(22).await;
+    let id = net.nodes[0].mml.one(Role::Terminus).id;
+    let now = net.now();
+    net.nodes[0]
+        .engine
+        .kernel_event(KernelEvent::Expire(id, true), now);
+    net.until("no CSA seals", |nodes| {
+        nodes
+            .iter()
+            .all(|node| node.engine.book().children.is_empty())
+    })
+    .await;
+}
+
+/// HA, MH and FA; the host is at the FA.
+async fn three(test: u8) -> Net {
+    let folder = folder();
+    let (at_ha, at_mh, at_fa) = (address(test, 1), address(test, 2), address(test, 3));
+    let [_, mh] = pair(test, "", "");
+    let ha = node("ha", "ha.test", &at_ha)
+        + &format!("[[foreign-agent]]\nname = \"fa1\"\nidentity = \"fa.test\"\naddresses = [\"{at_fa}\"]\n")
+        + &connection("fa1", &at_fa, "fa.test", "")
+        + &connection(
+            "mh",
+            &at_mh,
+            "mh.test",
+            "start = \"peer\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nrelay = \"fa1\"\n",
+        );
+    let fa = node("fa", "fa.test", &at_fa)
+        + "[snoop]\nwindow = 99\n[[home-agent]]\nidentity = \"ha.test\"\nprefixes = [\"203.0.113.0/24\"]\nhosts = [\"203.0.113.7\"]\n"
+        + &connection("ha", &at_ha, "ha.test", "start = \"peer\"\n");
+    let mut net = Net::new();
+    for text in [ha, mh, fa] {
+        net.start(&text, folder.path()).await;
+    }
+    net.until("a CSA at all three", |nodes| {
+        nodes.iter().all(|node| node.mml.state().sas.len() == 2)
+    })
+    .await;
+    net
+}
+
+#[tokio::test]
+async fn the_ha_gives_the_fa_zone_1_of_both_directions_and_nothing_of_zone_2() {
+    let mut net = three(23).await;
+    net.until("the HA knows that it is there", |nodes| {
+        nodes[0].engine.counters.distributed == 1
+    })
+    .await;
+    let relays = net.nodes[2].mml.state().sas.clone();
+    for (ends, role) in [
+        (0, Role::Origin),
+        (0, Role::Terminus),
+        (1, Role::Origin),
+        (1, Role::Terminus),
+    ] {
+        let end = net.nodes[ends].mml.one(role);
+        let relay = relays.iter().find(|sa| sa.id.spi == end.id.spi).unwrap();
+        assert_eq!((relay.id.src, relay.id.dst), (end.id.src, end.id.dst));
+        assert_eq!((relay.id.role, relay.selector), (Role::Relay, end.selector));
+        let (given, whole) = (zones(relay), zones(&end));
+        assert_eq!(given.zones, whole.zones[..1], "zone 1, and no other");
+        assert_eq!(given.snoop.map(|snoop| snoop.window), Some(99));
+        assert!(!given.relay.may_write && !relay.standby);
+    }
+}
+
+#[tokio::test]
+async fn a_rekeyed_csa_is_at_the_fa_before_it_seals_and_a_closed_one_is_revoked() {
+    let mut net = three(24).await;
+    let now = net.now();
+    let request = Request::Rekey { what: "mh".into() };
+    net.nodes[0].engine.command(&request, now).unwrap();
+    net.until("the new CSA at all three", |nodes| {
+        nodes[..2]
+            .iter()
+            .all(|node| origin(node, 2).is_some_and(|sa| !sa.standby))
+            && nodes[2].mml.state().sas.len() == 4
+    })
+    .await;
+    assert_eq!(net.nodes[0].engine.counters.without_relay, 0);
+    let now = net.now();
+    let request = Request::Delete { what: "ha".into() };
+    net.nodes[1].engine.command(&request, now).unwrap();
+    net.until("nothing at the ends", |nodes| {
+        nodes[..2]
+            .iter()
+            .all(|node| node.engine.book().children.is_empty())
+    })
+    .await;
+    // Relays are told after what is on its way has had time to arrive.
+    assert_eq!(net.nodes[2].mml.state().sas.len(), 4);
+}
+
+#[tokio::test]
+async fn a_daemon_that_comes_back_claims_its_csa_and_replaces_it_while_it_goes_on_sealing() {
+    let test = 25;
+    let mut net = up(test).await;
+    let old = net.nodes[1].mml.one(Role::Origin);
+    // It ends by a signal: nothing is closed, nothing taken away.
+    let gone = net.nodes.remove(1);
+    let (mml, xfrm) = (gone.mml.clone(), gone.xfrm.clone());
+    drop(gone);
+    tokio::task::yield_now().await;
+    assert_eq!(mml.state().sas.len(), 2);
+    mml.state().log.clear();
+    mml.state().left = Some(1000);
+    net.close_sockets().await;
+    let folder = folder();
+    let [_, mh] = pair(test, "", "");
+    net.start_with(&mh, folder.path(), Some(mml), xfrm).await;
+    net.until("claimed at both, and replaced", |nodes| {
+        nodes.iter().all(|node| {
+            node.engine.counters.claimed == 1
+                && origin(node, 1).is_none()
+                && origin(node, 2).is_some_and(|sa| !sa.standby)
+        })
+    })
+    .await;
+    let log = net.nodes[1].mml.state().log.clone();
+    let at = |what: String| log.iter().position(|line| line.starts_with(&what)).unwrap();
+    assert!(
+        at("add origin".into()) < at(format!("remove {}", old.id)),
+        "{log:?}"
+    );
+    assert!(net.nodes[1].engine.book().orphans.is_empty());
+}
+
+#[tokio::test]
+async fn a_flush_leaves_nothing_in_either_kernel() {
+    let mut net = up(26).await;
+    net.nodes[1].engine.flush();
+    for kernel in [&net.nodes[1].mml, &net.nodes[1].xfrm] {
+        assert!(kernel.state().sas.is_empty() && kernel.state().rules.is_empty());
+    }
+}
