@@ -28,8 +28,7 @@ fn write(folder: &Path, name: &str, text: &str, mode: u32) {
 fn mistake(text: &str) -> String {
     let folder = folder();
     Config::parse("keyd.toml", text, folder.path())
-        .err()
-        .expect("a mistake")
+        .expect_err("a mistake")
         .to_string()
 }
 

@@ -101,17 +101,17 @@ async fn the_log_has_the_last_lines_and_with_follow_those_to_come() {
         let mut client = Client::connect(&path).unwrap();
         client.send(&Request::Log { follow: false }).unwrap();
         let mut lines = Vec::new();
-        while let Some(line) = client.next().unwrap() {
+        while let Some(line) = client.answer().unwrap() {
             lines.push(line);
         }
         assert_eq!((lines.len(), &lines[0]), (1000, &json!("line 100")));
         let mut client = Client::connect(&path).unwrap();
         client.send(&Request::Log { follow: true }).unwrap();
         for _ in 0..1000 {
-            client.next().unwrap().unwrap();
+            client.answer().unwrap().unwrap();
         }
         started.send(()).unwrap();
-        assert_eq!(client.next().unwrap(), Some(json!("one more")));
+        assert_eq!(client.answer().unwrap(), Some(json!("one more")));
     });
     begun.await.unwrap();
     journal.add("one more");

@@ -21,14 +21,15 @@ const UNAVAILABLE: u8 = 3;
 const NO_COMMAND: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
 const TEACH: &str = "\
-keyd negotiates keys by IKEv2 (UDP 500 and 4500). Where both peers know zones it makes composite SAs and installs them
-in the kernel module mml; where one doesn't it makes plain ones and installs them in XFRM; never does it let packets that
-a tunnel is for go in clear. A home agent gives foreign agents the key of the headers, and no other.
+keyd negotiates keys by IKEv2 (UDP 500 and 4500). Where both peers know zones it makes composite
+SAs and installs them in the kernel module mml; where one doesn't it makes plain ones and installs
+them in XFRM; never does it let packets that a tunnel is for go in clear. A home agent gives foreign
+agents the key of the headers, and no other.
 
 It begins with one file:
 
   [node]
-  role = \"mh\"                          # ha, fa, mh, gateway or host
+  role = \"mh\"                 # ha, fa, mh, gateway or host
   identity = \"mh.example\"
   addresses = [\"10.1.1.7\"]
 
@@ -37,22 +38,23 @@ It begins with one file:
   remote = \"198.51.100.1\"
   remote-identity = \"ha.example\"
   auth = \"psk\"
-  secret-file = \"ha.psk\"               # openssl rand -hex 32; chmod 600
+  secret-file = \"ha.psk\"      # openssl rand -hex 32 > ha.psk; chmod 600 ha.psk
 
   [connection.tunnel]
   local = \"203.0.113.7/32\"
-  zones = \"preferred\"                  # or required, or off
+  zones = \"preferred\"         # or required, or off
 
-  keyd check -c keyd.toml              is it right?
-  keyd run -c keyd.toml                run in the foreground; systemd does it with keyd.service
-  mmlctl status, sa list, initiate, rekey, delete, log    speak with it
+  keyd check -c keyd.toml     is it right?
+  keyd run -c keyd.toml       run in the foreground; keyd.service has systemd do it
+  mmlctl status               speak with it: also sa list, initiate, rekey, delete, log
 
-SIGTERM ends it and leaves SAs and policies alone: traffic goes on, and the next keyd claims what it finds.
+SIGTERM ends it and leaves SAs and policies alone: traffic goes on, and the next keyd claims what it
+finds.
 
 Exit codes:
   0  ended by a signal, or the file is right
   1  the system is in the way: a port is taken, an address isn't there; the message says which
-  2  the command line, keyd.toml or a file it names is wrong; the message has file, line and mend
+  2  the command line, keyd.toml or a file it names is wrong; file, line and mend are in the message
   3  the kernel lacks what is needed, or CAP_NET_ADMIN is missing
 
 docs/keyd.md has every key.";
@@ -145,7 +147,7 @@ fn check(file: &File) -> ExitCode {
             ),
         }
     }
-    if config.control != PathBuf::from(control::SOCKET) {
+    if config.control != std::path::Path::new(control::SOCKET) {
         println!(
             "control socket {}: give it to mmlctl with --socket",
             config.control.display()

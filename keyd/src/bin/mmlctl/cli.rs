@@ -15,8 +15,8 @@ Exit codes:
   2  the command line or a file is wrong, or a question was answered with no
   3  the kernel module isn't loaded, keyd doesn't run, or the permission is missing (CAP_NET_ADMIN)
 
-`csa`, `policy`, `snoop`, `stats`, `set` and `monitor` ask the kernel module; `status`, `sa`, `initiate`, `rekey`, `delete`
-and `log` ask keyd, the key manager. CSAs that keyd installed are keyd's to change: use the latter for them.
+csa, policy, snoop, stats, set and monitor ask the kernel module; status, sa, initiate, rekey,
+delete and log ask keyd, the key manager. CSAs that keyd installed are keyd's to change.
 
 Keys come from files or standard input, never from arguments. docs/mmlctl.md has the file format.";
 

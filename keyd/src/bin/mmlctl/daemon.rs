@@ -233,7 +233,7 @@ pub fn delete(daemon: &Daemon, what: &str, output: Output) -> Result<(), Failure
 pub fn log(daemon: &Daemon, follow: bool, output: Output) -> Result<(), Failure> {
     let mut client = Client::connect(&daemon.socket)?;
     client.send(&Request::Log { follow })?;
-    while let Some(line) = client.next()? {
+    while let Some(line) = client.answer()? {
         print(&if output.json {
             line.to_string()
         } else {

@@ -4,6 +4,7 @@
 //! A [`Config`] that exists has been checked whole, files of keys included. A mistake names file, line, key, cause and
 //! mend.
 
+mod agents;
 mod check;
 mod credential;
 mod file;

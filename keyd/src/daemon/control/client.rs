@@ -51,7 +51,7 @@ impl Client {
     /// [`Failure`].
     pub fn ask(&mut self, request: &Request) -> Result<Value, Failure> {
         self.send(request)?;
-        self.next()?
+        self.answer()?
             .ok_or_else(|| Failure::Unreadable("it ended before it answered".into()))
     }
 
@@ -76,7 +76,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn next(&mut self) -> Result<Option<Value>, Failure> {
+    pub fn answer(&mut self) -> Result<Option<Value>, Failure> {
         let mut line = Vec::new();
         // A node of thousands of SAs has a long list.
         let most = 1024 * MAX_LINE as u64;

@@ -166,8 +166,11 @@ async fn log(
     for line in lines {
         say(to, &Answer::Done(Value::String(line))).await?;
     }
+    if !follow {
+        return Ok(());
+    }
     let mut octet = [0];
-    while follow {
+    loop {
         let line = tokio::select! {
             line = next.recv() => line,
             gone = from.read(&mut octet) => match gone? {
@@ -184,5 +187,4 @@ async fn log(
             Err(broadcast::error::RecvError::Closed) => return Ok(()),
         }
     }
-    Ok(())
 }

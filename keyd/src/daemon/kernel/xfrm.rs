@@ -2,7 +2,7 @@
 //! XFRM, the kernel's own IPsec: plain SAs, for peers that know no zones, and their policies.
 
 use super::xfrm_message::{self as wire, group, kind, Direction};
-use super::{errno, gone, Held, Kernel, KernelEvent, Keys, Rule, Sa, SaId};
+use super::{errno, gone, Action, Held, Kernel, KernelEvent, Keys, Rule, Sa, SaId};
 use crate::netlink::{Error, Line};
 use netlink_sys::protocols::NETLINK_XFRM;
 use std::collections::HashSet;
@@ -63,12 +63,12 @@ impl Xfrm {
     }
 }
 
-/// What arrives is delivered here or passed on: XFRM has a policy for each.
+/// What arrives is delivered here or passed on: XFRM has a policy for each. What passes in clear is never passed on.
 fn directions(rule: &Rule) -> &'static [Direction] {
-    if rule.inbound {
-        &[Direction::In, Direction::Forward]
-    } else {
-        &[Direction::Out]
+    match (rule.inbound, rule.action) {
+        (false, _) => &[Direction::Out],
+        (true, Action::Protect) => &[Direction::In, Direction::Forward],
+        (true, Action::Bypass) => &[Direction::In],
     }
 }
 
@@ -108,13 +108,18 @@ impl Kernel for Xfrm {
                 text: Some("a composite SA is mml's".to_owned()),
             });
         };
-        let update = self.reserved.remove(&(sa.id.spi, sa.id.dst));
+        let place = (sa.id.spi, sa.id.dst);
+        let update = self.reserved.contains(&place);
         let tell = |update| move |seq| wire::new_sa(seq, sa, update).unwrap_or_default();
-        match self.tell(&tell(update)) {
+        let done = match self.tell(&tell(update)) {
             // The larval one is forgotten already.
             Err(error) if update && error.errno() == Some(errno::ESRCH) => self.tell(&tell(false)),
             done => done,
+        };
+        if done.is_ok() {
+            self.reserved.remove(&place);
         }
+        done
     }
 
     /// XFRM seals with the newest SA there is: it has no standby, and a plain child never asks for one.
