@@ -120,11 +120,13 @@ fn mmlctl_says_that_no_keyd_runs() {
 const SCRIPT: &str = r#"
 set -e
 ip link set lo up
+ip addr add fd00:77::1/128 dev lo
+ip addr add fd00:77::2/128 dev lo
 $KEYD run -c $FOLDER/gateway.toml 2> $FOLDER/gateway.log & A=$!
 for i in $(seq 100); do $MMLCTL status --socket $FOLDER/gateway.sock > /dev/null 2>&1 && break; sleep 0.1; done
 $KEYD run -c $FOLDER/host.toml 2> $FOLDER/host.log & B=$!
 for i in $(seq 100); do $MMLCTL status --socket $FOLDER/host.sock > /dev/null 2>&1 && break; sleep 0.1; done
-for i in $(seq 100); do $MMLCTL status --socket $FOLDER/host.sock | grep -q ' up ' && break; sleep 0.1; done
+for i in $(seq 100); do $MMLCTL status --socket $FOLDER/host.sock | grep -q '^peer  *up' && break; sleep 0.1; done
 echo "== status"; $MMLCTL status --socket $FOLDER/host.sock
 echo "== second"; $KEYD run -c $FOLDER/host.toml 2>&1 || echo "code $?"
 echo "== log"; $MMLCTL log --socket $FOLDER/host.sock
@@ -141,37 +143,51 @@ kill -TERM $B; wait $B
 echo "== flushed"; ip xfrm policy | grep -c 'ptype main' || true
 "#;
 
+/// A command in a network namespace of its own, which ends with it.
+fn unshare(command: &str) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--user",
+        "--map-root-user",
+        "--net",
+        "--kill-child",
+        "sh",
+        "-c",
+        command,
+    ]);
+    unshare
+}
+
 #[test]
 fn two_daemons_in_a_namespace_guard_with_the_real_xfrm_keep_it_at_their_end_and_flush_it_when_told()
 {
-    let unshare = |command: &str| {
-        let mut unshare = Command::new("unshare");
-        unshare.args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--kill-child",
-            "sh",
-            "-c",
-            command,
-        ]);
-        unshare
-    };
     let may = unshare("ip link set lo up && ip xfrm policy").output();
     if !may.is_ok_and(|may| may.status.success()) {
         eprintln!("no namespace with XFRM is to be had here; nothing was tried");
         return;
     }
+    for (a, b, inside, beyond) in [
+        ("127.0.0.1", "127.0.0.2", "10.1.0.0/16", "127.0.0.0/8"),
+        ("fd00:77::1", "fd00:77::2", "fd01::/16", "fd00:77::/64"),
+    ] {
+        in_a_namespace(a, b, inside, beyond);
+    }
+}
+
+fn in_a_namespace(a: &str, b: &str, inside: &str, beyond: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let (a, b) = ("127.0.0.1", "127.0.0.2");
-    write(folder.path(), "gateway", a, b, "start = \"peer\"\n[connection.tunnel]\nlocal = \"10.1.0.0/16\"\nremote = \"127.0.0.0/8\"\n");
+    // MOBIKE takes them to port 4500, whose sockets leave ESP to the kernel.
+    let tunnel = |start: &str, local: &str, remote: &str| {
+        format!("mobike = true\nstart = \"{start}\"\n[connection.tunnel]\nlocal = \"{local}\"\nremote = \"{remote}\"\n")
+    };
     write(
         folder.path(),
-        "host",
-        b,
+        "gateway",
         a,
-        "[connection.tunnel]\nlocal = \"127.0.0.0/8\"\nremote = \"10.1.0.0/16\"\n",
+        b,
+        &tunnel("peer", inside, beyond),
     );
+    write(folder.path(), "host", b, a, &tunnel("now", beyond, inside));
     let ran = unshare(SCRIPT)
         .env("KEYD", env!("CARGO_BIN_EXE_keyd"))
         .env("MMLCTL", env!("CARGO_BIN_EXE_mmlctl"))
@@ -189,6 +205,7 @@ fn two_daemons_in_a_namespace_guard_with_the_real_xfrm_keep_it_at_their_end_and_
         rest.split("==").next().unwrap().trim().to_owned()
     };
     assert!(part("status").contains("gateway.test"), "{all}");
+    assert!(part("status").contains(":4500"), "{all}");
     assert!(
         part("second").contains("a keyd listens there already")
             && part("second").contains("code 1"),

@@ -188,17 +188,8 @@ async fn a_daemon_that_comes_back_claims_its_csa_and_replaces_it_while_it_goes_o
     let mut net = up(test).await;
     let old = net.nodes[1].mml.one(Role::Origin);
     // It ends by a signal: nothing is closed, nothing taken away.
-    let gone = net.nodes.remove(1);
-    let (mml, xfrm) = (gone.mml.clone(), gone.xfrm.clone());
-    drop(gone);
-    tokio::task::yield_now().await;
-    assert_eq!(mml.state().sas.len(), 2);
-    mml.state().log.clear();
-    mml.state().left = Some(1000);
-    net.close_sockets().await;
-    let folder = folder();
     let [_, mh] = pair(test, "", "");
-    net.start_with(&mh, folder.path(), Some(mml), xfrm).await;
+    restart(&mut net, 1, &mh).await;
     net.until("claimed at both, and replaced", |nodes| {
         nodes.iter().all(|node| {
             node.engine.counters.claimed == 1
@@ -222,5 +213,82 @@ async fn a_flush_leaves_nothing_in_either_kernel() {
     net.nodes[1].engine.flush();
     for kernel in [&net.nodes[1].mml, &net.nodes[1].xfrm] {
         assert!(kernel.state().sas.is_empty() && kernel.state().rules.is_empty());
+    }
+}
+
+/// Ends a daemon as a signal does, and starts it again on its kernels, whose CSAs have 1000 s left.
+async fn restart(net: &mut Net, at: usize, text: &str) {
+    let gone = net.nodes.remove(at);
+    let (mml, xfrm) = (gone.mml.clone(), gone.xfrm.clone());
+    drop(gone);
+    mml.state().log.clear();
+    mml.state().left = Some(1000);
+    net.close_sockets().await;
+    let folder = folder();
+    net.start_with(text, folder.path(), Some(mml), xfrm).await;
+    let last = net.nodes.len() - 1;
+    net.nodes.swap(at, last);
+}
+
+#[tokio::test]
+async fn an_ha_that_comes_back_claims_csas_of_hosts_that_may_be_anywhere() {
+    let [ha, mh] = pair(27, "", "");
+    // It doesn't know where its host is but by the CSA.
+    let ha = ha.replace(
+        &format!("remote = \"{}\"\nremote-identity", address(27, 2)),
+        "remote-identity",
+    );
+    let mut net = start([ha.clone(), mh]).await;
+    net.until("a CSA at both", |nodes| {
+        nodes.iter().all(|node| node.mml.state().sas.len() == 2)
+    })
+    .await;
+    restart(&mut net, 0, &ha).await;
+    net.until("claimed at both, and replaced", |nodes| {
+        nodes.iter().all(|node| {
+            node.engine.counters.claimed == 1
+                && origin(node, 1).is_none()
+                && origin(node, 2).is_some_and(|sa| !sa.standby)
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_both_came_back_the_old_csa_goes_and_a_new_one_seals() {
+    let texts = pair(28, "", "");
+    let mut net = start(texts.clone()).await;
+    net.until("a CSA at both", |nodes| {
+        nodes.iter().all(|node| node.mml.state().sas.len() == 2)
+    })
+    .await;
+    let old = net.nodes[1].mml.one(Role::Origin);
+    restart(&mut net, 1, &texts[1]).await;
+    restart(&mut net, 0, &texts[0]).await;
+    net.until("the new CSA alone", |nodes| {
+        nodes.iter().all(|node| {
+            let state = node.mml.state();
+            let mut origins = state.sas.iter().filter(|sa| sa.id.role == Role::Origin);
+            let one = origins
+                .next()
+                .is_some_and(|sa| sa.id.spi != old.id.spi && !sa.standby);
+            one && origins.next().is_none() && node.engine.book().orphans.is_empty()
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_debug_line_of_an_sa_shows_no_key() {
+    let net = up(29).await;
+    for sa in &net.nodes[0].mml.state().sas {
+        let shown = format!("{sa:?}");
+        assert!(shown.contains("Secret(32 octets)"), "{shown}");
+        let key = zones(sa).zones[0].1.key.expose();
+        assert!(!shown.contains(
+            &format!("{:?}", &key[..4])
+                .trim_matches(['[', ']'])
+                .to_owned()
+        ));
     }
 }

@@ -316,3 +316,41 @@ fn keys(folder: &Path) {
         secret(folder, &format!("{name}.crt"), &crt.pem());
     }
 }
+
+#[tokio::test]
+async fn of_two_ike_sas_begun_at_once_one_is_closed_and_the_other_keeps_its_csa() {
+    let [ha, mh] = pair(12, "", "");
+    let mut net = start([ha.replace("start = \"peer\"\n", ""), mh]).await;
+    net.until("two at both", |nodes| {
+        nodes.iter().all(|node| node.engine.counters.ike_up == 2)
+    })
+    .await;
+    net.until("one at both, with its CSA", |nodes| {
+        nodes.iter().all(|node| {
+            let book = node.engine.book();
+            (book.ikes.len(), book.children.len()) == (1, 1)
+        })
+    })
+    .await;
+    let [ha, mh] = &net.nodes[..] else { panic!() };
+    assert_mirrored(
+        &ha.mml.one(Role::Origin),
+        &origin_pair(mh, &ha.mml.one(Role::Origin)),
+    );
+    net.run(Duration::from_millis(500)).await;
+    assert!(
+        net.nodes
+            .iter()
+            .all(|node| node.engine.book().ikes.len() == 1),
+        "none comes again"
+    );
+}
+
+/// The way in that belongs to another's way out.
+fn origin_pair(node: &super::net::Node, out: &Sa) -> Sa {
+    let state = node.mml.state();
+    let mut sas = state.sas.iter();
+    sas.find(|sa| sa.id.role == Role::Terminus && sa.id.spi == out.id.spi)
+        .unwrap()
+        .clone()
+}

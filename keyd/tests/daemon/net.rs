@@ -118,9 +118,30 @@ impl Net {
     pub async fn until(&mut self, what: &str, mut done: impl FnMut(&[Node]) -> bool) {
         let end = self.now() + Duration::from_secs(10);
         while !done(&self.nodes) {
-            assert!(self.now() < end, "never came: {what}");
+            assert!(self.now() < end, "never came: {what}\n{}", self.said());
             self.step().await;
         }
+    }
+
+    /// What each daemon has, and what it said to its kernels.
+    fn said(&self) -> String {
+        let now = self.now();
+        let node = |node: &Node| {
+            let mut text = String::new();
+            let (book, mml) = (node.engine.book(), node.mml.state());
+            writeln!(
+                text,
+                "{:#?}\n{:?}\n{:?}",
+                book.children, node.engine.counters, now
+            )
+            .unwrap();
+            mml.log
+                .iter()
+                .chain(&node.xfrm.state().log)
+                .for_each(|line| writeln!(text, "  {line}").unwrap());
+            text
+        };
+        self.nodes.iter().map(node).collect()
     }
 
     /// Lets them work for that long.

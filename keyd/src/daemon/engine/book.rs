@@ -22,6 +22,8 @@ pub struct Ike {
     pub remote: SocketAddr,
     /// Whether both know zones.
     pub zones: bool,
+    /// Whether this side began it.
+    pub initiated: bool,
     /// Since when.
     pub since: Time,
 }
@@ -37,6 +39,8 @@ pub struct Child {
     pub inbound: SaId,
     /// From this node.
     pub outbound: SaId,
+    /// This side's and the peer's end, where packets go within UDP.
+    pub udp: Option<(SocketAddr, SocketAddr)>,
     /// Whether it has zones.
     pub composite: bool,
     /// Which CSA of its pair of hosts; 0 for a plain one.

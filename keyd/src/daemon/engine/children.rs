@@ -277,6 +277,7 @@ impl Engine {
             connection,
             inbound: inbound.id,
             outbound: outbound.id,
+            udp: up.udp.then_some((up.local, up.remote)),
             composite,
             generation,
             transforms,

@@ -3,13 +3,17 @@
 
 use super::book::Book;
 use crate::daemon::kernel::Kernel;
+use mml_ike::event::Time;
 use mml_ike::host::{Host, Progress};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// How often another SPI is drawn when one is taken.
 const DRAWS: u32 = 16;
+/// How long an SPI is kept for a child: longer than all retransmissions of a handful of exchanges.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// The system's randomness.
 pub struct Random(SystemRandom);
@@ -67,14 +71,23 @@ pub(super) struct NodeHost {
     pub random: Random,
     pub kernels: Kernels,
     pub book: Book,
-    /// SPIs that may become a child's, with this side's and the peer's address.
-    pub reserved: HashMap<u32, (IpAddr, IpAddr)>,
+    /// SPIs that may become a child's.
+    pub reserved: HashMap<u32, Reserved>,
+    /// What time it is, as the engine was told last.
+    pub now: Time,
+}
+
+/// An SPI that may become a child's: this side's and the peer's address, and since when.
+pub(super) struct Reserved {
+    local: IpAddr,
+    peer: IpAddr,
+    since: Time,
 }
 
 impl NodeHost {
     /// An SPI that was reserved is used, in one of the kernels, or not to be used any more: the others may have it.
     pub fn release(&mut self, spi: u32, used_by_xfrm: bool) {
-        let Some((local, peer)) = self.reserved.remove(&spi) else {
+        let Some(Reserved { local, peer, .. }) = self.reserved.remove(&spi) else {
             return;
         };
         let kernels = &mut self.kernels;
@@ -87,6 +100,17 @@ impl NodeHost {
                 );
             }
         }
+    }
+
+    /// Gives back what nobody has asked about for so long that its exchange must be over: an IKE SA that fails says nothing
+    /// of the child that was to come with it.
+    pub fn release_forgotten(&mut self) {
+        let reserved = self.reserved.iter();
+        let old: Vec<u32> = reserved
+            .filter(|(_, one)| one.since + FORGOTTEN <= self.now)
+            .map(|(spi, _)| *spi)
+            .collect();
+        old.into_iter().for_each(|spi| self.release(spi, false));
     }
 
     fn reserve(&mut self, spi: u32, local: IpAddr, peer: IpAddr) -> bool {
@@ -128,7 +152,8 @@ impl Host for NodeHost {
             // 0–255 are reserved (RFC 4303 §2.1).
             let free = spi > 255 && !self.reserved.contains_key(&spi) && !self.book.has_spi(spi);
             if free && self.reserve(spi, local, peer) {
-                self.reserved.insert(spi, (local, peer));
+                let since = self.now;
+                self.reserved.insert(spi, Reserved { local, peer, since });
                 return Some(spi);
             }
         }

@@ -8,7 +8,7 @@ use crate::daemon::config::Role as Node;
 use crate::daemon::kernel::{Held, Keys, Role, Zones};
 use mml_ike::config::ZoneRole;
 use mml_ike::event::{AdoptedCsa, ChildId, IkeId, Time};
-use mml_ike::wire::{CsaIdentity, TrafficSelector};
+use mml_ike::wire::{CsaIdentity, Id, TrafficSelector};
 use pfkey::Selector;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -178,6 +178,30 @@ impl Engine {
         }
     }
 
+    /// Begins an IKE SA with the peer of what outlived a restart, where it was last, unless there is one.
+    pub(super) fn reclaim(&mut self, peer: &Id, now: Time) {
+        let book = &self.host.book;
+        let mut orphans = book.orphans.iter();
+        let Some(orphan) = orphans.find(|orphan| orphan.inbound.sa.peer == *peer) else {
+            return;
+        };
+        let Some(connection) = orphan.connection else {
+            tracing::warn!(%peer, "a CSA outlived the restart that no connection is for; it ends with its life-time");
+            return;
+        };
+        let up = book.ikes.values().any(|ike| ike.peer == *peer);
+        let one = &self.config.connections[connection];
+        let id = orphan.outbound.sa.id;
+        if up || !self.config.addresses.contains(&id.src) {
+            return;
+        }
+        if one.remote.is_some() {
+            self.begin(connection, now);
+        } else {
+            self.begin_at(connection, id.src, id.dst, now);
+        }
+    }
+
     /// An IKE SA is up: CSAs that outlived a restart are claimed from its peer.
     pub(super) fn claim(&mut self, ike: IkeId, now: Time) {
         let Some(info) = self.host.book.ikes.get(&ike) else {
@@ -248,6 +272,7 @@ impl Engine {
             connection,
             inbound: orphan.inbound.sa.id,
             outbound: orphan.outbound.sa.id,
+            udp: None,
             composite: true,
             generation: generation(&orphan.inbound),
             transforms: names.collect(),
