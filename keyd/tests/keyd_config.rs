@@ -217,3 +217,18 @@ fn the_examples_in_the_documentation_are_right() {
     }
     assert_eq!(roles, ["ha", "fa", "mh"]);
 }
+
+#[test]
+fn a_configuration_that_others_can_write_is_refused() {
+    let folder = folder();
+    for (mode, right) in [(0o644, true), (0o664, false), (0o646, false)] {
+        write(folder.path(), "keyd.toml", &with(""), mode);
+        let read = Config::read(&folder.path().join("keyd.toml"));
+        assert_eq!(read.is_ok(), right, "{mode:o}");
+        let said = read
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        assert!(right || said.contains("chmod go-w"), "{said}");
+    }
+}

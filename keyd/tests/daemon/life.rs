@@ -103,8 +103,7 @@ async fn a_hard_limit_closes_a_csa_at_both() {
 }
 
 /// HA, MH and FA; the host is at the FA.
-async fn three(test: u8) -> Net {
-    let folder = folder();
+fn three_texts(test: u8) -> [String; 3] {
     let (at_ha, at_mh, at_fa) = (address(test, 1), address(test, 2), address(test, 3));
     let [_, mh] = pair(test, "", "");
     let ha = node("ha", "ha.test", &at_ha)
@@ -119,8 +118,14 @@ async fn three(test: u8) -> Net {
     let fa = node("fa", "fa.test", &at_fa)
         + "[snoop]\nwindow = 99\n[[home-agent]]\nidentity = \"ha.test\"\nprefixes = [\"203.0.113.0/24\"]\nhosts = [\"203.0.113.7\"]\n"
         + &connection("ha", &at_ha, "ha.test", "start = \"peer\"\n");
+    [ha, mh, fa]
+}
+
+/// The three, with their CSA.
+async fn three(test: u8) -> Net {
+    let folder = folder();
     let mut net = Net::new();
-    for text in [ha, mh, fa] {
+    for text in three_texts(test) {
         net.start(&text, folder.path()).await;
     }
     net.until("a CSA at all three", |nodes| {
@@ -290,5 +295,37 @@ async fn a_debug_line_of_an_sa_shows_no_key() {
                 .trim_matches(['[', ']'])
                 .to_owned()
         ));
+    }
+}
+
+#[tokio::test]
+async fn an_fa_that_comes_back_goes_on_with_what_its_kernel_has_and_is_given_it_again() {
+    for (test, forgetful) in [(30, false), (31, true)] {
+        let mut net = three(test).await;
+        net.until("the HA knows", |nodes| {
+            nodes[0].engine.counters.distributed == 1
+        })
+        .await;
+        if forgetful {
+            net.nodes[2].mml.state().sas.clear();
+        }
+        let [_, _, fa] = three_texts(test);
+        // It begins, since the HA doesn't know yet that it was away.
+        let fa = fa.replace("start = \"peer\"", "start = \"now\"");
+        restart(&mut net, 2, &fa).await;
+        let kept = if forgetful { 0 } else { 1 };
+        assert_eq!(net.nodes[2].engine.book().relays.len(), kept);
+        net.until("it is given the CSA again", |nodes| {
+            nodes[0].engine.counters.distributed == 2 && nodes[2].mml.state().sas.len() == 2
+        })
+        .await;
+        let ikes = net.nodes[0].engine.book().ikes.len();
+        assert_eq!(ikes, 2, "the one of before is gone at once");
+        let relay = net.nodes[2].mml.state().sas[0].clone();
+        assert_eq!(
+            zones(&relay).relay.number,
+            2,
+            "no relay number twice under one CSA"
+        );
     }
 }

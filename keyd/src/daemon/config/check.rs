@@ -175,7 +175,8 @@ impl Checker<'_> {
             window: if child.is_none() { AGENTS_WINDOW } else { 1 },
             child,
             mobike: table.mobike,
-            initial_contact: table.initial_contact,
+            // Between agents no CSA hangs on the IKE SA, so that one of before a restart is of no use to anyone.
+            initial_contact: table.initial_contact || tunnel.is_none(),
             liveness: Some(table.liveness.map_or(LIVENESS, |age| age.0)),
             rekey: Some(table.rekey.map_or(IKE_REKEY, |age| age.0)),
             request_address: false,

@@ -17,6 +17,7 @@ pub use source::Mistake;
 use mml_ike::wire::Id;
 use pfkey::{Selector, Snoop};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,6 +137,12 @@ impl Config {
         let data = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
         if !data.is_file() || data.len() > MAX_LEN {
             return Err(wrong("not a regular file of at most 4 MiB".to_owned()));
+        }
+        let mode = data.permissions().mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(wrong(format!(
+                "others than its owner may write it (mode {mode:04o}), and so say whom to trust; `chmod go-w` it"
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         Self::parse(&name, &text, path.parent().unwrap_or(Path::new(".")))

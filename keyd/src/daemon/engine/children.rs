@@ -342,6 +342,8 @@ impl Engine {
             id.0
         );
         self.counters.child_down += 1;
+        self.adopted.remove(&id);
+        self.given.retain(|(given, _)| *given != id);
         self.remove(&child.outbound, child.composite);
         if linger.is_zero() {
             self.remove(&child.inbound, child.composite);

@@ -5,6 +5,7 @@ use super::book::Ike;
 use super::{children, Engine, Task, REDUNDANT};
 use crate::daemon::config::Start;
 use mml_ike::event::{ChildId, Down, Event, IkeId, Time};
+use mml_ike::host::Host as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ impl Engine {
                     },
                 );
                 self.claim(ike, now);
+                self.agent_up(connection, now);
                 self.later(now + REDUNDANT, Task::Redundant(ike));
             }
             Event::IkeRekeyed { old, new } => {
@@ -152,7 +154,7 @@ impl Engine {
             _ => tracing::warn!(connection = name, "IKE SA {} is down: {text}", ike.0),
         }
         self.counters.ike_down += 1;
-        let again = !matches!(why, Down::Deleted | Down::Rekeyed | Down::Replaced);
+        let again = !matches!(why, Down::Deleted | Down::Rekeyed);
         let another = self.host.book.ike_of(connection).is_some();
         if again && !another && start == Start::Now {
             let patience = self
@@ -161,8 +163,11 @@ impl Engine {
                 .patience
                 .entry(connection)
                 .or_insert(PATIENCE.0);
-            let wait = *patience;
-            *patience = (wait * 2).min(PATIENCE.1);
+            // Not both sides at the same moment, over and over.
+            let mut octet = [0];
+            self.host.random.fill(&mut octet);
+            let wait = *patience + *patience * u32::from(octet[0]) / 256;
+            *patience = (*patience * 2).min(PATIENCE.1);
             self.later(now + wait, Task::Initiate(connection));
             tracing::info!(connection = name, "tried again in {} s", wait.as_secs());
         }

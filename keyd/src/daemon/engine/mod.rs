@@ -26,7 +26,7 @@ use mml_ike::event::{ChildId, Datagram, IkeId, Output, Time};
 use mml_ike::wire::Id;
 use mml_ike::Endpoint;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How often a standby CSA is looked at for its first good packet.
@@ -85,6 +85,8 @@ pub struct Engine {
     datagrams: VecDeque<Datagram>,
     /// Children that outlived a restart.
     adopted: HashSet<ChildId>,
+    /// HA: CSAs that a foreign agent took.
+    given: HashSet<(ChildId, IpAddr)>,
     /// When packets last asked for a connection.
     demanded: HashMap<usize, Time>,
     /// What happened, in numbers.
@@ -120,6 +122,7 @@ impl Engine {
             task_number: 0,
             datagrams: VecDeque::new(),
             adopted: HashSet::new(),
+            given: HashSet::new(),
             demanded: HashMap::new(),
             counters: Counters::default(),
         };

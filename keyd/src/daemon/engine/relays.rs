@@ -9,6 +9,7 @@ use mml_ike::crypto::KeyPair;
 use mml_ike::event::{ChildId, RelayCsa, Time};
 use mml_ike::wire::{GroupStatus, Id, Revocation};
 use pfkey::Selector;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl Engine {
@@ -184,10 +185,37 @@ impl Engine {
         }
     }
 
+    /// HA: a foreign agent is back. It may have forgotten what it was given, and nothing says so: it is given again.
+    pub(super) fn agent_up(&mut self, connection: usize, now: Time) {
+        let agent = &self.config.connections[connection];
+        let Some(fa) = agent.remote.filter(|_| agent.tunnel.is_none()) else {
+            return;
+        };
+        let children = &self.host.book.children;
+        let had = self.given.iter().filter(|(_, to)| *to == fa);
+        let tunnels = had.filter_map(|(child, _)| Some(children.get(child)?.connection));
+        let tunnels: BTreeSet<usize> = tunnels.collect();
+        for tunnel in tunnels {
+            let tunnel = self.config.connections[tunnel].tunnel.as_ref();
+            let Some(relays) = tunnel.and_then(|tunnel| tunnel.relays.clone()) else {
+                continue;
+            };
+            tracing::info!(%fa, home = %relays.home, "the foreign agent is back, and is given zone 1's keys again");
+            let others = |list: &[IpAddr]| list.iter().copied().filter(|to| *to != fa).collect();
+            let (home, current) = (relays.home, relays.current);
+            let without = (current.filter(|to| *to != fa), others(&relays.standbys));
+            for (current, standbys) in [without, (current, relays.standbys)] {
+                let host = &mut self.host;
+                self.endpoint.set_relays(home, current, standbys, now, host);
+            }
+        }
+    }
+
     /// HA: what a foreign agent said to a CSA.
     pub(super) fn distributed(&mut self, child: ChildId, fa: IpAddr, status: Option<GroupStatus>) {
         match status {
             Some(GroupStatus::Accepted) => {
+                self.given.insert((child, fa));
                 self.counters.distributed += 1;
                 tracing::info!(%fa, child = child.0, "the foreign agent has zone 1's keys");
             }
