@@ -18,8 +18,10 @@ pub(crate) enum Reason {
     RouteLoop,
     /// Origin: it doesn't fit the path and may not be fragmented; its sender was told.
     TooBig,
-    /// Origin: neither IPv4, nor a header that can be read.
+    /// Origin: not IP, or headers that can't be read or followed.
     BadInner,
+    /// Origin: IPv6 of the link's own, which a tunnel has no use for: neighbour discovery, multicast.
+    LinkScope,
     /// Origin: the sequence numbers are used up.
     Exhausted,
     /// Origin, terminus: no memory, or the cipher failed.
@@ -40,12 +42,13 @@ pub(crate) enum Reason {
     RelayFragment,
 }
 
-const LOCAL: [Reason; 14] = [
+const LOCAL: [Reason; 15] = [
     Reason::NoCsa,
     Reason::NoRoute,
     Reason::RouteLoop,
     Reason::TooBig,
     Reason::BadInner,
+    Reason::LinkScope,
     Reason::Exhausted,
     Reason::NoMemory,
     Reason::NotActive,
@@ -80,6 +83,7 @@ impl Reason {
             Reason::RouteLoop => "route-loop",
             Reason::TooBig => "too-big",
             Reason::BadInner => "bad-inner",
+            Reason::LinkScope => "link-scope",
             Reason::Exhausted => "sequence-exhausted",
             Reason::NoMemory => "no-memory",
             Reason::NotActive => "not-active",

@@ -12,11 +12,9 @@ use crate::skb::Buffer;
 use crate::sync::Reader;
 use crate::zone_message;
 
-/// ICMP router advertisement and solicitation (RFC 1256).
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
-/// Where the IPv4 header has its protocol.
-const PROTOCOL: usize = 9;
+/// ICMP router advertisement and solicitation (RFC 1256).
 const ROUTER_ADVERTISEMENT: u8 = 9;
 const ROUTER_SOLICITATION: u8 = 10;
 
@@ -28,18 +26,17 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
     if way.sealed || ns.device.is(device) {
         return Disposition::Accept;
     }
-    // ESP is let in, so that a terminus or XFRM may open it.
-    if !outbound && skb.linear().get(PROTOCOL) == Some(&ip::ESP) {
-        return Disposition::Accept;
-    }
     // What stays within the host.
     if device.is_some_and(|device| device.is_loopback()) {
         return Disposition::Accept;
     }
-    // IP has made its header linear before any hook sees the packet.
-    let Some(of) = ip::addresses(skb.linear()) else {
+    let Some(of) = read(skb) else {
         return Disposition::Drop;
     };
+    // ESP is let in, so that a terminus or XFRM may open it.
+    if !outbound && of.protocol == ip::ESP {
+        return Disposition::Accept;
+    }
     if way.place != Place::Forward && is_link_control(skb, &of) {
         return Disposition::Accept;
     }
@@ -54,6 +51,28 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
         Place::Forward => outgoing(ns, skb, &of, true, reader),
         Place::PreRouting => incoming(ns, skb, &of, reader),
     }
+}
+
+/// What policies ask for. `None` for what isn't IP, and for IPv6 with more extension headers than are followed: what it
+/// carries can't be told, so that no policy for a protocol would cover it.
+#[inline]
+fn read(skb: &Buffer) -> Option<Addresses> {
+    // IP has made its header linear before any hook sees the packet; IPv6's extension headers may lie elsewhere.
+    let linear = skb.linear();
+    if ip::version(linear) == 4 {
+        return ip::addresses(linear);
+    }
+    read6(skb)
+}
+
+#[inline(never)]
+fn read6(skb: &Buffer) -> Option<Addresses> {
+    let mut head = [0; ip::HEADERS_MAX];
+    let head = head.get_mut(..skb.len().min(ip::HEADERS_MAX))?;
+    if !skb.copy_bits(0, head) {
+        return None;
+    }
+    ip::addresses(head).filter(|of| !ip::is_extension(of.protocol))
 }
 
 /// `forwarded`: bypass policies are for the host's own traffic and say nothing here.
@@ -100,21 +119,24 @@ fn incoming(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader) -> Di
     }
 }
 
-/// Control of the link itself, to link-local or multicast destinations: ICMP router discovery, IGMP (docs/wire.md §5).
+/// Control of the link itself (docs/wire.md §5), to link-local or multicast destinations: ICMP router discovery, IGMP;
+/// ICMPv6's multicast listeners (130 to 132, 143) and neighbour discovery (133 to 137). Solicitations and advertisements
+/// of neighbours to any destination, if no router has passed them on: their hop limit is 255 (RFC 4861 §7.1).
 fn is_link_control(skb: &Buffer, of: &Addresses) -> bool {
-    let [a, b, ..] = of.dst;
-    let link_scope = a & 0xF0 == 0xE0 || (a, b) == (169, 254);
-    link_scope
-        && match of.protocol {
-            IGMP => true,
-            ICMP => {
-                of.transport
-                    && icmp_type(skb, of).is_some_and(|kind| {
-                        matches!(kind, ROUTER_ADVERTISEMENT | ROUTER_SOLICITATION)
-                    })
-            }
+    if !of.transport {
+        return false;
+    }
+    match (of.family, of.protocol) {
+        (4, IGMP) => of.is_link_scope(),
+        (4, ICMP) if of.is_link_scope() => icmp_type(skb, of)
+            .is_some_and(|kind| matches!(kind, ROUTER_ADVERTISEMENT | ROUTER_SOLICITATION)),
+        (6, ip::ICMPV6) => match icmp_type(skb, of) {
+            Some(130..=134 | 137 | 143) => of.is_link_scope(),
+            Some(135 | 136) => of.is_link_scope() || ip::ttl(skb.linear()) == Some(255),
             _ => false,
-        }
+        },
+        _ => false,
+    }
 }
 
 fn icmp_type(skb: &Buffer, of: &Addresses) -> Option<u8> {

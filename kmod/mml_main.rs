@@ -11,6 +11,7 @@ use kernel::prelude::*;
 
 mod counters;
 mod crypto;
+mod ends;
 mod hooks;
 mod namespace;
 mod net;

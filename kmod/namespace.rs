@@ -10,6 +10,7 @@ use kernel::sync::{Arc, Mutex};
 use pfkey::Role;
 
 use crate::counters::Counters;
+use crate::ends::{Outer, Path};
 use crate::net::{self, DevicePlace, Hooks, NetPointer};
 use crate::policy::{Action, Policy, Spd};
 use crate::sadb::{Csa, Sadb};
@@ -104,14 +105,14 @@ impl Namespace {
         &self,
         spi: u32,
         role: Role,
-        ends: ([u8; 4], [u8; 4]),
+        outer: &Outer,
         make: impl FnOnce(u64) -> Result<Arc<Csa>>,
     ) -> Result<Arc<Csa>> {
         let mut config = self.config.lock();
         if config.csas.len() >= CSAS_MAX {
             return Err(ENOSPC);
         }
-        if self.sadb.is_taken(role, spi, ends) {
+        if self.sadb.is_taken(role, spi, outer) {
             return Err(EEXIST);
         }
         let csa = make(config.last_csa + 1)?;
@@ -126,6 +127,32 @@ impl Namespace {
         config.csas.push(csa.clone(), GFP_KERNEL_ACCOUNT)?;
         config.last_csa += 1;
         Ok(csa)
+    }
+
+    /// Moves a CSA to other ends.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if another CSA is there, `ENOMEM`; nothing has changed then.
+    pub(crate) fn migrate(&self, csa: &Arc<Csa>, path: &Path) -> Result {
+        let config = self.config.lock();
+        let same = |other: &Csa| {
+            other.id != csa.id
+                && (other.role, other.spi) == (csa.role, csa.spi)
+                && match csa.role {
+                    Role::Terminus => other.ends.are_to(&path.outer),
+                    _ => other.ends.are(&path.outer),
+                }
+        };
+        if config.csas.iter().any(|other| same(other)) {
+            return Err(EEXIST);
+        }
+        self.sadb.migrate(csa, path)?;
+        // SNOOP's flows are known by the ends they come between.
+        if csa.role == Role::Relay {
+            self.snoop.flush_csa(csa.id);
+        }
+        Ok(())
     }
 
     /// Takes CSAs away; returns them.

@@ -11,6 +11,7 @@ use kernel::bindings::{self, net_device, sk_buff};
 use kernel::ffi::{c_int, c_uint, c_void};
 use kernel::prelude::*;
 
+use crate::ends::{Outer, Path};
 use crate::namespace::Namespace;
 use crate::skb::{Buffer, Skb};
 use crate::sync::{Bh, PerCpu, Reader};
@@ -135,11 +136,11 @@ impl Tether {
 }
 
 /// A route's reference.
-pub(crate) struct Route(NonNull<sys::Rtable>);
+pub(crate) struct Route(NonNull<sys::Dst>);
 
 impl Route {
     /// Gives the reference up.
-    pub(crate) fn into_raw(self) -> *mut sys::Rtable {
+    pub(crate) fn into_raw(self) -> *mut sys::Dst {
         core::mem::ManuallyDrop::new(self).0.as_ptr()
     }
 
@@ -164,11 +165,17 @@ impl Route {
         unsafe { sys::mml_dst_headroom(self.0.as_ptr()) as usize }
     }
 
-    /// The hop limit to start with.
+    /// The hop limit to start with, on a route of this family.
     #[inline]
-    pub(crate) fn ttl(&self) -> u8 {
-        // SAFETY: The route is live.
-        unsafe { sys::mml_dst_ttl(self.0.as_ptr()) as u8 }
+    pub(crate) fn ttl(&self, family: u8) -> u8 {
+        // SAFETY: The route is live, and the caller's CSA has it from its own family's table.
+        unsafe {
+            if family == 4 {
+                sys::mml_dst_ttl(self.0.as_ptr()) as u8
+            } else {
+                sys::ip6_dst_hoplimit(self.0.as_ptr()) as u8
+            }
+        }
     }
 }
 
@@ -208,30 +215,50 @@ impl DstCache {
         Ok(DstCache(UnsafeCell::new(cache)))
     }
 
-    /// The route from `src` to `dst`, from the cache or the routing table.
+    /// The route between a CSA's ends, from the cache or the routing table.
     #[inline]
-    pub(crate) fn route(
-        &self,
-        ns: &Namespace,
-        src: [u8; 4],
-        dst: [u8; 4],
-        mark: u32,
-        _bh: &Bh,
-    ) -> Option<Route> {
+    pub(crate) fn route(&self, ns: &Namespace, path: &Path, mark: u32, _bh: &Bh) -> Option<Route> {
+        let outer = &path.outer;
+        if outer.family != 4 {
+            return self.route6(ns, path, mark);
+        }
         let mut source = 0u32;
         // SAFETY: The cache is initialised and bottom halves are off; the reference becomes ours.
         let cached = unsafe { sys::dst_cache_get_ip4(self.0.get(), &mut source) };
         if let Some(route) = NonNull::new(cached) {
             return Some(Route(route));
         }
-        let (src, dst) = (u32::from_ne_bytes(src), u32::from_ne_bytes(dst));
+        let word = |address: &[u8; 16]| {
+            let [a, b, c, d, ..] = *address;
+            u32::from_ne_bytes([a, b, c, d])
+        };
+        let (src, dst) = (word(&outer.src), word(&outer.dst));
         // SAFETY: The namespace lives while `ns` does; both calls as above.
         unsafe {
-            let route = sys::mml_route(ns.net(), src, dst, 0, mark);
+            let route = sys::mml_route(ns.net(), src, dst, path.protocol(), mark);
             if route.is_null() || sys::mml_is_err(route.cast()) {
                 return None;
             }
             sys::dst_cache_set_ip4(self.0.get(), route, src);
+            NonNull::new(route).map(Route)
+        }
+    }
+
+    #[inline(never)]
+    fn route6(&self, ns: &Namespace, path: &Path, mark: u32) -> Option<Route> {
+        let outer = &path.outer;
+        let mut source = [0u8; 16];
+        // SAFETY: As in `route`; an address is 16 octets.
+        unsafe {
+            let cached = sys::dst_cache_get_ip6(self.0.get(), &mut source);
+            if let Some(route) = NonNull::new(cached) {
+                return Some(Route(route));
+            }
+            let route = sys::mml_route6(ns.net(), &outer.src, &outer.dst, path.protocol(), mark);
+            if route.is_null() || sys::mml_is_err(route.cast()) {
+                return None;
+            }
+            sys::dst_cache_set_ip6(self.0.get(), route, &outer.src);
             NonNull::new(route).map(Route)
         }
     }
@@ -267,9 +294,15 @@ pub(crate) fn send_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, 
         Some(ports) => (6, ports),
         None => (mml_core::ip::ESP, (0, 0)),
     };
+    let v6 = mml_core::ip::version(skb.linear()) == 6;
     // SAFETY: The namespace lives; the packet starts at its IP header and is ours until it is sent.
     unsafe {
-        let route = sys::mml_route_again(net, skb.as_ptr(), protocol, from.to_be(), to.to_be());
+        let again = if v6 {
+            sys::mml_route_again6
+        } else {
+            sys::mml_route_again
+        };
+        let route = again(net, skb.as_ptr(), protocol, from.to_be(), to.to_be());
         if route.is_null() || sys::mml_is_err(route.cast()) {
             return;
         }
@@ -280,13 +313,19 @@ pub(crate) fn send_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, 
 
 /// Sends a sealed packet on its own route.
 #[inline]
-pub(crate) fn local_out(ns: &Namespace, skb: Skb, bh: &Bh) {
+pub(crate) fn local_out(ns: &Namespace, skb: Skb, outer: &Outer, bh: &Bh) {
     let raw = skb.into_raw();
-    let outer = sealed(bh).map(|cell| cell.replace(raw as usize));
+    let before = sealed(bh).map(|cell| cell.replace(raw as usize));
     // SAFETY: The packet has its route and headers; its ownership passes to the stack.
-    unsafe { sys::ip_local_out(ns.net(), ptr::null_mut(), raw) };
-    if let (Some(cell), Some(outer)) = (sealed(bh), outer) {
-        cell.set(outer);
+    unsafe {
+        if outer.family == 4 {
+            sys::ip_local_out(ns.net(), ptr::null_mut(), raw);
+        } else {
+            sys::ip6_local_out(ns.net(), ptr::null_mut(), raw);
+        }
+    }
+    if let (Some(cell), Some(before)) = (sealed(bh), before) {
+        cell.set(before);
     }
 }
 
@@ -338,6 +377,10 @@ pub(crate) enum Disposition {
     Drop,
     Accept,
 }
+
+/// RFC 4443 §3.2, RFC 4861 §4.5.
+const ICMPV6_PKT_TOOBIG: u8 = 2;
+const NDISC_REDIRECT: u8 = 137;
 
 const NF_DROP: c_uint = 0;
 const NF_ACCEPT: c_uint = 1;
@@ -478,6 +521,12 @@ unsafe extern "C" fn mml_rs_esp_rcv(skb: *mut sk_buff) -> c_int {
 }
 
 #[no_mangle]
+unsafe extern "C" fn mml_rs_esp_encap_rcv(skb: *mut sk_buff) -> c_int {
+    // SAFETY: As in `mml_rs_esp_rcv`: the socket that took the UDP header off leaves the rest as it is there.
+    unsafe { mml_rs_esp_rcv(skb) }
+}
+
+#[no_mangle]
 unsafe extern "C" fn mml_rs_esp_err(skb: *mut sk_buff, info: u32) -> c_int {
     // SAFETY: As in `mml_rs_esp_rcv`; the packet stays the caller's.
     unsafe {
@@ -485,7 +534,7 @@ unsafe extern "C" fn mml_rs_esp_err(skb: *mut sk_buff, info: u32) -> c_int {
             return ENOENT.to_errno();
         };
         Reader::known(|reader| {
-            let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), reader) else {
+            let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), None, reader) else {
                 return ENOENT.to_errno();
             };
             // ICMP_DEST_UNREACH / ICMP_FRAG_NEEDED, ICMP_REDIRECT (RFC 792).
@@ -495,6 +544,36 @@ unsafe extern "C" fn mml_rs_esp_err(skb: *mut sk_buff, info: u32) -> c_int {
                     csa.route.reset();
                 }
                 (5, _) => sys::mml_redirect(skb, ns.net()),
+                _ => {}
+            }
+            0
+        })
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn mml_rs_esp6_err(
+    skb: *mut sk_buff,
+    kind: u8,
+    offset: c_int,
+    info: u32,
+) -> c_int {
+    // SAFETY: As in `mml_rs_esp_err`.
+    unsafe {
+        let Some(ns) = receiving_namespace(skb) else {
+            return ENOENT.to_errno();
+        };
+        let at = usize::try_from(offset).ok();
+        Reader::known(|reader| {
+            let Some(csa) = receive::find_origin(ns, Buffer::from_raw(skb), at, reader) else {
+                return ENOENT.to_errno();
+            };
+            match kind {
+                ICMPV6_PKT_TOOBIG => {
+                    sys::mml_update_pmtu6(skb, ns.net(), info);
+                    csa.route.reset();
+                }
+                NDISC_REDIRECT => sys::mml_redirect6(skb, ns.net()),
                 _ => {}
             }
             0
@@ -643,6 +722,10 @@ unsafe fn esp_unregister() {
     // SAFETY: It was registered.
     unsafe { sys::mml_esp_unregister() };
 }
+unsafe fn esp6_unregister() {
+    // SAFETY: It was registered.
+    unsafe { sys::mml_esp6_unregister() };
+}
 unsafe fn pernet_unregister() {
     // SAFETY: It was registered.
     unsafe { sys::mml_pernet_unregister() };
@@ -661,11 +744,12 @@ unsafe fn genl_unregister() {
 }
 
 /// Namespaces first, for all others use them; messages last in and first out, so that nothing is added meanwhile.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     (sys::mml_pernet_register, pernet_unregister),
     (sys::mml_notifier_register, notifier_unregister),
     (sys::mml_link_register, link_unregister),
     (sys::mml_esp_register, esp_unregister),
+    (sys::mml_esp6_register, esp6_unregister),
     (sys::mml_genl_register, genl_unregister),
 ];
 

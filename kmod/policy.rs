@@ -39,11 +39,8 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// `EAFNOSUPPORT` for IPv6, `ENOMEM`.
+    /// `EINVAL` for a selector that isn't one, `ENOMEM`.
     pub(crate) fn new(id: u32, given: &pfkey::Policy) -> Result<Arc<Policy>> {
-        if given.selector.family != pfkey::Family::V4 {
-            return Err(EAFNOSUPPORT);
-        }
         let action = match given.ext.kind {
             PROTECT => Action::Protect,
             BYPASS => Action::Bypass,
@@ -67,12 +64,7 @@ impl Policy {
 
     /// Whether an ACQUIRE is due: at most one a second a policy.
     pub(crate) fn acquire_due(&self) -> bool {
-        let (now, last) = (sync::jiffies(), self.acquired.load(Ordering::Relaxed));
-        (last == 0 || now.wrapping_sub(last) >= sync::hz())
-            && self
-                .acquired
-                .compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        sync::once_a_second(&self.acquired)
     }
 }
 

@@ -10,10 +10,12 @@ use mml_core::{checksum, ecn};
 
 use crate::counters::Reason;
 use crate::crypto::{Linear, ICV_LEN};
+use crate::ends::{Outer, Path, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::sadb::Csa;
 use crate::skb::{Buffer, Skb};
 use crate::sync::{Bh, Reader};
+use crate::zone_message;
 
 /// The terminus CSA of an ESP packet whose data starts at the ESP header, if it is one of ours.
 #[inline]
@@ -22,25 +24,26 @@ pub(crate) fn find<'g>(ns: &'g Namespace, skb: &mut Buffer, reader: &'g Reader) 
         return None;
     }
     let spi = esp::spi(skb.linear())?;
-    let [.., d0, d1, d2, d3] = *skb.network_header().first_chunk::<{ ip::V4_MIN }>()?;
-    ns.sadb.terminus([d0, d1, d2, d3], spi, reader)
+    let outer = Outer::of(skb.network_header())?;
+    ns.sadb.terminus(&outer, spi, reader)
 }
 
-/// The origin CSA of the packet that an ICMP error quotes; `skb`'s data starts at the quoted IP header.
+/// The origin CSA of the packet that an ICMP error quotes; `skb`'s data starts at the quoted IP header, which ESP follows
+/// `at` octets on.
 pub(crate) fn find_origin<'g>(
     ns: &'g Namespace,
     skb: &Buffer,
+    at: Option<usize>,
     reader: &'g Reader,
 ) -> Option<&'g Csa> {
     if ns.sadb.origins.len() == 0 {
         return None;
     }
     let quoted = skb.linear();
-    let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
-        *quoted.first_chunk::<{ ip::V4_MIN }>()?;
-    let spi = esp::spi(quoted.get(usize::from(quoted.first()? & 0x0F) << 2..)?)?;
+    let outer = Outer::of(quoted)?;
+    let at = at.unwrap_or(usize::from(quoted.first()? & 0x0F) << 2);
     ns.sadb
-        .origin_by_spi([s0, s1, s2, s3], [d0, d1, d2, d3], spi, reader)
+        .origin_by_spi(&outer, esp::spi(quoted.get(at..)?)?, reader)
 }
 
 /// Takes a packet of `csa`; its data starts at the ESP header.
@@ -55,19 +58,45 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
     if !csa.opens() {
         return Err(Reason::NotActive);
     }
-    let outer_ds = skb.network_header().get(1).copied().unwrap_or(0);
+    let outer_ds = ip::ds(skb.network_header()).unwrap_or(0);
     // Refuse what costs nothing to refuse before a copy is made of it.
     let header = Header::parse(skb.linear())?;
     header.check_protocol(Mode::Tunnel)?;
     let mut skb = skb.into_private().ok_or(Reason::NoMemory)?;
     let octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
     let (start, len) = open_zones(csa, header, octets, outer_ds, bh)?;
+    mapping(ns, csa, skb.network_header());
     if !skb.cut(start, len) {
         return Err(Reason::NoMemory);
     }
     let device = ns.device.get(reader).ok_or(Reason::NoDevice)?;
     skb.deliver(device);
     Ok(())
+}
+
+/// Tells if an authentic packet came from another address or port than its CSA's: a NAT has changed its mind (RFC 3948,
+/// RFC 7296 §2.23). `outer` is all in front of ESP.
+#[inline]
+fn mapping(ns: &Namespace, csa: &Csa, outer: &[u8]) {
+    let path = csa.ends.get();
+    if path.encap.is_some() {
+        compare(ns, csa, &path, outer);
+    }
+}
+
+#[inline(never)]
+fn compare(ns: &Namespace, csa: &Csa, path: &Path, outer: &[u8]) -> Option<()> {
+    let encap = path.encap?;
+    let from = Outer::of(outer)?;
+    let udp = outer.get(outer.len().checked_sub(UDP_LEN)?..)?;
+    // A packet that came bare has no port.
+    let bare = outer.len() < from.header_len() + UDP_LEN;
+    let sport = u16::from_be_bytes(*udp.first_chunk()?);
+    let same = from.family == path.outer.family && from.src == path.outer.src;
+    if !bare && (!same || sport != encap.sport) {
+        zone_message::new_mapping(ns, csa, path, (&from, sport));
+    }
+    Some(())
 }
 
 /// Opens and checks it all; says where in `octets` the datagram then lies.
@@ -215,7 +244,12 @@ fn assemble(
         return Err(esp::Drop::ZoneMap.into());
     }
     let inner = ip::addresses(head).ok_or(esp::Drop::InnerHeader)?;
-    if trailer.next != ip::IPV4 || inner.family != 4 {
+    let next = if inner.family == 4 {
+        ip::IPV4
+    } else {
+        ip::IPV6
+    };
+    if trailer.next != next {
         return Err(esp::Drop::NextHeader.into());
     }
     if inner.total_len > datagram.len() || inner.total_len < inner.header_len {

@@ -12,6 +12,7 @@ use mml_core::zone::Mode;
 
 use crate::counters::Reason;
 use crate::crypto::{self, Linear, ICV_LEN};
+use crate::ends::{Outer, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::net::{Between, Disposition};
 use crate::receive::sent_iv;
@@ -22,6 +23,8 @@ use crate::sync::{Bh, Reader};
 
 /// MF and the fragment offset, in the IPv4 header.
 const FRAGMENT: u16 = 0x3FFF;
+/// Where ESP is found in UDP (RFC 3948).
+const NAT_T_PORT: u16 = 4500;
 
 /// Looks at a packet on its way through, `between` two interfaces; its data starts at the IP header.
 pub(crate) fn forward(
@@ -31,10 +34,15 @@ pub(crate) fn forward(
     bh: &Bh,
     reader: &Reader,
 ) -> Disposition {
-    let Some(head) = skb.octets::<{ ip::V4_MIN }>(0) else {
+    let Some(Door {
+        outer,
+        at,
+        protocol,
+        fragment,
+    }) = Door::of(skb)
+    else {
         return Disposition::Accept;
     };
-    let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = head;
     if protocol != ip::ESP {
         return if protocol == ip::TCP {
             ns.snoop.plain_packet(ns, skb, between, bh, reader)
@@ -42,19 +50,11 @@ pub(crate) fn forward(
             Disposition::Accept
         };
     }
-    let result = if u16::from_be_bytes([f0, f1]) & FRAGMENT != 0 {
+    let result = if fragment {
         ns.counters.count(Reason::RelayFragment);
         None
     } else {
-        opened(
-            ns,
-            skb,
-            usize::from(version & 0x0F) << 2,
-            ([s0, s1, s2, s3], [d0, d1, d2, d3]),
-            between,
-            bh,
-            reader,
-        )
+        opened(ns, skb, at, &outer, between, bh, reader)
     };
     if let Some(disposition) = result {
         return disposition;
@@ -65,18 +65,97 @@ pub(crate) fn forward(
     Disposition::Accept
 }
 
+/// What the outer header says.
+struct Door {
+    outer: Outer,
+    /// Where what it carries begins.
+    at: usize,
+    protocol: u8,
+    fragment: bool,
+}
+
+impl Door {
+    #[inline]
+    fn of(skb: &Buffer) -> Option<Self> {
+        let head = skb.octets::<{ ip::V4_MIN }>(0)?;
+        let [version, _, _, _, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+            head;
+        if version >> 4 != 4 {
+            return Self::of_v6(skb);
+        }
+        let door = Door {
+            outer: Outer::v4([s0, s1, s2, s3], [d0, d1, d2, d3]),
+            at: usize::from(version & 0x0F) << 2,
+            protocol,
+            fragment: u16::from_be_bytes([f0, f1]) & FRAGMENT != 0,
+        };
+        Some(if protocol == ip::UDP {
+            door.through_udp(skb)
+        } else {
+            door
+        })
+    }
+
+    #[inline(never)]
+    fn of_v6(skb: &Buffer) -> Option<Self> {
+        let mut head = [0; ip::HEADERS_MAX];
+        let fixed = head.get_mut(..ip::V6_LEN)?;
+        if !skb.copy_bits(0, fixed) {
+            return None;
+        }
+        // Extension headers are rare.
+        let mut len = ip::V6_LEN;
+        if head.get(6).copied().is_some_and(ip::is_extension) {
+            len = skb.len().min(ip::HEADERS_MAX);
+            if !skb.copy_bits(0, head.get_mut(..len)?) {
+                return None;
+            }
+        }
+        let of = ip::addresses(head.get(..len)?)?;
+        Some(
+            Door {
+                outer: Outer::v6(of.src, of.dst),
+                at: of.header_len,
+                protocol: of.protocol,
+                fragment: of.fragment,
+            }
+            .through_udp(skb),
+        )
+    }
+
+    /// ESP in UDP (RFC 3948 §2.1): from or to port 4500, and no zeros where IKE has its marker.
+    #[inline(never)]
+    fn through_udp(self, skb: &Buffer) -> Self {
+        if self.protocol != ip::UDP || self.fragment {
+            return self;
+        }
+        let Some([s0, s1, d0, d1, _, _, _, _, spi @ ..]) = skb.octets::<12>(self.at) else {
+            return self;
+        };
+        let ports = [u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])];
+        if !ports.contains(&NAT_T_PORT) || spi == [0; 4] {
+            return self;
+        }
+        Door {
+            at: self.at + UDP_LEN,
+            protocol: ip::ESP,
+            ..self
+        }
+    }
+}
+
 /// What becomes of a packet whose zone 1 can be opened; `None` if it can't.
 fn opened(
     ns: &Namespace,
     skb: &Buffer,
     at: usize,
-    (src, dst): ([u8; 4], [u8; 4]),
+    outer: &Outer,
     between: &Between<'_>,
     bh: &Bh,
     reader: &Reader,
 ) -> Option<Disposition> {
     let spi = skb.octets(at).map(u32::from_be_bytes);
-    let Some(csa) = spi.and_then(|spi| ns.sadb.relay(src, dst, spi, reader)) else {
+    let Some(csa) = spi.and_then(|spi| ns.sadb.relay(outer, spi, reader)) else {
         ns.counters.count(Reason::RelayNoCsa);
         return None;
     };
@@ -87,7 +166,7 @@ fn opened(
         Ok(None) => Some(Disposition::Accept),
         Ok(Some((seq, ends, segment))) => {
             let key = Key {
-                outer: (src, dst),
+                outer: *outer,
                 ends,
             };
             let data = csa.snoops().then_some(Origin::Csa(csa, seq));

@@ -11,18 +11,16 @@ use mml_core::esp::{self, IvKind};
 use mml_core::ip::Addresses;
 use mml_core::replay::{Replay, Resync};
 use mml_core::selector::Selector;
-use mml_core::snoop::{Ends, Settings};
+use mml_core::snoop::{Ends as FlowEnds, Settings};
 use mml_core::zone::{Mode, ZoneMap};
 use pfkey::{Role, State};
 
 use crate::counters::Counters;
 use crate::crypto::{Aead, Cipher, ICV_LEN};
+use crate::ends::{Ends, Outer, Path};
 use crate::net::DstCache;
 use crate::snoop::{Told, Window};
 use crate::sync::{self, Reader, Table};
-
-/// Octets of the outer IPv4 header.
-pub(crate) const OUTER_LEN: usize = 20;
 
 /// A zone's SA: its keyed transform, salt and kind of IV.
 pub(crate) struct Zone {
@@ -65,8 +63,7 @@ pub(crate) struct Csa {
     pub role: Role,
     pub map: ZoneMap,
     pub spi: u32,
-    pub src: [u8; 4],
-    pub dst: [u8; 4],
+    pub ends: Ends,
     pub selector: Selector,
     pub generation: u32,
     pub may_write: bool,
@@ -80,6 +77,8 @@ pub(crate) struct Csa {
     /// Origin: octets of the datagrams sealed.
     octets: AtomicU64,
     pub route: DstCache,
+    /// When a new mapping was last told of, in jiffies; 0 for never.
+    mapped: AtomicU64,
     /// Whether SNOOP looks after its flows, read without the lock.
     snoops: AtomicBool,
     pub window: Arc<Window>,
@@ -94,14 +93,12 @@ impl Csa {
     ///
     /// # Errors
     ///
-    /// `EAFNOSUPPORT` for IPv6, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
+    /// `EAFNOSUPPORT` for outer ends of two families, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
     pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, message: &[u8]) -> Result<Arc<Csa>> {
-        let (Some(src), Some(dst)) = (v4(&csa.src), v4(&csa.dst)) else {
-            return Err(EAFNOSUPPORT);
-        };
-        if csa.selector.family != pfkey::Family::V4 {
-            return Err(EAFNOSUPPORT);
-        }
+        let ends = Ends::new(&Path {
+            outer: outer(&csa.src, &csa.dst)?,
+            encap: csa.encap,
+        });
         if csa.ext.mode != pfkey::Mode::Tunnel {
             return Err(EOPNOTSUPP);
         }
@@ -138,11 +135,12 @@ impl Csa {
         let route = DstCache::new()?;
         Arc::pin_init(
             pin_init!(Csa {
-                id, role, map, spi, src, dst, selector, generation, may_write, zone1, zone2, route, message,
+                id, role, map, spi, ends, selector, generation, may_write, zone1, zone2, route, message,
                 created: sync::now(),
                 state: AtomicU8::new(state),
                 sequence: AtomicU64::new(sequence),
                 octets: AtomicU64::new(0),
+                mapped: AtomicU64::new(0),
                 snoops,
                 window,
                 book <- new_spinlock!(book, "mml_csa"),
@@ -182,6 +180,11 @@ impl Csa {
         self.octets.fetch_add(octets, Ordering::Relaxed);
         // Far past the end it stays refused: 2^63 more would be needed to wrap.
         esp::seq_valid(last.checked_add(count)?).then(|| last + 1)
+    }
+
+    /// Whether a new mapping is to be told of: at most one a second.
+    pub(crate) fn mapping_due(&self) -> bool {
+        sync::once_a_second(&self.mapped)
     }
 
     /// How SNOOP treats its flows, if it does.
@@ -238,9 +241,9 @@ impl Csa {
 
     /// The largest inner datagram, in octets, that an outer path of `mtu` octets carries whole.
     #[inline]
-    pub(crate) fn inner_mtu(&self, mtu: usize) -> usize {
+    pub(crate) fn inner_mtu(&self, mtu: usize, path: &Path) -> usize {
         let ivs = self.zone1.iv.octets() + self.zone2.as_ref().map_or(0, |zone| zone.iv.octets());
-        let room = mtu.saturating_sub(OUTER_LEN + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
+        let room = mtu.saturating_sub(path.header_len() + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
         // A multiple of 4, of which the trailer takes 2 and the moved checksum 2.
         (room & !3).saturating_sub(esp::TRAILER_LEN + 2)
     }
@@ -281,10 +284,26 @@ pub(crate) fn given(told: &Told) -> pfkey::Snoop {
     }
 }
 
-fn v4(address: &pfkey::Address) -> Option<[u8; 4]> {
-    (address.family == pfkey::Family::V4)
-        .then(|| address.octets.first_chunk().copied())
-        .flatten()
+/// The outer ends that a zone message gives. `EAFNOSUPPORT` if they are of two families.
+pub(crate) fn outer(src: &pfkey::Address, dst: &pfkey::Address) -> Result<Outer> {
+    if src.family != dst.family {
+        return Err(EAFNOSUPPORT);
+    }
+    Ok(Outer {
+        family: src.family.version(),
+        src: src.octets,
+        dst: dst.octets,
+    })
+}
+
+/// An outer end as the zone message has it.
+pub(crate) fn address(family: u8, octets: [u8; 16]) -> pfkey::Address {
+    let family = if family == 4 {
+        pfkey::Family::V4
+    } else {
+        pfkey::Family::V6
+    };
+    pfkey::Address::host(family, octets)
 }
 
 /// The selector as the core has it.
@@ -341,14 +360,33 @@ impl Seed {
 
     /// A terminus or origin, by outer destination and SPI.
     #[inline]
-    pub(crate) fn terminus(self, dst: [u8; 4], spi: u32) -> u32 {
-        self.mix(&[u32::from_ne_bytes(dst), spi])
+    pub(crate) fn terminus(self, outer: &Outer, spi: u32) -> u32 {
+        self.mix(&[self.end(outer.family, 0, &outer.dst), spi])
     }
 
     /// A relay, by outer source too.
     #[inline]
-    pub(crate) fn relay(self, src: [u8; 4], dst: [u8; 4], spi: u32) -> u32 {
-        self.mix(&[u32::from_ne_bytes(src), u32::from_ne_bytes(dst), spi])
+    pub(crate) fn relay(self, outer: &Outer, spi: u32) -> u32 {
+        let (src, dst) = self.ends(outer);
+        self.mix(&[src, dst, spi])
+    }
+
+    #[inline]
+    fn ends(self, outer: &Outer) -> (u32, u32) {
+        (
+            self.end(outer.family, 6, &outer.src),
+            self.end(outer.family, 0, &outer.dst),
+        )
+    }
+
+    /// An IPv4 address as it is, an IPv6 address mixed.
+    #[inline]
+    fn end(self, family: u8, class: u32, address: &[u8; 16]) -> u32 {
+        if family == 6 {
+            return self.host(class, address);
+        }
+        let [a, b, c, d, ..] = *address;
+        u32::from_ne_bytes([a, b, c, d])
     }
 
     #[inline]
@@ -366,20 +404,15 @@ impl Seed {
 
     /// A flow, by the outer ends it comes between and its own.
     #[inline]
-    pub(crate) fn flow(self, (from, to): ([u8; 4], [u8; 4]), ends: &Ends) -> u32 {
+    pub(crate) fn flow(self, outer: &Outer, ends: &FlowEnds) -> u32 {
         let ports = u32::from(ends.src_port) << 16 | u32::from(ends.dst_port);
         // IPv4 addresses are one word and zeros.
         let word = |class, address: &[u8; 16]| match u128::from_le_bytes(*address) {
             short if short >> 32 == 0 => short as u32,
             _ => self.host(class, address),
         };
-        self.mix(&[
-            u32::from_ne_bytes(from),
-            u32::from_ne_bytes(to),
-            word(4, &ends.src),
-            word(5, &ends.dst),
-            ports,
-        ])
+        let (from, to) = self.ends(outer);
+        self.mix(&[from, to, word(4, &ends.src), word(5, &ends.dst), ports])
     }
 
     /// Where something with this selector is kept: by its destination if that is one host, else by its source if that
@@ -427,43 +460,41 @@ impl Sadb {
     #[inline]
     pub(crate) fn terminus<'g>(
         &'g self,
-        dst: [u8; 4],
+        outer: &Outer,
         spi: u32,
         reader: &'g Reader,
     ) -> Option<&'g Csa> {
         self.termini
-            .get(self.seed.terminus(dst, spi), reader)
+            .get(self.seed.terminus(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.dst == dst)
+            .find(|csa| csa.spi == spi && csa.ends.are_to(outer))
     }
 
     /// The relay CSA of a packet.
     #[inline]
     pub(crate) fn relay<'g>(
         &'g self,
-        src: [u8; 4],
-        dst: [u8; 4],
+        outer: &Outer,
         spi: u32,
         reader: &'g Reader,
     ) -> Option<&'g Csa> {
         self.relays
-            .get(self.seed.relay(src, dst, spi), reader)
+            .get(self.seed.relay(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
+            .find(|csa| csa.spi == spi && csa.ends.are(outer))
     }
 
     /// The origin CSA whose packet an ICMP error tells of.
     pub(crate) fn origin_by_spi<'g>(
         &'g self,
-        src: [u8; 4],
-        dst: [u8; 4],
+        outer: &Outer,
         spi: u32,
         reader: &'g Reader,
     ) -> Option<&'g Csa> {
         self.origins_by_spi
-            .get(self.seed.terminus(dst, spi), reader)
+            .get(self.seed.terminus(outer, spi), reader)
             .map(|csa| &**csa)
-            .find(|csa| csa.spi == spi && csa.dst == dst && csa.src == src)
+            .find(|csa| csa.spi == spi && csa.ends.are(outer))
     }
 
     /// The CSA that seals a packet: the closest selector's, and of those the newest.
@@ -491,26 +522,22 @@ impl Sadb {
     }
 
     /// Whether the place of such a CSA is taken: a terminus' by destination and SPI, the others' by source too.
-    pub(crate) fn is_taken(&self, role: Role, spi: u32, (src, dst): ([u8; 4], [u8; 4])) -> bool {
+    pub(crate) fn is_taken(&self, role: Role, spi: u32, outer: &Outer) -> bool {
         Reader::enter(|reader| match role {
-            Role::Terminus => self.terminus(dst, spi, reader).is_some(),
-            Role::Relay => self.relay(src, dst, spi, reader).is_some(),
-            Role::Origin => self.origin_by_spi(src, dst, spi, reader).is_some(),
+            Role::Terminus => self.terminus(outer, spi, reader).is_some(),
+            Role::Relay => self.relay(outer, spi, reader).is_some(),
+            Role::Origin => self.origin_by_spi(outer, spi, reader).is_some(),
         })
     }
 
-    fn places(&self, csa: &Csa) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
+    /// Where a CSA is kept that lies between `outer`.
+    fn places(&self, csa: &Csa, outer: &Outer) -> [Option<(&Table<Arc<Csa>>, u32)>; 2] {
+        let found = self.seed.terminus(outer, csa.spi);
         match csa.role {
-            Role::Terminus => [
-                Some((&self.termini, self.seed.terminus(csa.dst, csa.spi))),
-                None,
-            ],
-            Role::Relay => [
-                Some((&self.relays, self.seed.relay(csa.src, csa.dst, csa.spi))),
-                None,
-            ],
+            Role::Terminus => [Some((&self.termini, found)), None],
+            Role::Relay => [Some((&self.relays, self.seed.relay(outer, csa.spi))), None],
             Role::Origin => [
-                Some((&self.origins_by_spi, self.seed.terminus(csa.dst, csa.spi))),
+                Some((&self.origins_by_spi, found)),
                 Some((&self.origins, self.seed.selector(&csa.selector))),
             ],
         }
@@ -518,7 +545,11 @@ impl Sadb {
 
     /// Makes a CSA findable. The caller holds the writers' lock and has seen that its place is free.
     pub(crate) fn insert(&self, csa: &Arc<Csa>) -> Result {
-        for (table, hash) in self.places(csa).into_iter().flatten() {
+        for (table, hash) in self
+            .places(csa, &csa.ends.get().outer)
+            .into_iter()
+            .flatten()
+        {
             if let Err(e) = table.insert(hash, csa.clone()) {
                 self.remove(csa);
                 return Err(e);
@@ -529,8 +560,37 @@ impl Sadb {
 
     /// Takes a CSA away. The caller holds the writers' lock.
     pub(crate) fn remove(&self, csa: &Csa) {
-        for (table, hash) in self.places(csa).into_iter().flatten() {
-            table.remove(hash, |c| c.id == csa.id);
+        for outer in [csa.ends.get().outer, csa.ends.before().outer] {
+            for (table, hash) in self.places(csa, &outer).into_iter().flatten() {
+                table.remove(hash, |c| c.id == csa.id);
+            }
         }
+    }
+
+    /// Moves a CSA to other ends. It is found by the old ones too, until it moves again: what is under way between them
+    /// arrives. The caller holds the writers' lock and has seen that the new place is free.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and nothing has changed.
+    pub(crate) fn migrate(&self, csa: &Arc<Csa>, path: &Path) -> Result {
+        let (now, before) = (csa.ends.get().outer, csa.ends.before().outer);
+        // The first place alone depends on the ends.
+        let place = |outer: &Outer| {
+            let [first, _] = self.places(csa, outer);
+            first
+        };
+        let listed = path.outer == now || path.outer == before;
+        if let Some((table, hash)) = place(&path.outer).filter(|_| !listed) {
+            table.insert(hash, csa.clone())?;
+        }
+        csa.ends.set(path);
+        if before != Outer::NONE && before != now && before != path.outer {
+            if let Some((table, hash)) = place(&before) {
+                table.remove(hash, |c| c.id == csa.id);
+            }
+        }
+        csa.route.reset();
+        Ok(())
     }
 }

@@ -11,30 +11,34 @@ use mml_core::esp::{self, Header, IvKind, Layout};
 use mml_core::ip::{self, Addresses};
 use mml_core::zone::Mode;
 use mml_core::{checksum, ecn, tcp};
+use pfkey::Encap;
 
 use crate::counters::Reason;
 use crate::crypto::{Linear, ICV_LEN};
+use crate::ends::{Outer, Path, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::net::{self, Device, Route};
-use crate::sadb::{Csa, OUTER_LEN};
-use crate::skb::{Buffer, Skb, ETH_P_IP};
+use crate::sadb::Csa;
+use crate::skb::{Buffer, Skb, ETH_P_IP, ETH_P_IPV6};
 use crate::sync::{Bh, Reader};
 use crate::zone_message;
 
-/// Octets of an IPv4 and a TCP header with all their options.
-const HEAD_MAX: usize = 120;
+/// Octets of an IP and a TCP header with all their options and extension headers.
+const HEAD_MAX: usize = 256;
 const TCP_MIN: usize = 20;
-const UDP_LEN: usize = 8;
 /// TCP flags (RFC 9293 §3.1, RFC 3168 §6.1).
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
-/// Offsets in the IPv4 and the TCP header.
+/// The least that any IPv6 path carries (RFC 8200 §5).
+const V6_MTU_MIN: usize = 1280;
+/// Offsets in the IP and the TCP header.
 const IP_LEN: usize = 2;
 const IP_ID: usize = 4;
 const IP_FRAGMENT: usize = 6;
 const IP_CHECKSUM: usize = 10;
+const V6_PAYLOAD: usize = 4;
 const TCP_SEQ: usize = 4;
 const TCP_FLAGS: usize = 13;
 const TCP_CHECKSUM: usize = 16;
@@ -64,17 +68,28 @@ impl Head {
     /// Reads the headers, making them linear as needed.
     fn read(skb: &mut Skb) -> Option<Head> {
         let len = skb.len();
-        if skb.protocol() != ETH_P_IP || !skb.pull_head(ip::V4_MIN) {
-            return None;
-        }
-        let ip = usize::from(skb.linear().first()? & 0x0F) << 2;
-        if !skb.pull_head(ip) {
-            return None;
+        match skb.protocol() {
+            ETH_P_IP if skb.pull_head(ip::V4_MIN) => {
+                let ip = usize::from(skb.linear().first()? & 0x0F) << 2;
+                if !skb.pull_head(ip) {
+                    return None;
+                }
+            }
+            ETH_P_IPV6 if skb.pull_head(ip::V6_LEN) => {
+                let next = skb.linear().get(6).copied()?;
+                if ip::is_extension(next) && !skb.pull_head(len.min(ip::HEADERS_MAX)) {
+                    return None;
+                }
+            }
+            _ => return None,
         }
         let of = ip::addresses(skb.linear())?;
-        if of.family != 4 {
+        let family = if skb.protocol() == ETH_P_IP { 4 } else { 6 };
+        // What more extension headers hide than are followed, no selector can be asked about.
+        if of.family != family || (family == 6 && ip::is_extension(of.protocol)) {
             return None;
         }
+        let ip = of.header_len;
         // A super-packet's own length field may not hold its length.
         let total = if skb.is_gso() { len } else { of.total_len };
         if total > len || total < ip {
@@ -124,6 +139,10 @@ impl Head {
     /// Sets the datagram's length and makes the IP header's checksum good.
     fn set_total(&mut self, total: usize) {
         self.total = total;
+        if self.of.family == 6 {
+            self.put16(V6_PAYLOAD, total.saturating_sub(ip::V6_LEN) as u16);
+            return;
+        }
         self.put16(IP_LEN, total as u16);
         self.put16(IP_CHECKSUM, 0);
         let sum = checksum::sum(self.octets.get(..self.ip).unwrap_or(&[]));
@@ -144,6 +163,8 @@ struct Body<'a> {
 struct Origin<'a> {
     ns: &'a Namespace,
     csa: &'a Csa,
+    /// The CSA's ends, as they are for this packet.
+    path: Path,
     bh: &'a Bh,
     device: Device<'a>,
 }
@@ -166,6 +187,10 @@ fn send<'g>(
     reader: &'g Reader,
 ) -> Result<(), Refusal<'g>> {
     let mut head = Head::read(&mut skb).ok_or((Reason::BadInner, None))?;
+    // Neighbour discovery and the like are the link's own affair; this one has no neighbours (docs/wire.md §5).
+    if head.of.family == 6 && head.of.is_link_scope() {
+        return Err((Reason::LinkScope, None));
+    }
     let Some(csa) = ns.sadb.origin(&head.of, reader) else {
         if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, reader) {
             zone_message::acquire(ns, policy, &head.of);
@@ -175,12 +200,13 @@ fn send<'g>(
     let origin = Origin {
         ns,
         csa,
+        path: csa.ends.get(),
         bh,
         device,
     };
     let refuse = |reason| (reason, Some(csa));
     let route = origin.route().map_err(refuse)?;
-    let room = csa.inner_mtu(route.mtu());
+    let room = csa.inner_mtu(route.mtu(), &origin.path);
     if ns.settings.mss_clamp.load(Ordering::Relaxed) && head.of.protocol == ip::TCP {
         let syn = head
             .transport()
@@ -191,8 +217,7 @@ fn send<'g>(
         }
         if syn {
             head = Head::read(&mut skb).ok_or(refuse(Reason::BadInner))?;
-            let clamp =
-                u16::try_from(room.saturating_sub(ip::V4_MIN + TCP_MIN)).unwrap_or(u16::MAX);
+            let clamp = u16::try_from(room.saturating_sub(head.ip + TCP_MIN)).unwrap_or(u16::MAX);
             let len = head.len;
             tcp::clamp_mss(head.octets.get_mut(..len).unwrap_or(&mut []), clamp);
         }
@@ -212,7 +237,7 @@ impl<'a> Origin<'a> {
         let route = self
             .csa
             .route
-            .route(self.ns, self.csa.src, self.csa.dst, mark, self.bh)
+            .route(self.ns, &self.path, mark, self.bh)
             .ok_or(Reason::NoRoute)?;
         if route.is_through(self.device) {
             Err(Reason::RouteLoop)
@@ -246,13 +271,13 @@ impl<'a> Origin<'a> {
             sum,
         };
         let mut sealed = self.seal(&mut head, &body, seq, &route)?;
-        sealed.set_outgoing(&skb, OUTER_LEN, route);
+        sealed.set_outgoing(&skb, &self.path.outer, route);
         if skb.has_owner() {
             sealed.take_owner(&mut skb);
         }
         self.device.count_sent(1, head.total);
         skb.consume();
-        net::local_out(self.ns, sealed, self.bh);
+        net::local_out(self.ns, sealed, &self.path.outer, self.bh);
         Ok(())
     }
 
@@ -265,7 +290,7 @@ impl<'a> Origin<'a> {
         route: Route,
     ) -> Result<(), Reason> {
         let size = skb.gso_size();
-        if !skb.is_plain_tcp4_gso() || head.len < head.ip + TCP_MIN || size == 0 {
+        if !skb.is_plain_tcp_gso() || head.len < head.ip + TCP_MIN || size == 0 {
             drop(route);
             let mut result = Ok(());
             let whole = skb.segment(|mut segment| {
@@ -286,7 +311,7 @@ impl<'a> Origin<'a> {
         }
         let payload = head.total - head.len;
         if head.len + size > room {
-            skb.too_big(room);
+            self.refuse_too_big(&mut skb, &head, room);
             return Err(Reason::TooBig);
         }
         let count = payload.div_ceil(size);
@@ -315,7 +340,9 @@ impl<'a> Origin<'a> {
             if let Some(field) = head.octets.get_mut(ip + TCP_SEQ..ip + TCP_SEQ + 4) {
                 field.copy_from_slice(&first.wrapping_add(at as u32).to_be_bytes());
             }
-            head.put16(IP_ID, id.wrapping_add(n as u16));
+            if head.of.family == 4 {
+                head.put16(IP_ID, id.wrapping_add(n as u16));
+            }
             head.set_total(headers + len);
             head.put16(ip + TCP_CHECKSUM, pseudo(&head.of, headers - ip + len));
             let body = Body {
@@ -327,11 +354,11 @@ impl<'a> Origin<'a> {
             let out = route.clone();
             let mut sealed = self.seal(&mut head, &body, seq, &out)?;
             seq += 1;
-            sealed.set_outgoing(&skb, OUTER_LEN, out);
+            sealed.set_outgoing(&skb, &self.path.outer, out);
             if last && skb.has_owner() {
                 sealed.take_owner(&mut skb);
             }
-            net::local_out(self.ns, sealed, self.bh);
+            net::local_out(self.ns, sealed, &self.path.outer, self.bh);
         }
         self.device.count_sent(count, octets);
         skb.consume();
@@ -341,7 +368,7 @@ impl<'a> Origin<'a> {
     /// A datagram that doesn't fit: its sender is told, or it is cut into fragments (RFC 791 §3.2) before it is sealed.
     fn too_big(&self, mut skb: Skb, mut head: Head, room: usize) -> Result<(), Reason> {
         if head.of.df {
-            skb.too_big(room);
+            self.refuse_too_big(&mut skb, &head, room);
             return Err(Reason::TooBig);
         }
         let step = room.saturating_sub(head.ip) & !7;
@@ -395,12 +422,21 @@ impl<'a> Origin<'a> {
             };
             let route = self.route()?;
             let mut sealed = self.seal(&mut piece, &body, seq, &route)?;
-            sealed.set_outgoing(&skb, OUTER_LEN, route);
+            sealed.set_outgoing(&skb, &self.path.outer, route);
             self.device.count_sent(1, piece.total);
-            net::local_out(self.ns, sealed, self.bh);
+            net::local_out(self.ns, sealed, &self.path.outer, self.bh);
         }
         skb.consume();
         Ok(())
+    }
+
+    /// Tells the sender of a datagram that doesn't fit. Below IPv6's least there is nothing it could do.
+    fn refuse_too_big(&self, skb: &mut Skb, head: &Head, room: usize) {
+        if head.of.family == 4 {
+            skb.too_big(room);
+        } else {
+            skb.too_big6(room.max(V6_MTU_MIN));
+        }
     }
 
     /// Makes the sealed packet, outer header and all.
@@ -416,16 +452,30 @@ impl<'a> Origin<'a> {
         let zone2 = csa.zone2.as_ref().ok_or(Reason::NoMemory)?;
         let split = csa.map.split(0, head.get(), head.total);
         let (at, pad) = Layout::seal([csa.zone1.iv, zone2.iv], &split, head.total);
+        let path = &self.path;
+        let outer = path.header_len();
         let mut skb =
-            Skb::alloc(route.headroom(), OUTER_LEN + at.end, self.bh).ok_or(Reason::NoMemory)?;
+            Skb::alloc(route.headroom(), outer + at.end, self.bh).ok_or(Reason::NoMemory)?;
         let mut octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
-        write_outer(&mut octets, csa, ecn::encap(head.of.ds), route.ttl(), seq)
-            .ok_or(Reason::NoMemory)?;
+        let ds = ecn::encap(head.of.ds);
+        let ttl = route.ttl(path.outer.family);
+        if path.outer.family == 4 {
+            write_outer(&mut octets, path, ds, ttl, seq)
+        } else {
+            write_outer6(&mut octets, path, ds, ttl)
+        }
+        .ok_or(Reason::NoMemory)?;
+        if let Some(encap) = &path.encap {
+            write_udp(&mut octets, path, encap, at.end).ok_or(Reason::NoMemory)?;
+        }
         let mut esp = octets
-            .range(OUTER_LEN, OUTER_LEN + at.end)
+            .range(outer, outer + at.end)
             .ok_or(Reason::NoMemory)?;
         self.seal_zones(&mut esp, head, body, seq, split, at, pad)
             .ok_or(Reason::NoMemory)?;
+        if path.encap.is_some() && path.outer.family == 6 {
+            sum_udp6(&mut octets, &path.outer).ok_or(Reason::NoMemory)?;
+        }
         Ok(skb)
     }
 
@@ -461,7 +511,12 @@ impl<'a> Origin<'a> {
         }
         esp.get_mut(rest..next)?
             .copy_from_slice(head.octets.get(l1..headers)?);
-        esp::write_trailer(esp.get_mut(next + body.len..at.icv2)?, pad, ip::IPV4);
+        let inner = if head.of.family == 4 {
+            ip::IPV4
+        } else {
+            ip::IPV6
+        };
+        esp::write_trailer(esp.get_mut(next + body.len..at.icv2)?, pad, inner);
         if let Some(field) = split.moved {
             let field = head.octets.get_mut(field..field + 2)?;
             esp.get_mut(at.z2..at.z2 + 2)?.copy_from_slice(field);
@@ -525,10 +580,10 @@ impl<'a> Origin<'a> {
 
 /// The outer IPv4 header (RFC 4301 §5.1.2): DF set; length and checksum are the stack's to fill in.
 #[inline]
-fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Option<()> {
+fn write_outer(octets: &mut [u8], path: &Path, ds: u8, ttl: u8, seq: u64) -> Option<()> {
     let [_, _, _, _, _, _, i0, i1] = seq.to_be_bytes();
-    let [s0, s1, s2, s3] = csa.src;
-    let [d0, d1, d2, d3] = csa.dst;
+    let [s0, s1, s2, s3, ..] = path.outer.src;
+    let [d0, d1, d2, d3, ..] = path.outer.dst;
     *octets.first_chunk_mut()? = [
         0x45,
         ds,
@@ -539,7 +594,7 @@ fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Optio
         0x40,
         0,
         ttl,
-        ip::ESP,
+        path.protocol(),
         0,
         0,
         s0,
@@ -554,6 +609,44 @@ fn write_outer(octets: &mut [u8], csa: &Csa, ds: u8, ttl: u8, seq: u64) -> Optio
     Some(())
 }
 
+/// The outer IPv6 header (RFC 8200 §3): the length is the stack's to fill in.
+#[inline(never)]
+fn write_outer6(octets: &mut [u8], path: &Path, ds: u8, limit: u8) -> Option<()> {
+    let (fixed, rest) = octets.split_first_chunk_mut::<8>()?;
+    *fixed = [0x60 | ds >> 4, ds << 4, 0, 0, 0, 0, path.protocol(), limit];
+    let (src, rest) = rest.split_first_chunk_mut::<16>()?;
+    *src = path.outer.src;
+    *rest.first_chunk_mut()? = path.outer.dst;
+    Some(())
+}
+
+/// The UDP header of an encapsulated packet (RFC 3948 §2.1) with `esp` octets behind it: over IPv4 without a checksum.
+#[inline(never)]
+fn write_udp(octets: &mut [u8], path: &Path, encap: &Encap, esp: usize) -> Option<()> {
+    let [s0, s1] = encap.sport.to_be_bytes();
+    let [d0, d1] = encap.dport.to_be_bytes();
+    let [l0, l1] = u16::try_from(esp + UDP_LEN).ok()?.to_be_bytes();
+    let at = path.outer.header_len();
+    *octets.get_mut(at..)?.first_chunk_mut()? = [s0, s1, d0, d1, l0, l1, 0, 0];
+    Some(())
+}
+
+/// Over IPv6 a receiver wants a checksum (RFC 8200 §8.1). It covers the sealed octets.
+#[inline(never)]
+fn sum_udp6(octets: &mut [u8], outer: &Outer) -> Option<()> {
+    let udp = octets.get(ip::V6_LEN..)?;
+    let [l0, l1] = u16::try_from(udp.len()).ok()?.to_be_bytes();
+    let ends = checksum::add(checksum::sum(&outer.src), checksum::sum(&outer.dst));
+    let rest = checksum::add(checksum::sum(&[0, ip::UDP, l0, l1]), checksum::sum(udp));
+    let sum = !checksum::add(ends, rest);
+    // Zero is "none".
+    let sum = if sum == 0 { 0xFFFF } else { sum };
+    octets
+        .get_mut(ip::V6_LEN + 6..)?
+        .first_chunk_mut()
+        .map(|field| *field = sum.to_be_bytes())
+}
+
 /// A 32-bit sum in wire order, folded to 16 bits in host order.
 #[inline]
 fn fold(sum: u32) -> u16 {
@@ -561,13 +654,18 @@ fn fold(sum: u32) -> u16 {
     u16::from_be((sum & 0xFFFF) as u16 + (sum >> 16) as u16)
 }
 
-/// The sum of TCP's pseudo-header (RFC 9293 §3.1) for a segment of `len` octets.
+/// The sum of TCP's pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1) for a segment of `len` octets.
 #[inline]
 fn pseudo(of: &Addresses, len: usize) -> u16 {
     let [s0, s1, s2, s3, ..] = of.src;
     let [d0, d1, d2, d3, ..] = of.dst;
     let [l0, l1] = (len as u16).to_be_bytes();
-    checksum::sum(&[s0, s1, s2, s3, d0, d1, d2, d3, 0, ip::TCP, l0, l1])
+    let ends = if of.family == 4 {
+        checksum::sum(&[s0, s1, s2, s3, d0, d1, d2, d3])
+    } else {
+        checksum::add(checksum::sum(&of.src), checksum::sum(&of.dst))
+    };
+    checksum::add(ends, checksum::sum(&[0, ip::TCP, l0, l1]))
 }
 
 /// Later fragments carry only the options whose copied bit is set (RFC 791 §3.1); the others become no-operations.

@@ -9,7 +9,10 @@
 #include <linux/netdevice.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
+#include <linux/netfilter_ipv6.h>
 #include <linux/hrtimer.h>
+#include <linux/icmpv6.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_sched.h>
 #include <linux/scatterlist.h>
 #include <linux/skbuff.h>
@@ -20,6 +23,8 @@
 #include <net/gso.h>
 #include <net/icmp.h>
 #include <net/ip.h>
+#include <net/ip6_route.h>
+#include <net/ipv6.h>
 #include <net/net_namespace.h>
 #include <net/page_pool/helpers.h>
 #include <net/netns/generic.h>
@@ -36,7 +41,9 @@ int mml_rs_newlink(struct net_device *dev, void *ns, struct netlink_ext_ack *ext
 void mml_rs_dellink(struct net_device *dev, void *ns);
 netdev_tx_t mml_rs_xmit(struct sk_buff *skb, struct net_device *dev);
 int mml_rs_esp_rcv(struct sk_buff *skb);
+int mml_rs_esp_encap_rcv(struct sk_buff *skb);
 int mml_rs_esp_err(struct sk_buff *skb, u32 info);
+int mml_rs_esp6_err(struct sk_buff *skb, u8 type, int offset, u32 info);
 unsigned int mml_rs_guard(void *priv, struct sk_buff *skb, const struct nf_hook_state *state);
 unsigned int mml_rs_relay(void *priv, struct sk_buff *skb, const struct nf_hook_state *state);
 int mml_rs_pfkey_doit(struct sk_buff *skb, struct genl_info *info);
@@ -81,7 +88,7 @@ static const struct net_device_ops mml_netdev_ops = {
 };
 
 /* A tunnel's features: what send.rs can take as it is (frags, partial checksums, TCP super-packets). */
-#define MML_FEATURES (NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HW_CSUM | NETIF_F_HIGHDMA | NETIF_F_TSO | NETIF_F_TSO_ECN | NETIF_F_TSO_MANGLEID)
+#define MML_FEATURES (NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HW_CSUM | NETIF_F_HIGHDMA | NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN | NETIF_F_TSO_MANGLEID)
 
 static void mml_dev_setup(struct net_device *dev)
 {
@@ -147,7 +154,8 @@ int mml_notifier_register(void) { return register_netdevice_notifier(&mml_notifi
 void mml_notifier_unregister(void) { unregister_netdevice_notifier(&mml_notifier); }
 
 /* The ESP protocol chain, in front of XFRM's own handler: SPIs that are not ours go on to it. */
-static int mml_esp_input(struct sk_buff *skb, int nexthdr, __be32 spi, int encap_type) { return -EINVAL; }
+/* What a socket with UDP_ENCAP has taken out of UDP (RFC 3948). */
+static int mml_esp_input(struct sk_buff *skb, int nexthdr, __be32 spi, int encap_type) { return mml_rs_esp_encap_rcv(skb); }
 static int mml_esp_cb(struct sk_buff *skb, int err) { return 1; }
 
 static struct xfrm4_protocol mml_esp4_protocol __read_mostly = {
@@ -158,6 +166,21 @@ static struct xfrm4_protocol mml_esp4_protocol __read_mostly = {
 	.priority = 200,
 };
 
+static int mml_esp6_err(struct sk_buff *skb, struct inet6_skb_parm *opt, u8 type, u8 code, int offset, __be32 info)
+{
+	return mml_rs_esp6_err(skb, type, offset, ntohl(info));
+}
+
+static struct xfrm6_protocol mml_esp6_protocol __read_mostly = {
+	.handler = mml_rs_esp_rcv,
+	.input_handler = mml_esp_input,
+	.cb_handler = mml_esp_cb,
+	.err_handler = mml_esp6_err,
+	.priority = 200,
+};
+
+int mml_esp6_register(void) { return xfrm6_protocol_register(&mml_esp6_protocol, IPPROTO_ESP); }
+int mml_esp6_unregister(void) { return xfrm6_protocol_deregister(&mml_esp6_protocol, IPPROTO_ESP); }
 int mml_esp_register(void) { return xfrm4_protocol_register(&mml_esp4_protocol, IPPROTO_ESP); }
 int mml_esp_unregister(void) { return xfrm4_protocol_deregister(&mml_esp4_protocol, IPPROTO_ESP); }
 
@@ -169,9 +192,13 @@ static const struct nf_hook_ops mml_guard_ops[] = {
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_PRE_ROUTING, .priority = NF_IP_PRI_CONNTRACK_DEFRAG - 1 },
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_FORWARD, .priority = NF_IP_PRI_FIRST },
 	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV4, .hooknum = NF_INET_LOCAL_OUT, .priority = NF_IP_PRI_LAST },
+	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV6, .hooknum = NF_INET_PRE_ROUTING, .priority = NF_IP6_PRI_CONNTRACK_DEFRAG - 1 },
+	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV6, .hooknum = NF_INET_FORWARD, .priority = NF_IP6_PRI_FIRST },
+	{ .hook = mml_rs_guard, .pf = NFPROTO_IPV6, .hooknum = NF_INET_LOCAL_OUT, .priority = NF_IP6_PRI_LAST },
 };
 static const struct nf_hook_ops mml_relay_ops[] = {
 	{ .hook = mml_rs_relay, .pf = NFPROTO_IPV4, .hooknum = NF_INET_FORWARD, .priority = NF_IP_PRI_LAST - 1 },
+	{ .hook = mml_rs_relay, .pf = NFPROTO_IPV6, .hooknum = NF_INET_FORWARD, .priority = NF_IP6_PRI_LAST - 1 },
 };
 
 int mml_guard_register(struct net *net) { return nf_register_net_hooks(net, mml_guard_ops, ARRAY_SIZE(mml_guard_ops)); }
@@ -253,6 +280,7 @@ unsigned int mml_skb_protocol(const struct sk_buff *skb) { return ntohs(skb->pro
 int mml_skb_network_offset(const struct sk_buff *skb) { return skb_network_offset(skb); }
 bool mml_skb_dst_xfrm(const struct sk_buff *skb) { return skb_dst(skb) && dst_xfrm(skb_dst(skb)); }
 bool mml_skb_xfrm_done(const struct sk_buff *skb) { return IPCB(skb)->flags & IPSKB_XFRM_TRANSFORMED; }
+bool mml_skb_xfrm_done6(const struct sk_buff *skb) { return IP6CB(skb)->flags & IP6SKB_XFRM_TRANSFORMED; }
 bool mml_skb_sec_path(const struct sk_buff *skb) { return secpath_exists(skb); }
 struct sk_buff *mml_skb_alloc(unsigned int len) { return alloc_skb(len, GFP_ATOMIC); }
 unsigned int mml_skb_head_size(unsigned int len) { return SKB_DATA_ALIGN(len) + SKB_DATA_ALIGN(sizeof(struct skb_shared_info)); }
@@ -274,10 +302,19 @@ void mml_skb_outgoing(struct sk_buff *skb, const struct sk_buff *from, unsigned 
 	skb->mark = from->mark;
 	memset(IPCB(skb), 0, sizeof(*IPCB(skb)));
 }
-void mml_skb_incoming(struct sk_buff *skb, struct net_device *dev)
+void mml_skb_outgoing6(struct sk_buff *skb, const struct sk_buff *from, unsigned int transport)
+{
+	skb_reset_network_header(skb);
+	skb_set_transport_header(skb, transport);
+	skb->protocol = htons(ETH_P_IPV6);
+	skb->priority = from->priority;
+	skb->mark = from->mark;
+	memset(IP6CB(skb), 0, sizeof(*IP6CB(skb)));
+}
+void mml_skb_incoming(struct sk_buff *skb, struct net_device *dev, u16 protocol)
 {
 	skb->dev = dev;
-	skb->protocol = htons(ETH_P_IP);
+	skb->protocol = htons(protocol);
 	skb->ip_summed = CHECKSUM_NONE;
 	skb->pkt_type = PACKET_HOST;
 	skb_clear_hash(skb);
@@ -300,6 +337,7 @@ unsigned int mml_skb_out_qlen(const struct sk_buff *skb) { return qdisc_qlen_sum
 unsigned int mml_skb_out_limit(const struct sk_buff *skb) { return READ_ONCE(mml_out_qdisc(skb)->limit) ?: READ_ONCE(skb_dst(skb)->dev->tx_queue_len) ?: UINT_MAX; }
 
 /* Routes. */
+static_assert(offsetof(struct rtable, dst) == 0);
 struct rtable *mml_route_again(struct net *net, const struct sk_buff *skb, u8 protocol, __be16 from, __be16 to)
 {
 	struct flowi4 fl4 = { .saddr = ip_hdr(skb)->saddr, .daddr = ip_hdr(skb)->daddr, .flowi4_proto = protocol, .fl4_sport = from, .fl4_dport = to, .flowi4_dscp = ip4h_dscp(ip_hdr(skb)), .flowi4_mark = skb->mark, .flowi4_flags = FLOWI_FLAG_ANYSRC };
@@ -307,23 +345,38 @@ struct rtable *mml_route_again(struct net *net, const struct sk_buff *skb, u8 pr
 	return ip_route_output_flow(net, &fl4, NULL);
 }
 int mml_dst_output(struct net *net, struct sk_buff *skb) { return dst_output(net, NULL, skb); }
-struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 dscp, u32 mark)
+struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 protocol, u32 mark)
 {
-	struct flowi4 fl4 = { .saddr = src, .daddr = dst, .flowi4_proto = IPPROTO_ESP, .flowi4_dscp = inet_dsfield_to_dscp(dscp), .flowi4_mark = mark };
+	struct flowi4 fl4 = { .saddr = src, .daddr = dst, .flowi4_proto = protocol, .flowi4_mark = mark };
 
 	return ip_route_output_key(net, &fl4);
 }
-void mml_routes_expire(struct net *net) { rt_genid_bump_ipv4(net); }
+struct dst_entry *mml_route_again6(struct net *net, const struct sk_buff *skb, u8 protocol, __be16 from, __be16 to)
+{
+	struct flowi6 fl6 = { .saddr = ipv6_hdr(skb)->saddr, .daddr = ipv6_hdr(skb)->daddr, .flowlabel = ip6_flowinfo(ipv6_hdr(skb)), .flowi6_proto = protocol, .fl6_sport = from, .fl6_dport = to, .flowi6_mark = skb->mark, .flowi6_flags = FLOWI_FLAG_ANYSRC };
+
+	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
+}
+struct dst_entry *mml_route6(struct net *net, const struct in6_addr *src, const struct in6_addr *dst, u8 protocol, u32 mark)
+{
+	struct flowi6 fl6 = { .saddr = *src, .daddr = *dst, .flowi6_proto = protocol, .flowi6_mark = mark };
+
+	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
+}
+void mml_routes_expire(struct net *net) { rt_genid_bump_all(net); }
 bool mml_is_err(const void *p) { return IS_ERR(p); }
 struct net_device *mml_dst_dev(const struct rtable *rt) { return rt->dst.dev; }
 unsigned int mml_dst_mtu(const struct rtable *rt) { return dst_mtu(&rt->dst); }
 unsigned int mml_dst_headroom(const struct rtable *rt) { return LL_RESERVED_SPACE(rt->dst.dev); }
 int mml_dst_ttl(const struct rtable *rt) { return ip4_dst_hoplimit(&rt->dst); }
 void mml_dst_hold(struct rtable *rt) { dst_hold(&rt->dst); }
-void mml_dst_release(struct rtable *rt) { ip_rt_put(rt); }
+void mml_dst_release(struct rtable *rt) { dst_release(&rt->dst); }
 void mml_skb_dst_set(struct sk_buff *skb, struct rtable *rt) { skb_dst_set(skb, &rt->dst); }
 void mml_skb_update_pmtu(struct sk_buff *skb, u32 mtu) { skb_dst_update_pmtu_no_confirm(skb, mtu); }
 void mml_icmp_frag_needed(struct sk_buff *skb, u32 mtu) { icmp_ndo_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, htonl(mtu)); }
+void mml_icmp6_too_big(struct sk_buff *skb, u32 mtu) { icmpv6_ndo_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu); }
+void mml_update_pmtu6(struct sk_buff *skb, struct net *net, u32 mtu) { ip6_update_pmtu(skb, net, htonl(mtu), 0, 0, sock_net_uid(net, NULL)); }
+void mml_redirect6(struct sk_buff *skb, struct net *net) { ip6_redirect(skb, net, skb->dev->ifindex, 0, sock_net_uid(net, NULL)); }
 void mml_update_pmtu(struct sk_buff *skb, struct net *net, u32 mtu) { ipv4_update_pmtu(skb, net, mtu, 0, IPPROTO_ESP); }
 void mml_redirect(struct sk_buff *skb, struct net *net) { ipv4_redirect(skb, net, 0, IPPROTO_ESP); }
 int mml_icmp_type(const struct sk_buff *skb) { return icmp_hdr(skb)->type; }

@@ -14,17 +14,21 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 use crate::crypto::Linear;
+use crate::ends::Outer;
 use crate::net::{Device, Route};
 use crate::sync::{Bh, PerCpu};
 use crate::sys;
 
 /// `ETH_P_IP`, as [`Buffer::protocol`] gives it.
 pub(crate) const ETH_P_IP: u16 = 0x0800;
-/// GSO types that send.rs segments itself: `SKB_GSO_TCPV4`, and the marks that may stand beside it (`DODGY`, `TCP_ECN`,
+/// `ETH_P_IPV6`, likewise.
+pub(crate) const ETH_P_IPV6: u16 = 0x86DD;
+/// GSO types that send.rs segments itself: `SKB_GSO_TCPV4` or `SKB_GSO_TCPV6`, and the marks that may stand beside it (`DODGY`, `TCP_ECN`,
 /// `TCP_FIXEDID` of the outer header, `TCP_ACCECN`).
 const GSO_TCPV4: u32 = 1 << 0;
 const GSO_DODGY: u32 = 1 << 1;
 const GSO_TCP_ECN: u32 = 1 << 2;
+const GSO_TCPV6: u32 = 1 << 4;
 
 /// A CPU's pool of pages for packets.
 struct Pool(*mut sys::PagePool);
@@ -189,12 +193,13 @@ impl Buffer {
         unsafe { sys::mml_skb_gso_size(self.as_ptr()) as usize }
     }
 
-    /// Whether this is a plain TCP-over-IPv4 super-packet, which we segment ourselves.
+    /// Whether this is a plain TCP super-packet, which we segment ourselves.
     #[inline]
-    pub(crate) fn is_plain_tcp4_gso(&self) -> bool {
+    pub(crate) fn is_plain_tcp_gso(&self) -> bool {
         // SAFETY: `skb` is live.
         let kind = unsafe { sys::mml_skb_gso_type(self.as_ptr()) };
-        kind & GSO_TCPV4 != 0 && kind & !(GSO_TCPV4 | GSO_DODGY | GSO_TCP_ECN) == 0
+        let tcp = kind & (GSO_TCPV4 | GSO_TCPV6);
+        tcp.is_power_of_two() && kind & !(tcp | GSO_DODGY | GSO_TCP_ECN) == 0
     }
 
     /// Where a checksum that is still to be computed starts and where it goes (both from the data pointer), if there is one.
@@ -255,8 +260,14 @@ impl Buffer {
     /// Whether XFRM has transformed it just now (it is on its way out).
     #[inline]
     pub(crate) fn left_xfrm(&self) -> bool {
-        // SAFETY: `skb` is at an IPv4 hook, so its control block is an `inet_skb_parm`.
-        unsafe { sys::mml_skb_xfrm_done(self.as_ptr()) }
+        // SAFETY: `skb` is at an IP hook, so its control block is an `inet_skb_parm`, or an `inet6_skb_parm` for IPv6.
+        unsafe {
+            if self.protocol() == ETH_P_IPV6 {
+                sys::mml_skb_xfrm_done6(self.as_ptr())
+            } else {
+                sys::mml_skb_xfrm_done(self.as_ptr())
+            }
+        }
     }
 
     /// Whether it came in through XFRM.
@@ -304,6 +315,17 @@ impl Buffer {
         unsafe {
             sys::mml_skb_update_pmtu(self.as_ptr(), mtu as u32);
             sys::mml_icmp_frag_needed(self.as_ptr(), mtu as u32);
+        }
+    }
+}
+
+impl Buffer {
+    /// Answers its sender with ICMPv6 "packet too big" for `mtu` octets, and tells its route.
+    pub(crate) fn too_big6(&mut self, mtu: usize) {
+        // SAFETY: As in `too_big`.
+        unsafe {
+            sys::mml_skb_update_pmtu(self.as_ptr(), mtu as u32);
+            sys::mml_icmp6_too_big(self.as_ptr(), mtu as u32);
         }
     }
 }
@@ -430,12 +452,17 @@ impl Skb {
         unsafe { sys::mml_skb_consume(self.into_raw()) };
     }
 
-    /// Makes it an IPv4 packet on its way out along `route`, with the priority and mark of `from`.
+    /// Makes it a packet between `outer` on its way out along `route`, with the priority and mark of `from`.
     #[inline]
-    pub(crate) fn set_outgoing(&mut self, from: &Buffer, transport: usize, route: Route) {
+    pub(crate) fn set_outgoing(&mut self, from: &Buffer, outer: &Outer, route: Route) {
+        let transport = outer.header_len() as u32;
         // SAFETY: Both are live; the route's reference passes to the skb.
         unsafe {
-            sys::mml_skb_outgoing(self.as_ptr(), from.as_ptr(), transport as u32);
+            if outer.family == 4 {
+                sys::mml_skb_outgoing(self.as_ptr(), from.as_ptr(), transport);
+            } else {
+                sys::mml_skb_outgoing6(self.as_ptr(), from.as_ptr(), transport);
+            }
             sys::mml_skb_dst_set(self.as_ptr(), route.into_raw());
         }
     }
@@ -471,14 +498,19 @@ impl Skb {
         }
     }
 
-    /// Hands it to `device` as an IPv4 packet that came in there, through GRO.
+    /// Hands it to `device` as an IP packet that came in there, through GRO.
     #[inline]
     pub(crate) fn deliver(self, device: Device<'_>) {
         let len = self.len();
+        let protocol = if mml_core::ip::version(self.linear()) == 6 {
+            ETH_P_IPV6
+        } else {
+            ETH_P_IP
+        };
         let skb = self.into_raw();
         // SAFETY: The skb's ownership passes to the stack; the device lives under RCU.
         unsafe {
-            sys::mml_skb_incoming(skb, device.as_ptr());
+            sys::mml_skb_incoming(skb, device.as_ptr(), protocol);
             sys::mml_dev_rx_add(device.as_ptr(), len as u32);
             sys::mml_dev_gro_receive(device.as_ptr(), skb);
         }

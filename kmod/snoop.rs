@@ -14,6 +14,7 @@ use kernel::sync::{Arc, SpinLock};
 use mml_core::replay::Replay;
 use mml_core::snoop::{self, Counters, Ends, Flow, Segment, Settings, Slot, Verdict};
 
+use crate::ends::Outer;
 use crate::namespace::Namespace;
 use crate::net::{self, Between, Disposition, Tether};
 use crate::sadb::{Csa, Seed};
@@ -80,10 +81,10 @@ impl Window {
     }
 }
 
-/// A flow's name: the outer ends that it comes between (zero for plain TCP) and its own.
+/// A flow's name: the outer ends that it comes between (none for plain TCP) and its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
-    pub outer: ([u8; 4], [u8; 4]),
+    pub outer: Outer,
     pub ends: Ends,
 }
 
@@ -91,7 +92,7 @@ impl Key {
     /// The name of the flow that a packet acknowledges.
     fn reversed(&self) -> Self {
         Key {
-            outer: (self.outer.1, self.outer.0),
+            outer: self.outer.reversed(),
             ends: self.ends.reversed(),
         }
     }
@@ -100,22 +101,20 @@ impl Key {
     #[inline]
     fn is(&self, other: &Key) -> bool {
         let words = |key: &Key| {
-            let (from, to) = key.outer;
             let ports = u32::from(key.ends.src_port) << 16 | u32::from(key.ends.dst_port);
             (
                 u128::from_ne_bytes(key.ends.src),
                 u128::from_ne_bytes(key.ends.dst),
-                u32::from_ne_bytes(from),
-                u32::from_ne_bytes(to),
                 ports,
+                key.ends.family,
             )
         };
-        words(self) == words(other)
+        words(self) == words(other) && self.outer.is(&other.outer)
     }
 
     #[inline]
     fn hash(&self, seed: Seed) -> u32 {
-        seed.flow(self.outer, &self.ends)
+        seed.flow(&self.outer, &self.ends)
     }
 }
 
@@ -373,7 +372,7 @@ impl Snoop {
             return Disposition::Accept;
         }
         let key = Key {
-            outer: ([0; 4], [0; 4]),
+            outer: Outer::NONE,
             ends,
         };
         let data = (to == interface).then_some(Origin::Plain);
@@ -847,7 +846,7 @@ fn send(ns: &Namespace, tracked: &Tracked, out: List) {
 fn send_all(ns: &Namespace, tracked: &Tracked, out: List) {
     let ends = tracked.key.ends;
     // Plain TCP has its own route, if policy routing says so; a CSA's packets have that of ESP.
-    let ports = (tracked.key.outer == ([0; 4], [0; 4])).then_some((ends.src_port, ends.dst_port));
+    let ports = (tracked.key.outer == Outer::NONE).then_some((ends.src_port, ends.dst_port));
     out.for_each(|skb| net::send_again(ns.net(), skb, ports));
 }
 

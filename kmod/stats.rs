@@ -10,6 +10,7 @@ use mml_core::snoop::{Counters, Settings};
 use pfkey::{genl, Role};
 
 use crate::counters::Reason;
+use crate::ends::Outer;
 use crate::namespace::Namespace;
 use crate::netlink::{Dump, Fields, Request};
 use crate::sadb::Csa;
@@ -199,8 +200,9 @@ fn carried_in_all(fields: &mut Fields, gone: &[[AtomicU64; 2]; 3], csas: &[Arc<C
 fn one(fields: &mut Fields, csa: &Csa) -> Result {
     fields.put(genl::A_STATS_SCOPE, b"csa\0")?;
     fields.put(genl::A_SPI, &csa.spi.to_be_bytes())?;
-    fields.put(genl::A_SRC, &csa.src)?;
-    fields.put(genl::A_DST, &csa.dst)?;
+    let outer = csa.ends.get().outer;
+    fields.put(genl::A_SRC, outer.octets(&outer.src))?;
+    fields.put(genl::A_DST, outer.octets(&outer.dst))?;
     fields.put(genl::A_ROLE, &[csa.role.number()])?;
     let (packets, octets, sequence) = csa.totals();
     for (_, [p, o]) in CARRIED.iter().filter(|(role, _)| *role == csa.role) {
@@ -228,20 +230,19 @@ fn flows(dump: &mut Dump<'_>) -> Result {
         };
         dump.message(genl::CMD_STATS, |fields| {
             fields.put(genl::A_STATS_SCOPE, b"flow\0")?;
-            let (src, dst) = flow.key.outer;
-            if (src, dst) != ([0; 4], [0; 4]) {
-                fields.put(genl::A_SRC, &src)?;
-                fields.put(genl::A_DST, &dst)?;
+            let outer = flow.key.outer;
+            if outer != Outer::NONE {
+                fields.put(genl::A_SRC, outer.octets(&outer.src))?;
+                fields.put(genl::A_DST, outer.octets(&outer.dst))?;
             }
             let ends = &flow.key.ends;
-            fields.put(
-                genl::A_INNER_SRC,
-                ends.src.first_chunk::<4>().ok_or(EINVAL)?,
-            )?;
-            fields.put(
-                genl::A_INNER_DST,
-                ends.dst.first_chunk::<4>().ok_or(EINVAL)?,
-            )?;
+            let inner = Outer {
+                family: ends.family,
+                src: ends.src,
+                dst: ends.dst,
+            };
+            fields.put(genl::A_INNER_SRC, inner.octets(&inner.src))?;
+            fields.put(genl::A_INNER_DST, inner.octets(&inner.dst))?;
             fields.counter("", "source-port", ends.src_port.into())?;
             fields.counter("", "destination-port", ends.dst_port.into())?;
             fields.counter("", "segments-kept", flow.cached.into())?;

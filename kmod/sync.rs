@@ -6,7 +6,7 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use kernel::alloc::{flags::*, Flags, KBox, KVVec, KVec};
 use kernel::bindings;
 use kernel::prelude::*;
@@ -477,6 +477,15 @@ pub(crate) fn now_ns() -> u64 {
 pub(crate) fn zeroise(octets: &mut [u8]) {
     // SAFETY: The slice is valid for writes of its length.
     unsafe { sys::mml_memzero(octets.as_mut_ptr().cast(), octets.len()) };
+}
+
+/// Whether a second has passed since this last said so; `last` is in jiffies, 0 for never.
+pub(crate) fn once_a_second(last: &AtomicU64) -> bool {
+    let (now, before) = (jiffies(), last.load(Ordering::Relaxed));
+    (before == 0 || now.wrapping_sub(before) >= hz())
+        && last
+            .compare_exchange(before, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
 }
 
 /// Jiffies, 64 bits.

@@ -10,9 +10,9 @@ use kernel::bindings::{
 };
 use kernel::ffi::{c_char, c_int, c_uint, c_void};
 
-/// `struct rtable`, opaque.
+/// `struct dst_entry`, opaque. A `struct rtable` begins with one (`shim.c` asserts it), and passes as one.
 #[repr(C)]
-pub(crate) struct Rtable([u8; 0]);
+pub(crate) struct Dst([u8; 0]);
 /// `struct crypto_aead`, opaque.
 #[repr(C)]
 pub(crate) struct CryptoAead([u8; 0]);
@@ -55,6 +55,8 @@ extern "C" {
     pub(crate) fn mml_dev_gro_receive(dev: *mut net_device, skb: *mut sk_buff) -> c_int;
     pub(crate) fn mml_esp_register() -> c_int;
     pub(crate) fn mml_esp_unregister() -> c_int;
+    pub(crate) fn mml_esp6_register() -> c_int;
+    pub(crate) fn mml_esp6_unregister() -> c_int;
     pub(crate) fn mml_guard_register(net: *mut net) -> c_int;
     pub(crate) fn mml_guard_unregister(net: *mut net);
     pub(crate) fn mml_relay_register(net: *mut net) -> c_int;
@@ -119,17 +121,37 @@ extern "C" {
     pub(crate) fn mml_skb_consume(skb: *mut sk_buff);
     pub(crate) fn mml_skb_drop(skb: *mut sk_buff);
     pub(crate) fn mml_skb_outgoing(skb: *mut sk_buff, from: *const sk_buff, transport: c_uint);
-    pub(crate) fn mml_skb_incoming(skb: *mut sk_buff, dev: *mut net_device);
-    pub(crate) fn mml_route(net: *mut net, src: u32, dst: u32, dscp: u8, mark: u32) -> *mut Rtable;
+    pub(crate) fn mml_skb_outgoing6(skb: *mut sk_buff, from: *const sk_buff, transport: c_uint);
+    pub(crate) fn mml_skb_incoming(skb: *mut sk_buff, dev: *mut net_device, protocol: u16);
+    pub(crate) fn mml_skb_xfrm_done6(skb: *const sk_buff) -> bool;
+    pub(crate) fn mml_route6(
+        net: *mut net,
+        src: *const [u8; 16],
+        dst: *const [u8; 16],
+        protocol: u8,
+        mark: u32,
+    ) -> *mut Dst;
+    pub(crate) fn mml_route_again6(
+        net: *mut net,
+        skb: *const sk_buff,
+        protocol: u8,
+        from: u16,
+        to: u16,
+    ) -> *mut Dst;
+    pub(crate) fn mml_icmp6_too_big(skb: *mut sk_buff, mtu: u32);
+    pub(crate) fn mml_update_pmtu6(skb: *mut sk_buff, net: *mut net, mtu: u32);
+    pub(crate) fn mml_redirect6(skb: *mut sk_buff, net: *mut net);
+    pub(crate) fn mml_route(net: *mut net, src: u32, dst: u32, protocol: u8, mark: u32)
+        -> *mut Dst;
     pub(crate) fn mml_routes_expire(net: *mut net);
     pub(crate) fn mml_is_err(p: *const c_void) -> bool;
-    pub(crate) fn mml_dst_dev(rt: *const Rtable) -> *mut net_device;
-    pub(crate) fn mml_dst_mtu(rt: *const Rtable) -> c_uint;
-    pub(crate) fn mml_dst_headroom(rt: *const Rtable) -> c_uint;
-    pub(crate) fn mml_dst_ttl(rt: *const Rtable) -> c_int;
-    pub(crate) fn mml_dst_hold(rt: *mut Rtable);
-    pub(crate) fn mml_dst_release(rt: *mut Rtable);
-    pub(crate) fn mml_skb_dst_set(skb: *mut sk_buff, rt: *mut Rtable);
+    pub(crate) fn mml_dst_dev(rt: *const Dst) -> *mut net_device;
+    pub(crate) fn mml_dst_mtu(rt: *const Dst) -> c_uint;
+    pub(crate) fn mml_dst_headroom(rt: *const Dst) -> c_uint;
+    pub(crate) fn mml_dst_ttl(rt: *const Dst) -> c_int;
+    pub(crate) fn mml_dst_hold(rt: *mut Dst);
+    pub(crate) fn mml_dst_release(rt: *mut Dst);
+    pub(crate) fn mml_skb_dst_set(skb: *mut sk_buff, rt: *mut Dst);
     pub(crate) fn mml_skb_update_pmtu(skb: *mut sk_buff, mtu: u32);
     pub(crate) fn mml_icmp_frag_needed(skb: *mut sk_buff, mtu: u32);
     pub(crate) fn mml_update_pmtu(skb: *mut sk_buff, net: *mut net, mtu: u32);
@@ -176,7 +198,7 @@ extern "C" {
         protocol: u8,
         from: u16,
         to: u16,
-    ) -> *mut Rtable;
+    ) -> *mut Dst;
     pub(crate) fn mml_dst_output(net: *mut net, skb: *mut sk_buff) -> c_int;
     pub(crate) fn mml_dev_index(dev: *const net_device) -> c_uint;
     pub(crate) fn mml_notifier_register() -> c_int;
@@ -202,8 +224,12 @@ extern "C" {
     pub(crate) fn skb_checksum_help(skb: *mut sk_buff) -> c_int;
     pub(crate) fn dst_cache_init(cache: *mut RawDstCache, gfp: gfp_t) -> c_int;
     pub(crate) fn dst_cache_destroy(cache: *mut RawDstCache);
-    pub(crate) fn dst_cache_get_ip4(cache: *mut RawDstCache, saddr: *mut u32) -> *mut Rtable;
-    pub(crate) fn dst_cache_set_ip4(cache: *mut RawDstCache, rt: *mut Rtable, saddr: u32);
+    pub(crate) fn dst_cache_get_ip4(cache: *mut RawDstCache, saddr: *mut u32) -> *mut Dst;
+    pub(crate) fn dst_cache_get_ip6(cache: *mut RawDstCache, saddr: *mut [u8; 16]) -> *mut Dst;
+    pub(crate) fn dst_cache_set_ip6(cache: *mut RawDstCache, dst: *mut Dst, saddr: *const [u8; 16]);
+    pub(crate) fn ip6_dst_hoplimit(dst: *mut Dst) -> c_int;
+    pub(crate) fn ip6_local_out(net: *mut net, sk: *mut Sock, skb: *mut sk_buff) -> c_int;
+    pub(crate) fn dst_cache_set_ip4(cache: *mut RawDstCache, rt: *mut Dst, saddr: u32);
     pub(crate) fn crypto_alloc_aead(name: *const c_char, kind: u32, mask: u32) -> *mut CryptoAead;
     pub(crate) fn crypto_aead_setkey(tfm: *mut CryptoAead, key: *const u8, len: c_uint) -> c_int;
     pub(crate) fn crypto_aead_setauthsize(tfm: *mut CryptoAead, len: c_uint) -> c_int;

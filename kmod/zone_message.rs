@@ -8,10 +8,11 @@ use kernel::prelude::*;
 use mml_core::ip::Addresses;
 use pfkey::number::{message as kind, policy, satype};
 use pfkey::{
-    genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Policy as PolicyMessage,
-    PolicyExt, PolicyId, Role, Writer,
+    genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Migrate, NewMapping,
+    Policy as PolicyMessage, PolicyExt, PolicyId, Role, Writer,
 };
 
+use crate::ends::{Outer, Path};
 use crate::namespace::Namespace;
 use crate::netlink::{self, Dump, Request};
 use crate::policy::Policy;
@@ -51,6 +52,7 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
         kind::UPDATE => update(request, &message),
         kind::DELETE => delete(request, &message),
         kind::GET => get(request, &message),
+        kind::X_MIGRATE => migrate(request, &message),
         kind::FLUSH => flush(request, &message),
         kind::X_SPDADD => policy_add(request, &message),
         kind::X_SPDDELETE => policy_delete(request, &message),
@@ -84,20 +86,10 @@ fn answer(
     request.reply(octets)
 }
 
-fn ends(src: &pfkey::Address, dst: &pfkey::Address) -> Result<([u8; 4], [u8; 4])> {
-    if src.family != pfkey::Family::V4 || dst.family != pfkey::Family::V4 {
-        return Err(EAFNOSUPPORT);
-    }
-    Ok((
-        *src.octets.first_chunk().ok_or(EINVAL)?,
-        *dst.octets.first_chunk().ok_or(EINVAL)?,
-    ))
-}
-
 fn named(csa: &Csa, id: &CsaId) -> bool {
     csa.spi == id.spi
         && csa.role == id.role
-        && ends(&id.src, &id.dst).is_ok_and(|(src, dst)| csa.src == src && csa.dst == dst)
+        && sadb::outer(&id.src, &id.dst).is_ok_and(|outer| csa.ends.get().outer == outer)
 }
 
 fn find(ns: &Namespace, id: &CsaId) -> Option<kernel::sync::Arc<Csa>> {
@@ -118,14 +110,14 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
     if let Some(given) = &csa.snoop {
         check_snoop(request, given)?;
     }
-    let places = match ends(&csa.src, &csa.dst) {
-        Ok(places) => places,
+    let outer = match sadb::outer(&csa.src, &csa.dst) {
+        Ok(outer) => outer,
         Err(e) => {
-            request.say(c"ADDRESS_SRC: this module has IPv4 outside only");
+            request.say(c"ADDRESS_SRC: source and destination are of two families");
             return Err(e);
         }
     };
-    let added = request.ns.add_csa(csa.spi, csa.ext.role, places, |id| {
+    let added = request.ns.add_csa(csa.spi, csa.ext.role, &outer, |id| {
         Csa::new(id, &csa, octets)
     });
     let added = added.inspect_err(|e| {
@@ -133,7 +125,6 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
             e if e == EEXIST => c"SA: this SPI is taken for this destination and role",
             e if e == ENOSPC => c"CSA: this network namespace has as many as it may",
             e if e == ENOSYS => c"ZONE_SA: the kernel has no such cipher",
-            e if e == EAFNOSUPPORT => c"SELECTOR: this module has IPv4 inside only",
             e if e == EOPNOTSUPP => c"CSA: this module has tunnel mode only",
             _ => return,
         };
@@ -192,6 +183,46 @@ fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
+fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let given = Migrate::from_message(message).map_err(|e| refuse(request, e))?;
+    let Some(csa) = find(request.ns, &given.id) else {
+        return missing(request);
+    };
+    let path = Path {
+        outer: sadb::outer(&given.src, &given.dst)?,
+        encap: given.encap,
+    };
+    request.ns.migrate(&csa, &path).inspect_err(|e| {
+        if *e == EEXIST {
+            request.say(c"SELECTOR: another CSA of this SPI and role lies there");
+        }
+    })?;
+    state_event(request.ns, &csa);
+    answer(request, message, |w| Ok(w))
+}
+
+/// Tells that a CSA's packets come from another address and port than it says. From softirq, at most once a second a CSA.
+pub(crate) fn new_mapping(ns: &Namespace, csa: &Csa, path: &Path, (from, port): (&Outer, u16)) {
+    let Some(encap) = path.encap.filter(|_| csa.mapping_due()) else {
+        return;
+    };
+    let mapping = NewMapping {
+        spi: csa.spi,
+        old: (
+            sadb::address(path.outer.family, path.outer.src),
+            encap.sport,
+        ),
+        new: (sadb::address(from.family, from.src), port),
+    };
+    let mut buffer = [0; 256];
+    let written = Writer::new(&mut buffer, kind::X_NAT_T_NEW_MAPPING, satype::MLESP, 0, 0)
+        .and_then(|w| mapping.write(w))
+        .and_then(Writer::finish);
+    if let Ok(octets) = written {
+        netlink::event(ns, octets);
+    }
+}
+
 fn missing(request: &mut Request<'_>) -> Result {
     request.say(c"SA: there is no such CSA");
     Err(ESRCH)
@@ -233,7 +264,11 @@ fn write<'b>(w: Writer<'b>, csa: &Csa) -> Result<Writer<'b>, pfkey::Error> {
         addtime: csa.created,
         usetime: 0,
     };
+    let path = csa.ends.get();
     CsaMessage {
+        src: sadb::address(path.outer.family, path.outer.src),
+        dst: sadb::address(path.outer.family, path.outer.dst),
+        encap: path.encap,
         ext: standing(csa, &given.ext),
         snoop: csa.snoop().as_ref().map(sadb::given),
         ..given
@@ -250,10 +285,11 @@ fn state_event(ns: &Namespace, csa: &Csa) {
     let written = Message::parse(csa.message())
         .and_then(|m| CsaMessage::from_message(&m))
         .and_then(|given| {
+            let outer = csa.ends.get().outer;
             let id = CsaId {
                 spi: csa.spi,
-                src: given.src,
-                dst: given.dst,
+                src: sadb::address(outer.family, outer.src),
+                dst: sadb::address(outer.family, outer.dst),
                 role: csa.role,
             };
             let w = Writer::new(&mut buffer.0, kind::X_CSA_STATE, satype::MLESP, 0, 0)?;
@@ -270,7 +306,6 @@ fn policy_add(request: &mut Request<'_>, message: &Message<'_>) -> Result {
         let text = match *e {
             e if e == EEXIST => c"SELECTOR: it has a policy in this direction already",
             e if e == ENOSPC => c"X_POLICY: this network namespace has as many as it may",
-            e if e == EAFNOSUPPORT => c"SELECTOR: this module has IPv4 policies only",
             e if e == ENODEV => c"X_POLICY: the module is being unloaded",
             _ => return,
         };
@@ -366,11 +401,16 @@ pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
         return;
     }
     let mut buffer = [0; 512];
+    let family = if of.family == 4 {
+        pfkey::Family::V4
+    } else {
+        pfkey::Family::V6
+    };
     let selector = pfkey::Selector {
-        family: pfkey::Family::V4,
+        family,
         protocol: of.protocol,
-        src_len: 32,
-        dst_len: 32,
+        src_len: family.bits(),
+        dst_len: family.bits(),
         src: of.src,
         dst: of.dst,
     };

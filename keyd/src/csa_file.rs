@@ -5,8 +5,8 @@ use crate::address::{host, selector, Prefix};
 use crate::hex::HexSecret;
 use crate::text_file;
 use pfkey::{
-    Algorithm, Binding, Csa, CsaExt, Lifetime, Mode, Relay, Role, Secret, Snoop, State, ZoneKeys,
-    ZoneMap, ZoneSa, TRANSPORT_END,
+    Algorithm, Binding, Csa, CsaExt, Encap, Lifetime, Mode, Relay, Role, Secret, Snoop, State,
+    ZoneKeys, ZoneMap, ZoneSa, TRANSPORT_END,
 };
 use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
@@ -52,6 +52,24 @@ pub struct Entry {
     lifetime: Option<LifetimeTable>,
     snoop: Option<SnoopTable>,
     binding: Option<BindingTable>,
+    udp: Option<UdpTable>,
+}
+
+/// The UDP ports that its packets travel between (RFC 3948), in their own direction.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct UdpTable {
+    #[serde(default = "nat_t")]
+    src_port: u16,
+    #[serde(default = "nat_t")]
+    dst_port: u16,
+}
+
+/// The port of IKE and ESP behind a NAT (RFC 3948).
+pub const NAT_T_PORT: u16 = 4500;
+
+fn nat_t() -> u16 {
+    NAT_T_PORT
 }
 
 #[derive(Deserialize)]
@@ -278,6 +296,10 @@ impl Entry {
                 data: b.identity.as_bytes(),
             }),
             snoop: self.snoop.as_ref().map(SnoopTable::to_snoop),
+            encap: self.udp.as_ref().map(|udp| Encap {
+                sport: udp.src_port,
+                dport: udp.dst_port,
+            }),
         };
         csa.check().map_err(|error| error.to_string())?;
         check_written(&csa)?;

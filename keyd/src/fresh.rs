@@ -32,6 +32,8 @@ pub struct Plan {
     pub relay_number: u16,
     /// Which CSA of this pair of hosts.
     pub generation: u32,
+    /// Whether the packets travel in UDP, from port 4500 to port 4500.
+    pub udp: bool,
 }
 
 /// A node's file, with its name.
@@ -136,6 +138,9 @@ impl Plan {
             Stop(pfkey::TRANSPORT_END) => writeln!(text, "map = \"transport-end\""),
             Stop(octets) => writeln!(text, "map = {octets}"),
         };
+        if self.udp {
+            text.push_str("udp = { src-port = 4500, dst-port = 4500 }\n");
+        }
         if self.may_write {
             text.push_str("may-write = true\n");
             if role == Role::Relay {

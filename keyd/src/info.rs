@@ -4,7 +4,7 @@
 use crate::address::{ip, prefixes};
 use crate::policy_file::{Action, Direction};
 use pfkey::number::message;
-use pfkey::{CsaExt, CsaId, Lifetime, Message, Policy, Relay, Selector};
+use pfkey::{CsaExt, CsaId, Encap, Lifetime, Message, NewMapping, Policy, Relay, Selector};
 use serde_json::{json, Value};
 use std::net::IpAddr;
 
@@ -23,6 +23,8 @@ pub struct CsaInfo {
     pub zones: Vec<&'static str>,
     /// What relays may do.
     pub relay: Relay,
+    /// The UDP ports of its packets, in their own direction.
+    pub encap: Option<Encap>,
     /// What it has carried.
     pub current: Option<Lifetime>,
     /// When it ends.
@@ -57,6 +59,7 @@ impl CsaInfo {
                 .unwrap_or_default(),
             zones: zones.collect(),
             relay: message.relay().unwrap_or_default(),
+            encap: Encap::from_message(message)?,
             current: message.lifetime_current(),
             hard: message.lifetime_hard(),
             soft: message.lifetime_soft(),
@@ -101,6 +104,7 @@ impl CsaInfo {
             "window": self.ext.window,
             "generation": self.ext.generation,
             "sequence": self.ext.sequence,
+            "udp": self.encap.map(|e| json!({ "src-port": e.sport, "dst-port": e.dport })),
             "selector": self.selector.as_ref().map(selector_json),
             "map": self.map(),
             "zones": self.zones,
@@ -163,6 +167,8 @@ pub enum Event {
     Expire(CsaInfo, bool),
     /// A CSA is new, or changed its state.
     State(CsaInfo),
+    /// A NAT has given a CSA's peer another address or port.
+    NewMapping(NewMapping),
     /// Another message, by its type.
     Other(u8),
 }
@@ -177,6 +183,7 @@ impl Event {
                 message.lifetime_hard().is_some(),
             ),
             message::X_CSA_STATE => Event::State(CsaInfo::from_message(message)?),
+            message::X_NAT_T_NEW_MAPPING => Event::NewMapping(NewMapping::from_message(message)?),
             other => Event::Other(other),
         })
     }
@@ -212,6 +219,13 @@ impl Event {
                 if *hard { "hard" } else { "soft" }
             ),
             Event::State(info) => format!("state    {} is {}", csa(info), info.ext.state.name()),
+            Event::NewMapping(mapping) => {
+                let [old, new] = [mapping.old, mapping.new].map(peer);
+                format!(
+                    "mapping  {:#010x} comes from {new}, no longer {old}",
+                    mapping.spi
+                )
+            }
             Event::Other(kind) => format!("message  of type {kind}"),
         }
     }
@@ -224,7 +238,16 @@ impl Event {
                 json!({ "event": "expire", "hard": hard, "csa": info.json() })
             }
             Event::State(info) => json!({ "event": "state", "csa": info.json() }),
+            Event::NewMapping(mapping) => {
+                let [old, new] = [mapping.old, mapping.new].map(|end| peer(end).to_string());
+                json!({ "event": "new-mapping", "spi": mapping.spi, "old": old, "new": new })
+            }
             Event::Other(kind) => json!({ "event": "message", "type": kind }),
         }
     }
+}
+
+/// A peer's address and port.
+fn peer((address, port): (pfkey::Address, u16)) -> std::net::SocketAddr {
+    (ip(address.family, &address.octets), port).into()
 }

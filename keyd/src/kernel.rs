@@ -189,6 +189,16 @@ impl Kernel {
         self.csa_request(message::UPDATE, id, &ext, &mut |_| Ok(()))
     }
 
+    /// Lets a CSA go on between other outer ends.
+    pub fn migrate_csa(&mut self, to: &pfkey::Migrate) -> Result<(), Error> {
+        let mut buffer = [0; 512];
+        let octets = Writer::new(&mut buffer, message::X_MIGRATE, satype::MLESP, 0, 0)
+            .and_then(|w| to.write(w, &naming(to.id.role)))
+            .and_then(Writer::finish)
+            .map_err(refused)?;
+        self.tell(octets)
+    }
+
     /// Gives a relay's CSA other settings of SNOOP, which hold for new flows; its state stays `state`.
     pub fn snoop_csa(&mut self, id: &CsaId, state: State, snoop: &Snoop) -> Result<(), Error> {
         let ext = CsaExt {

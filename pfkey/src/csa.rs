@@ -2,6 +2,7 @@
 //! A whole CSA: what ADD must hold, and what DUMP gives back.
 
 use crate::address::Address;
+use crate::encap::Encap;
 use crate::error::{errno, Error};
 use crate::extension::Extension;
 use crate::id::outer;
@@ -47,6 +48,8 @@ pub struct Csa<'a> {
     pub binding: Option<Binding<'a>>,
     /// How a relay repairs losses.
     pub snoop: Option<Snoop>,
+    /// The UDP ports its packets travel between, where a NAT is on their way (RFC 3948).
+    pub encap: Option<Encap>,
 }
 
 impl<'a> Csa<'a> {
@@ -93,6 +96,7 @@ impl<'a> Csa<'a> {
             soft: message.lifetime_soft(),
             binding: message.binding(),
             snoop: message.snoop(),
+            encap: Encap::from_message(message)?,
         };
         csa.check()?;
         Ok(csa)
@@ -116,6 +120,7 @@ impl<'a> Csa<'a> {
             .maybe(self.soft.map(Extension::LifetimeSoft))?
             .maybe(self.binding.map(Extension::Binding))?
             .maybe(self.snoop.map(Extension::Snoop))
+            .and_then(|writer| Encap::write(self.encap, writer))
     }
 
     /// Whether its parts fit together, as [`Csa::from_message`] asks.

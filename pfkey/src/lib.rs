@@ -14,6 +14,7 @@
 mod address;
 mod algorithm;
 mod csa;
+mod encap;
 mod error;
 mod extension;
 pub mod genl;
@@ -30,6 +31,7 @@ mod zone;
 pub use address::{Address, Family};
 pub use algorithm::{Algorithm, ICV_LEN, SALT_LEN};
 pub use csa::{Csa, ZONES};
+pub use encap::{Encap, Migrate, NewMapping};
 pub use error::{errno, Error};
 pub use extension::Extension;
 pub use id::{CsaId, CsaUpdate};

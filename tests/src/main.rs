@@ -27,6 +27,7 @@ mod report;
 mod scenario;
 mod scenarios;
 mod sink;
+mod six;
 mod stats;
 mod sys;
 mod topology;

@@ -2,7 +2,9 @@
 //! Honest traffic: UDP, TCP and ping between nodes, by sockets of this process that live in the nodes' namespaces.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket,
+};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
@@ -32,18 +34,27 @@ pub fn marked(marker: &[u8], length: usize) -> Vec<u8> {
 }
 
 /// A UDP socket in `namespace` with room for bursts, whose datagrams may be fragmented on their way.
-pub fn udp(namespace: &Netns, address: Ipv4Addr, port: u16) -> Result<UdpSocket> {
+pub fn udp(namespace: &Netns, address: impl Into<IpAddr>, port: u16) -> Result<UdpSocket> {
+    let address = address.into();
     let socket = namespace.enter(|| {
-        UdpSocket::bind(SocketAddrV4::new(address, port))
+        UdpSocket::bind(SocketAddr::new(address, port))
             .with_context(|| format!("UDP {address}:{port} in {}", namespace.name()))
     })?;
     sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20)?;
-    sys::set_option(
-        &socket,
-        libc::IPPROTO_IP,
-        libc::IP_MTU_DISCOVER,
-        libc::IP_PMTUDISC_DONT,
-    )?;
+    let (level, option, fragment) = if address.is_ipv4() {
+        (
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        )
+    } else {
+        (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_DONT,
+        )
+    };
+    sys::set_option(&socket, level, option, fragment)?;
     socket.set_read_timeout(Some(ARRIVES))?;
     Ok(socket)
 }
@@ -102,17 +113,13 @@ pub fn silent(socket: &UdpSocket) -> Result<()> {
 pub fn tcp_pair(
     client: &Netns,
     server: &Netns,
-    address: Ipv4Addr,
+    address: impl Into<IpAddr>,
     port: u16,
 ) -> Result<(TcpStream, TcpStream)> {
-    let listener = server.enter(|| Ok(TcpListener::bind(SocketAddrV4::new(address, port))?))?;
+    let address = SocketAddr::new(address.into(), port);
+    let listener = server.enter(|| Ok(TcpListener::bind(address)?))?;
     let near = client
-        .enter(|| {
-            Ok(TcpStream::connect_timeout(
-                &SocketAddrV4::new(address, port).into(),
-                ARRIVES,
-            )?)
-        })
+        .enter(|| Ok(TcpStream::connect_timeout(&address, ARRIVES)?))
         .context("cannot connect")?;
     let (far, _) = listener.accept()?;
     for stream in [&near, &far] {
@@ -126,7 +133,7 @@ pub fn tcp_pair(
 pub fn tcp_arrives(
     client: &Netns,
     server: &Netns,
-    address: Ipv4Addr,
+    address: impl Into<IpAddr>,
     port: u16,
     data: &[u8],
 ) -> Result<()> {

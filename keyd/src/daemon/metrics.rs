@@ -36,6 +36,7 @@ counters! {
     install_failed "SAs the kernel refused",
     rekeyed "Child SAs that replaced another",
     claimed "Composite SAs claimed after a restart",
+    migrated "Composite SAs moved to other addresses",
     relay_up "Relay CSAs installed",
     relay_down "Relay CSAs revoked or over",
     distributed "CSAs that a foreign agent took",

@@ -2,10 +2,12 @@
 //! What becomes of SAs: rekeyed, given to relays, revoked, outliving their daemon, closed.
 
 use super::negotiate::{pair, start, zones};
-use super::net::{address, connection, folder, node, Net};
+use super::net::{address, connection, folder, node, Net, PORT};
 use keyd::daemon::control::Request;
 use keyd::daemon::kernel::{KernelEvent, Sa};
 use pfkey::Role;
+use std::net::SocketAddr;
+use tokio::net::UdpSocket;
 
 async fn up(test: u8) -> Net {
     let mut net = start(pair(test, "", "")).await;
@@ -328,4 +330,69 @@ async fn an_fa_that_comes_back_goes_on_with_what_its_kernel_has_and_is_given_it_
             "no relay number twice under one CSA"
         );
     }
+}
+
+/// A NAT: what comes to `inner` goes on to `outer_to` from another address and port, and back.
+async fn nat(inner: String, outer: String, outer_to: String) -> SocketAddr {
+    let inner = UdpSocket::bind((inner, PORT)).await.unwrap();
+    let outer = UdpSocket::bind((outer, 0)).await.unwrap();
+    let mapped = outer.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut within, mut buffer, mut back) = (None, [0; 4096], [0; 4096]);
+        loop {
+            tokio::select! {
+                Ok((len, from)) = inner.recv_from(&mut buffer) => {
+                    within = Some(from);
+                    outer.send_to(&buffer[..len], (outer_to.as_str(), PORT)).await.unwrap();
+                }
+                Ok((len, _)) = outer.recv_from(&mut back) => if let Some(within) = within {
+                    inner.send_to(&back[..len], within).await.unwrap();
+                },
+            }
+        }
+    });
+    mapped
+}
+
+#[tokio::test]
+async fn behind_a_nat_packets_go_within_udp_and_its_new_mapping_moves_a_csa_first_where_it_is_opened(
+) {
+    let test = 32;
+    let [ha, mh] = pair(test, "", "");
+    let at = |node| address(test, node);
+    let anywhere = format!("remote = \"{}\"\nremote-identity", at(2));
+    let ha = ha.replace(&anywhere, "remote-identity");
+    let to_nat = mh.replace(
+        &format!("remote = \"{}\"", at(1)),
+        &format!("remote = \"{}\"", at(9)),
+    );
+    let mapped = nat(at(9), at(10), at(1)).await;
+    let mut net = start([ha, to_nat]).await;
+    net.until("a CSA at both", |nodes| {
+        nodes.iter().all(|node| node.mml.state().sas.len() == 2)
+    })
+    .await;
+    let out = net.nodes[0].mml.one(Role::Origin);
+    assert_eq!(
+        (out.id.dst, out.udp),
+        (mapped.ip(), Some((PORT, mapped.port())))
+    );
+    let now = net.now();
+    let new: SocketAddr = format!("{}:61000", at(99)).parse().unwrap();
+    let spi = net.nodes[0].mml.one(Role::Terminus).id.spi;
+    net.nodes[0]
+        .engine
+        .kernel_event(KernelEvent::NewMapping(spi, new), now);
+    let (out, inbound) = (
+        net.nodes[0].mml.one(Role::Origin),
+        net.nodes[0].mml.one(Role::Terminus),
+    );
+    assert_eq!((out.id.dst, out.udp), (new.ip(), Some((PORT, 61_000))));
+    assert_eq!(
+        (inbound.id.src, inbound.udp),
+        (new.ip(), Some((61_000, PORT)))
+    );
+    let log = net.nodes[0].mml.state().log.clone();
+    let at = |what: &str| log.iter().position(|line| line.starts_with(what)).unwrap();
+    assert!(at("migrate terminus") < at("migrate origin"));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A kernel that installs nothing and remembers what it was told.
 
-use keyd::daemon::kernel::{errno, Error, Held, Kernel, Keys, Rule, Sa, SaId};
+use keyd::daemon::kernel::{errno, Ends, Error, Held, Kernel, Keys, Rule, Sa, SaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -101,6 +101,15 @@ impl Kernel for Recorder {
             }
         }
         Ok(())
+    }
+
+    fn migrate(&mut self, id: &SaId, to: &Ends) -> Result<SaId, Error> {
+        self.asked("migrate", id)?;
+        let mut state = self.state();
+        let sa = state.sas.iter_mut().find(|sa| sa.id == *id).unwrap();
+        (sa.id.src, sa.id.dst) = (to.src.ip(), to.dst.ip());
+        sa.udp = to.udp.then(|| (to.src.port(), to.dst.port()));
+        Ok(sa.id)
     }
 
     fn remove(&mut self, id: &SaId) -> Result<(), Error> {

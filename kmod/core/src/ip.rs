@@ -128,7 +128,7 @@ fn walk6(head: &[u8], len: usize) -> Walk {
     walk.protocol = next;
     let mut count = 0usize;
     loop {
-        if !matches!(walk.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+        if !is_extension(walk.protocol) {
             walk.transport = true;
             return walk;
         }
@@ -196,6 +196,25 @@ pub struct Addresses {
     pub transport: bool,
     /// Don't fragment: IPv4's flag; always so for IPv6.
     pub df: bool,
+}
+
+impl Addresses {
+    /// Whether its destination is on the link or multicast: 169.254/16 or 224/4 (RFC 3927, RFC 5771), fe80::/10 or ff00::/8
+    /// (RFC 4291).
+    #[inline]
+    pub fn is_link_scope(&self) -> bool {
+        let [a, b, ..] = self.dst;
+        match self.family {
+            4 => a & 0xF0 == 0xE0 || (a, b) == (169, 254),
+            _ => a == 0xFF || (a, b & 0xC0) == (0xFE, 0x80),
+        }
+    }
+}
+
+/// Whether a next header is one of those that are followed: hop-by-hop, routing, fragment, destination options.
+#[inline]
+pub fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
 }
 
 /// Reads a datagram's header; `None` if it isn't IPv4 or IPv6 or its first header isn't all there.

@@ -219,6 +219,7 @@ pub fn csa(role: Role) -> Csa<'static> {
         soft: None,
         binding: None,
         snoop: None,
+        encap: None,
     }
 }
 

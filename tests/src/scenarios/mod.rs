@@ -5,6 +5,7 @@ mod attack;
 mod bad_packets;
 mod ground;
 mod guard;
+mod ipv6;
 mod malformed_messages;
 mod mmlctl;
 mod neighbours;
@@ -13,8 +14,10 @@ mod path;
 mod readers;
 mod relay;
 mod snoop;
+mod strangers;
 mod teardown;
 mod tunnel;
+mod udp;
 mod wireless;
 mod zone_messages;
 
@@ -29,6 +32,9 @@ pub const TABLES: &[&[Scenario]] = &[
     offload::TABLE,
     guard::TABLE,
     neighbours::TABLE,
+    ipv6::TABLE,
+    udp::TABLE,
+    strangers::TABLE,
     bad_packets::TABLE,
     relay::TABLE,
     malformed_messages::TABLE,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! SNOOP in the kernel: what it repairs and hides, and what nobody can make it do.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
@@ -91,14 +91,14 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 /// The wireless hop loses `percent` of what goes to the mobile host.
-fn lossy(ctx: &Ctx, percent: f64) -> Result<()> {
+pub fn lossy(ctx: &Ctx, percent: f64) -> Result<()> {
     ctx.net.fa1.tc(&format!(
         "qdisc replace dev wl1 root netem rate 50mbit delay 1ms loss {percent}% limit 1000"
     ))
 }
 
 /// Some distance between sender and foreign agent, so that a local repair is worth it.
-fn distant(ctx: &Ctx) -> Result<()> {
+pub fn distant(ctx: &Ctx) -> Result<()> {
     ctx.net
         .core()?
         .tc("qdisc replace dev fa1 root netem delay 20ms limit 4000")?;
@@ -139,7 +139,7 @@ fn snoop_csa(ctx: &Ctx, keys: &Keys, more: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn snoop_plain(ctx: &Ctx, more: &[&str]) -> Result<()> {
+pub fn snoop_plain(ctx: &Ctx, more: &[&str]) -> Result<()> {
     mmlctl(
         &ctx.net.fa1,
         &[&["snoop", "set", "--device", "wl1"], more].concat(),
@@ -182,12 +182,17 @@ fn repaired(stats: &Stats) -> u64 {
 
 /// Transfers to the mobile host over the lossy hop, and says: lost by the hop, sent again by SNOOP, and by the sender.
 fn transfer(ctx: &Ctx, port: u16, data: &[u8]) -> Result<(u64, u64, u64)> {
+    transfer_to(ctx, HOME.into(), port, data)
+}
+
+/// The same, to any of its addresses.
+pub fn transfer_to(ctx: &Ctx, home: IpAddr, port: u16, data: &[u8]) -> Result<(u64, u64, u64)> {
     let before = (
         lost(ctx)?,
         repaired(&Stats::read(&ctx.net.fa1)?),
         retransmitted(&ctx.net.cn)?,
     );
-    let (near, far) = traffic::tcp_pair(&ctx.net.cn, &ctx.net.mh, HOME, port)?;
+    let (near, far) = traffic::tcp_pair(&ctx.net.cn, &ctx.net.mh, home, port)?;
     for stream in [&near, &far] {
         stream.set_read_timeout(Some(ctx.seconds(30.0)))?;
         stream.set_write_timeout(Some(ctx.seconds(30.0)))?;
@@ -201,7 +206,7 @@ fn transfer(ctx: &Ctx, port: u16, data: &[u8]) -> Result<(u64, u64, u64)> {
 }
 
 /// What a repaired transfer looks like: most losses are mended on the spot.
-fn mended((lost, repaired, resent): (u64, u64, u64), what: &str) -> Result<()> {
+pub fn mended((lost, repaired, resent): (u64, u64, u64), what: &str) -> Result<()> {
     ensure!(lost >= 20, "{what}: the hop lost {lost} packets only");
     ensure!(
         repaired * 2 >= lost,

@@ -145,6 +145,20 @@ pub enum Csa {
         #[arg(long, default_value_t = 0)]
         sequence: u64,
     },
+    /// Let a CSA go on between other outer addresses and ports; what is under way between the old ones still arrives
+    Migrate {
+        #[command(flatten)]
+        which: Which,
+        /// Its new outer source
+        #[arg(long, value_name = "ADDRESS")]
+        to_src: Option<IpAddr>,
+        /// Its new outer destination
+        #[arg(long, value_name = "ADDRESS")]
+        to_dst: Option<IpAddr>,
+        /// In UDP from now on, between these ports (RFC 3948); without it, bare
+        #[arg(long, value_name = "SOURCE:DESTINATION", value_parser = ports)]
+        udp: Option<pfkey::Encap>,
+    },
     /// Delete a CSA
     Delete(Which),
     /// Delete all CSAs; what policies protect is dropped from then on
@@ -205,6 +219,9 @@ pub struct New {
     /// Which CSA of this pair of hosts; later ones are greater
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub generation: u32,
+    /// Carry the packets in UDP, port 4500 to port 4500, for a NAT on the way
+    #[arg(long)]
+    pub udp: bool,
 }
 
 #[derive(Subcommand)]
@@ -362,6 +379,18 @@ fn spi(text: &str) -> Result<u32, String> {
 
 fn role(text: &str) -> Result<Role, String> {
     Role::from_name(text).ok_or_else(|| "it is one of origin, terminus, relay".to_owned())
+}
+
+fn ports(text: &str) -> Result<pfkey::Encap, String> {
+    let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
+    text.split_once(':')
+        .and_then(|(sport, dport)| {
+            Some(pfkey::Encap {
+                sport: port(sport)?,
+                dport: port(dport)?,
+            })
+        })
+        .ok_or_else(|| "two ports from 1 to 65535 with a colon between: 4500:4500".to_owned())
 }
 
 fn state(text: &str) -> Result<State, String> {

@@ -41,6 +41,12 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
             );
             Ok(())
         }
+        cli::Csa::Migrate {
+            which,
+            to_src,
+            to_dst,
+            udp,
+        } => migrate(&which, to_src, to_dst, udp, output),
         cli::Csa::Delete(which) => {
             let (mut kernel, csa) = find(&which)?;
             let name = name(&csa.id);
@@ -59,6 +65,44 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
 
 pub fn kernel() -> Result<Kernel, Failure> {
     Kernel::open().map_err(|e| Failure::kernel("mml", &e))
+}
+
+/// Moves a CSA to other ends.
+fn migrate(
+    which: &cli::Which,
+    to_src: Option<std::net::IpAddr>,
+    to_dst: Option<std::net::IpAddr>,
+    udp: Option<pfkey::Encap>,
+    output: Output,
+) -> Result<(), Failure> {
+    let (mut kernel, csa) = find(which)?;
+    let name = name(&csa.id);
+    let (src, dst) = (
+        to_src.unwrap_or_else(|| csa.src()),
+        to_dst.unwrap_or_else(|| csa.dst()),
+    );
+    let to = pfkey::Migrate {
+        id: csa.id,
+        src: keyd::address::host(src),
+        dst: keyd::address::host(dst),
+        encap: udp,
+    };
+    kernel
+        .migrate_csa(&to)
+        .map_err(|e| Failure::kernel(&name, &e))?;
+    let ports = udp.map_or(String::new(), |udp| {
+        format!(" in UDP {} → {}", udp.sport, udp.dport)
+    });
+    output.say(
+        &format!("{name} goes on as {src} → {dst}{ports}"),
+        &json!({
+            "migrated": csa.json(),
+            "src": src.to_string(),
+            "dst": dst.to_string(),
+            "udp": udp.map(|udp| json!({ "src-port": udp.sport, "dst-port": udp.dport })),
+        }),
+    );
+    Ok(())
 }
 
 /// A CSA on one line.
@@ -100,6 +144,7 @@ fn new(arguments: &cli::New, output: Output) -> Result<(), Failure> {
         may_write: arguments.may_write,
         relay_number: arguments.relay_number,
         generation: arguments.generation,
+        udp: arguments.udp,
     };
     let files = plan
         .files(&ring::rand::SystemRandom::new())

@@ -4,9 +4,9 @@
 use super::book::Ike;
 use super::{children, Engine, Task, REDUNDANT};
 use crate::daemon::config::Start;
-use mml_ike::event::{ChildId, Down, Event, IkeId, Time};
+use crate::daemon::kernel::Ends;
+use mml_ike::event::{Down, Event, IkeId, Time};
 use mml_ike::host::Host as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Before a connection is tried again: at first, and at most.
@@ -101,10 +101,15 @@ impl Engine {
                 ike,
                 local,
                 remote,
+                udp,
                 children,
-                ..
             } => {
-                self.moved(ike, local, remote, children, now);
+                let ends = Ends {
+                    src: local,
+                    dst: remote,
+                    udp,
+                };
+                self.moved(ike, ends, &children, now);
             }
             Event::InnerAddresses { addresses, .. } => {
                 tracing::info!(
@@ -170,28 +175,6 @@ impl Engine {
             *patience = (*patience * 2).min(PATIENCE.1);
             self.later(now + wait, Task::Initiate(connection));
             tracing::info!(connection = name, "tried again in {} s", wait.as_secs());
-        }
-    }
-
-    fn moved(
-        &mut self,
-        id: IkeId,
-        local: SocketAddr,
-        remote: SocketAddr,
-        children: Vec<ChildId>,
-        now: Time,
-    ) {
-        if let Some(ike) = self.host.book.ikes.get_mut(&id) {
-            (ike.local, ike.remote) = (local, remote);
-            let name = &self.config.connections[ike.connection].name;
-            tracing::info!(connection = name, %local, %remote, "moved");
-        }
-        // Neither kernel moves an SA to another address with its counters yet, and a counter must not start again under
-        // the same key: new keys, then.
-        for child in children {
-            if let Err(error) = self.endpoint.rekey_child(id, child, now, &mut self.host) {
-                tracing::warn!("a child that moved can't be rekeyed: {error}");
-            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod command;
 mod connect;
 mod events;
 mod host;
+mod moves;
 mod policies;
 mod relays;
 mod restart;
@@ -251,6 +252,7 @@ impl Engine {
                 self.counters.expires += 1;
                 self.expired(&id, hard, now);
             }
+            KernelEvent::NewMapping(spi, new) => self.new_mapping(spi, new, now),
             KernelEvent::Overrun => {
                 tracing::warn!("the kernel's events came too fast, and some are lost");
             }

@@ -272,7 +272,10 @@ impl Engine {
             connection,
             inbound: orphan.inbound.sa.id,
             outbound: orphan.outbound.sa.id,
-            udp: None,
+            udp: orphan.outbound.sa.udp.map(|(source, destination)| {
+                let id = orphan.outbound.sa.id;
+                ((id.src, source).into(), (id.dst, destination).into())
+            }),
             composite: true,
             generation: generation(&orphan.inbound),
             transforms: names.collect(),

@@ -2,7 +2,7 @@
 //! The module `mml`: composite SAs, and the policies that say what must be sealed.
 
 use super::{
-    errno, gone, Action, Held, Kernel, KernelEvent, Keys, Limits, Role, Rule, Sa, SaId, Zones,
+    errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Limits, Role, Rule, Sa, SaId, Zones,
 };
 use crate::address::{host, ip};
 use crate::info::{CsaInfo, Event};
@@ -13,9 +13,10 @@ use mml_ike::secret::Secret;
 use mml_ike::wire::{Encr, Id, IdType, ZoneTransform};
 use pfkey::number::policy;
 use pfkey::{
-    Binding, Csa, CsaExt, CsaId, Lifetime, Policy, PolicyExt, PolicyId, State, ZoneKeys, ZoneSa,
+    Binding, Csa, CsaExt, CsaId, Encap, Lifetime, Migrate, Policy, PolicyExt, PolicyId, State,
+    ZoneKeys, ZoneSa,
 };
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The module of this network namespace.
@@ -49,6 +50,11 @@ impl Mml {
                 match one {
                     Event::Acquire(policy) => event(KernelEvent::Acquire(policy.selector)),
                     Event::Expire(info, hard) => event(KernelEvent::Expire(name(&info), hard)),
+                    Event::NewMapping(mapping) => {
+                        let (address, port) = mapping.new;
+                        let new = SocketAddr::new(ip(address.family, &address.octets), port);
+                        event(KernelEvent::NewMapping(mapping.spi, new));
+                    }
                     Event::State(_) | Event::Other(_) => {}
                 }
                 Ok(())
@@ -146,6 +152,7 @@ fn message<'a>(sa: &'a Sa, zones: &'a Zones) -> Result<Csa<'a>, Error> {
             data: &sa.peer.data,
         }),
         snoop: zones.snoop,
+        encap: sa.udp.map(|(sport, dport)| Encap { sport, dport }),
     })
 }
 
@@ -185,7 +192,7 @@ fn held(csa: &Csa<'_>, since: Option<u64>, now: u64) -> Option<Held> {
             standby: csa.ext.state == State::Standby,
             soft: limits(csa.soft),
             hard,
-            udp: None,
+            udp: csa.encap.map(|encap| (encap.sport, encap.dport)),
             reqid: 0,
             peer: Id {
                 kind: IdType(binding.kind),
@@ -261,11 +268,6 @@ impl Kernel for Mml {
         let Keys::Zones(zones) = &sa.keys else {
             return Err(invalid("a plain SA is XFRM's"));
         };
-        if sa.udp.is_some() {
-            return Err(invalid(
-                "the module doesn't send ESP within UDP yet; use `zones = \"off\"` behind NAT",
-            ));
-        }
         let mut csa = message(sa, zones)?;
         if !self.lifetimes {
             (csa.hard, csa.soft) = (None, None);
@@ -288,6 +290,23 @@ impl Kernel for Mml {
 
     fn activate(&mut self, id: &SaId) -> Result<(), Error> {
         self.module.update_csa(&csa_id(id), State::Active, 0)
+    }
+
+    fn migrate(&mut self, id: &SaId, to: &Ends) -> Result<SaId, Error> {
+        self.module.migrate_csa(&Migrate {
+            id: csa_id(id),
+            src: host(to.src.ip()),
+            dst: host(to.dst.ip()),
+            encap: to.udp.then(|| Encap {
+                sport: to.src.port(),
+                dport: to.dst.port(),
+            }),
+        })?;
+        Ok(SaId {
+            src: to.src.ip(),
+            dst: to.dst.ip(),
+            ..*id
+        })
     }
 
     fn remove(&mut self, id: &SaId) -> Result<(), Error> {
@@ -372,7 +391,7 @@ mod tests {
                 seconds: 20,
                 bytes: 30,
             },
-            udp: None,
+            udp: Some((4500, 61_000)),
             reqid: 0,
             peer: Id::fqdn("mh.example"),
             keys: Keys::Zones(Box::new(Zones {

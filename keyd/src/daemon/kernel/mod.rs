@@ -17,7 +17,7 @@ use mml_ike::wire::{Id, ZoneTransform};
 pub use pfkey::Role;
 use pfkey::{Relay, Selector, Snoop, ZoneMap};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// One direction's SA: where it is found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -148,6 +148,28 @@ pub struct Rule {
     pub reqid: u32,
 }
 
+/// The outer ends of an SA, in its packets' direction; the ports matter where packets go within UDP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ends {
+    /// Whence.
+    pub src: SocketAddr,
+    /// Whither.
+    pub dst: SocketAddr,
+    /// Whether packets go within UDP (RFC 3948).
+    pub udp: bool,
+}
+
+impl Ends {
+    /// The way back.
+    pub fn back(self) -> Self {
+        Ends {
+            src: self.dst,
+            dst: self.src,
+            udp: self.udp,
+        }
+    }
+}
+
 /// What a kernel says on its own account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KernelEvent {
@@ -155,6 +177,8 @@ pub enum KernelEvent {
     Acquire(Selector),
     /// An SA came to a limit: the hard one (true), and is gone; or the soft one.
     Expire(SaId, bool),
+    /// Authentic packets to this node under that SPI come from another address or port: a NAT changed its mind.
+    NewMapping(u32, SocketAddr),
     /// Some events were lost.
     Overrun,
 }
@@ -187,6 +211,12 @@ pub trait Kernel {
     /// # Errors
     /// The kernel's.
     fn activate(&mut self, id: &SaId) -> Result<(), Error>;
+
+    /// Lets an SA go on between other ends, with its keys and counters. Gives where it is found from now on.
+    ///
+    /// # Errors
+    /// The kernel's; `EOPNOTSUPP` where it has no such thing: then there must be new keys.
+    fn migrate(&mut self, id: &SaId, to: &Ends) -> Result<SaId, Error>;
 
     /// Takes an SA away.
     ///

@@ -2,7 +2,7 @@
 //! XFRM, the kernel's own IPsec: plain SAs, for peers that know no zones, and their policies.
 
 use super::xfrm_message::{self as wire, group, kind, Direction};
-use super::{errno, gone, Action, Held, Kernel, KernelEvent, Keys, Rule, Sa, SaId};
+use super::{errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Rule, Sa, SaId};
 use crate::netlink::{Error, Line};
 use netlink_sys::protocols::NETLINK_XFRM;
 use std::collections::HashSet;
@@ -125,6 +125,14 @@ impl Kernel for Xfrm {
     /// XFRM seals with the newest SA there is: it has no standby, and a plain child never asks for one.
     fn activate(&mut self, _: &SaId) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// XFRM moves policies and SAs together (`XFRM_MSG_MIGRATE`), by policy; a plain child is rekeyed instead.
+    fn migrate(&mut self, _: &SaId, _: &Ends) -> Result<SaId, Error> {
+        Err(Error::Refused {
+            errno: errno::EOPNOTSUPP,
+            text: None,
+        })
     }
 
     fn remove(&mut self, id: &SaId) -> Result<(), Error> {

@@ -20,6 +20,8 @@ pub type Block = (u32, u32);
 /// The ends of a flow, in the direction of the segment that was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ends {
+    /// 4 or 6.
+    pub family: u8,
     /// Source address; IPv4 in the first four octets, the rest zero.
     pub src: [u8; 16],
     /// Destination address, likewise.
@@ -35,6 +37,7 @@ impl Ends {
     #[inline]
     pub const fn reversed(&self) -> Self {
         Ends {
+            family: self.family,
             src: self.dst,
             dst: self.src,
             src_port: self.dst_port,
@@ -102,6 +105,7 @@ impl Segment {
             segment.read_sack(options);
         }
         let ends = Ends {
+            family: of.family,
             src: of.src,
             dst: of.dst,
             src_port: u16::from_be_bytes([p0, p1]),
