@@ -24,6 +24,8 @@ pub struct Mml {
     module: Module,
     /// Whether it takes life-times; found out by the first CSA that has some.
     lifetimes: bool,
+    /// Its policies, as long as none changes: after a restart they are all there already.
+    policies: Option<Vec<Policy>>,
 }
 
 impl Mml {
@@ -35,6 +37,7 @@ impl Mml {
         Ok(Mml {
             module: Module::open()?,
             lifetimes: true,
+            policies: None,
         })
     }
 
@@ -327,30 +330,43 @@ impl Kernel for Mml {
 
     fn add_policy(&mut self, rule: &Rule) -> Result<(), Error> {
         let policy = rule_message(rule);
-        let done = self.module.add_policy(&policy).map(|_| ());
-        match done {
-            // There is one of this selector. Is it the same, it stays: so nothing goes in clear in between.
+        let add = |module: &mut Module| module.add_policy(&policy).map(|_| ());
+        match add(&mut self.module) {
+            // There is one of this selector. Is it the same, it stays, so that nothing goes in clear in between.
             Err(error) if error.errno() == Some(errno::EEXIST) => {
-                let same = self.module.policies()?.iter().any(|one| {
-                    let ext = PolicyExt { id: 0, ..one.ext };
-                    (ext, one.selector, one.template)
-                        == (policy.ext, policy.selector, policy.template)
-                });
-                if same {
+                if self.has_policy(&policy)? {
                     return Ok(());
                 }
                 self.remove_policy(rule)?;
-                self.module.add_policy(&policy).map(|_| ())
+                add(&mut self.module)
             }
-            done => done,
+            done => {
+                self.policies = None;
+                done
+            }
         }
     }
 
     fn remove_policy(&mut self, rule: &Rule) -> Result<(), Error> {
-        gone(
-            self.module
-                .delete_policy(&PolicyId::Selector(direction(rule), rule.selector)),
-        )
+        self.policies = None;
+        let id = PolicyId::Selector(direction(rule), rule.selector);
+        gone(self.module.delete_policy(&id))
+    }
+}
+
+impl Mml {
+    /// Whether there is this very policy, whatever its number.
+    fn has_policy(&mut self, policy: &Policy) -> Result<bool, Error> {
+        let list = match self.policies.take() {
+            Some(list) => list,
+            None => self.module.policies()?,
+        };
+        let has = list.iter().any(|one| {
+            let ext = PolicyExt { id: 0, ..one.ext };
+            (ext, one.selector, one.template) == (policy.ext, policy.selector, policy.template)
+        });
+        self.policies = Some(list);
+        Ok(has)
     }
 }
 
