@@ -3,10 +3,13 @@
 
 use super::negotiate::{pair, start, zones};
 use super::net::{address, connection, folder, node, Net, PORT};
+use keyd::daemon::config::Config;
 use keyd::daemon::control::Request;
+use keyd::daemon::engine::{Engine, Kernels};
 use keyd::daemon::kernel::{KernelEvent, Sa};
 use pfkey::Role;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::UdpSocket;
 
 async fn up(test: u8) -> Net {
@@ -395,4 +398,40 @@ async fn behind_a_nat_packets_go_within_udp_and_its_new_mapping_moves_a_csa_firs
     let log = net.nodes[0].mml.state().log.clone();
     let at = |what: &str| log.iter().position(|line| line.starts_with(what)).unwrap();
     assert!(at("migrate terminus") < at("migrate origin"));
+}
+
+#[tokio::test]
+async fn a_restart_pairs_directions_by_when_they_were_installed_and_takes_away_what_only_opens() {
+    let test = 33;
+    let net = up(test).await;
+    let mml = net.nodes[1].mml.clone();
+    let (out, inbound) = (mml.one(Role::Origin), mml.one(Role::Terminus));
+    // One of before, of the same generation, whose way out is gone already.
+    let mut old = inbound.clone();
+    old.id.spi = 0x1234;
+    {
+        let mut state = mml.state();
+        state.sas.insert(0, old.clone());
+        state.since = [(out.id.spi, 1000), (inbound.id.spi, 1000), (0x1234, 900)].into();
+        state.left = Some(1000);
+    }
+    drop(net);
+    let folder = folder();
+    let [_, text] = pair(test, "", "");
+    let config = Config::parse("keyd.toml", &text, folder.path()).unwrap();
+    let kernels = Kernels {
+        mml: Some(Box::new(mml.clone())),
+        xfrm: None,
+    };
+    let mut engine = Engine::new(config, kernels, Duration::ZERO).unwrap();
+    let orphans = &engine.book().orphans;
+    assert_eq!(orphans.len(), 1);
+    assert_eq!(orphans[0].inbound.sa.id, inbound.id);
+    engine.tick(Duration::from_secs(9));
+    assert!(
+        mml.state().sas.iter().any(|sa| sa.id == old.id),
+        "what is on its way still comes"
+    );
+    engine.tick(Duration::from_secs(11));
+    assert!(mml.state().sas.iter().all(|sa| sa.id != old.id));
 }

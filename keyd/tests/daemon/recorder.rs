@@ -16,6 +16,8 @@ pub struct State {
     pub log: Vec<String>,
     /// What of a kind is refused, with that errno.
     pub refuse: Option<(&'static str, i32)>,
+    /// When what of an SPI was installed, in seconds since 1970.
+    pub since: BTreeMap<u32, u64>,
     /// Seconds left of what is there.
     pub left: Option<u64>,
 }
@@ -126,6 +128,7 @@ impl Kernel for Recorder {
         let state = self.state();
         let held = |sa: &Sa| Held {
             sa: sa.clone(),
+            since: state.since.get(&sa.id.spi).copied().unwrap_or(0),
             left: state.left,
         };
         Ok(state.sas.iter().map(held).collect())

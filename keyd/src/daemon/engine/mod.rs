@@ -70,6 +70,8 @@ enum Task {
     Reclaim(Id),
     /// See whether both sides have begun an IKE SA at once.
     Redundant(IkeId),
+    /// FA: take a relay CSA away that outlived a restart at that time, unless it was given again.
+    Forget((IpAddr, u32), Time),
     /// Give back SPIs that came to nothing.
     Sweep,
     /// Keep NAT's mappings.
@@ -217,6 +219,7 @@ impl Engine {
                 Task::Remove(id, composite) => self.remove(&id, composite),
                 Task::Watch(child) => self.watch(child, now),
                 Task::Reclaim(peer) => self.reclaim(&peer, now),
+                Task::Forget(key, since) => self.forget(key, since),
                 Task::Redundant(ike) => self.redundant(ike, now),
                 Task::Sweep => {
                     self.host.release_forgotten();

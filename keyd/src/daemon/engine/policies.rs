@@ -3,7 +3,7 @@
 
 use super::book::Child;
 use super::children::reqid;
-use super::{Engine, StartError};
+use super::{Engine, StartError, Task};
 use crate::daemon::config::{reversed, Connection, Tunnel};
 use crate::daemon::kernel::{Action, Error, Kernel, Rule};
 use pfkey::Selector;
@@ -210,6 +210,11 @@ impl Engine {
     /// Takes away all that keyd installed: packets go in clear from here on, if routes and firewall let them.
     pub fn flush(&mut self) {
         let book = std::mem::take(&mut self.host.book);
+        for task in std::mem::take(&mut self.tasks).into_values() {
+            if let Task::Remove(id, composite) = task {
+                self.remove(&id, composite);
+            }
+        }
         for child in book.children.values() {
             self.remove(&child.outbound, child.composite);
             self.remove(&child.inbound, child.composite);

@@ -13,6 +13,9 @@ use pfkey::Selector;
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// How long a relay CSA may outlive a restart where the kernel doesn't say when it ends.
+const RELAY_LIFETIME: Duration = Duration::from_secs(3600);
+
 fn zones(held: &Held) -> Option<&Zones> {
     match &held.sa.keys {
         Keys::Zones(zones) => Some(zones),
@@ -24,11 +27,21 @@ fn generation(held: &Held) -> u32 {
     zones(held).map_or(0, |zones| zones.generation)
 }
 
-/// Whether they are two directions of one CSA.
-fn are_pair(a: &Held, b: &Held) -> bool {
-    (a.sa.id.src, a.sa.id.dst) == (b.sa.id.dst, b.sa.id.src)
-        && generation(a) == generation(b)
-        && a.sa.peer == b.sa.peer
+/// The other direction of a CSA, taken out of `others`. Generations begin anew when both ends forget, so that of several
+/// the one is meant that was installed at the same time.
+fn take_pair(one: &Held, others: &mut Vec<Held>) -> Option<Held> {
+    let is_pair = |other: &&Held| {
+        (one.sa.id.src, one.sa.id.dst) == (other.sa.id.dst, other.sa.id.src)
+            && generation(one) == generation(other)
+            && one.sa.peer == other.sa.peer
+    };
+    let apart = |other: &Held| one.since.abs_diff(other.since);
+    let (at, _) = others
+        .iter()
+        .enumerate()
+        .filter(|(_, other)| is_pair(other))
+        .min_by_key(|(_, other)| apart(other))?;
+    Some(others.swap_remove(at))
 }
 
 /// A selector's two sides as IKE says them.
@@ -106,14 +119,14 @@ impl Engine {
         let (relays, ends): (Vec<Held>, Vec<Held>) = held
             .into_iter()
             .partition(|held| held.sa.id.role == Role::Relay);
-        let (inbound, mut outbound): (Vec<Held>, Vec<Held>) = ends
+        let (mut inbound, outbound): (Vec<Held>, Vec<Held>) = ends
             .into_iter()
             .partition(|held| held.sa.id.role == Role::Terminus);
-        for inbound in inbound {
-            let Some(at) = outbound.iter().position(|one| are_pair(&inbound, one)) else {
+        for outbound in outbound {
+            let Some(inbound) = take_pair(&outbound, &mut inbound) else {
+                self.remove(&outbound.sa.id, true);
                 continue;
             };
-            let outbound = outbound.swap_remove(at);
             let own = |one: &mml_ike::config::Connection| one.remote_id.matches(&inbound.sa.peer);
             let connection = self
                 .config
@@ -133,6 +146,11 @@ impl Engine {
                 connection,
             });
         }
+        // What only opens was on its way out when its daemon ended.
+        for one in inbound {
+            let linger = self.config.ike.linger;
+            self.later(now + linger, Task::Remove(one.sa.id, true));
+        }
         if self.config.role == Node::Fa {
             self.relays_read_back(relays, now);
         }
@@ -146,9 +164,10 @@ impl Engine {
             let home = crate::address::ip(held.sa.selector.family, &held.sa.selector.dst);
             prefixes.into_iter().any(|prefix| prefix.holds(home))
         };
-        let (to_host, back): (Vec<Held>, Vec<Held>) = relays.into_iter().partition(of_ha);
+        let (to_host, mut back): (Vec<Held>, Vec<Held>) = relays.into_iter().partition(of_ha);
         for outbound in to_host {
-            let Some(inbound) = back.iter().find(|one| are_pair(&outbound, one)) else {
+            let Some(inbound) = take_pair(&outbound, &mut back) else {
+                self.remove(&outbound.sa.id, true);
                 continue;
             };
             let transform = zones(&outbound).and_then(|zones| zones.zones.first());
@@ -168,13 +187,24 @@ impl Engine {
                 relay.outbound.spi
             );
             let key = (relay.outbound.dst, relay.outbound.spi);
-            if let Some(left) = outbound.left {
-                // The kernel's own limit, if it has one, comes first.
-                let at = now + Duration::from_secs(left) + Duration::from_secs(1);
-                self.later(at, Task::Remove(relay.outbound, true));
-                self.later(at, Task::Remove(relay.inbound, true));
-            }
+            // The kernel's own limit, if it has one, comes first.
+            let left = outbound.left.map_or(RELAY_LIFETIME, Duration::from_secs);
+            self.later(now + left + Duration::from_secs(1), Task::Forget(key, now));
             self.host.book.relays.insert(key, relay);
+        }
+        for one in back {
+            self.remove(&one.sa.id, true);
+        }
+    }
+
+    /// FA: a relay CSA that outlived a restart is over, unless it was given again.
+    pub(super) fn forget(&mut self, key: (IpAddr, u32), since: Time) {
+        let relays = &mut self.host.book.relays;
+        if relays.get(&key).is_some_and(|relay| relay.since == since) {
+            if let Some(relay) = relays.remove(&key) {
+                self.remove(&relay.outbound, true);
+                self.remove(&relay.inbound, true);
+            }
         }
     }
 

@@ -211,6 +211,7 @@ fn held(csa: &Csa<'_>, since: Option<u64>, now: u64) -> Option<Held> {
                 snoop: csa.snoop,
             })),
         },
+        since: since.unwrap_or(0),
         left: end.map(|end| end.saturating_sub(now)),
     })
 }

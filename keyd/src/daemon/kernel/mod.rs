@@ -116,6 +116,8 @@ pub struct Zones {
 pub struct Held {
     /// The CSA.
     pub sa: Sa,
+    /// When it was installed, in seconds since 1970.
+    pub since: u64,
     /// Seconds that are left of its life; `None` if it has no limit.
     pub left: Option<u64>,
 }
