@@ -215,6 +215,12 @@ async fn a_daemon_that_comes_back_claims_its_csa_and_replaces_it_while_it_goes_o
         "{log:?}"
     );
     assert!(net.nodes[1].engine.book().orphans.is_empty());
+    // The HA waits for the host, who knows the new keys later, before it seals with them.
+    let log = net.nodes[0].mml.state().log.clone();
+    assert!(
+        log.iter().any(|line| line.starts_with("activate origin")),
+        "{log:?}"
+    );
 }
 
 #[tokio::test]

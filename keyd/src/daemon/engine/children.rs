@@ -11,6 +11,8 @@ use pfkey::{Algorithm, Family, Relay, Selector};
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// How long a peer that came back may take to seal with its new CSA.
+const LATEST: Duration = Duration::from_secs(2);
 /// XFRM's policies find a connection's SAs by a number of ours: "ML", then its place.
 const REQID: u32 = 0x4D4C_0000;
 
@@ -171,8 +173,12 @@ fn directions(
 }
 
 impl Engine {
-    pub(super) fn child_up(&mut self, up: ChildUp, now: Time) {
+    pub(super) fn child_up(&mut self, mut up: ChildUp, now: Time) {
         let composite = matches!(up.keys, ChildSa::Composite { .. });
+        if composite && self.has_another(&up) {
+            up.seal_now = false;
+            self.later(now + LATEST, Task::Seal(up.child));
+        }
         let done = self.install(&up, composite, now);
         self.host.release(up.spi_in, done.is_ok() && !composite);
         match done {
@@ -214,6 +220,20 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether the peer, who began the IKE SA, has a CSA with this side already: it came back from a restart. It knows the
+    /// new one's keys only once the answer is there, so that until its first packet under it the old one seals.
+    fn has_another(&self, up: &ChildUp) -> bool {
+        let book = &self.host.book;
+        let Some(ike) = book.ikes.get(&up.ike) else {
+            return false;
+        };
+        let remote = up.remote.ip();
+        let mut children = book.children_of(ike.connection);
+        up.replaces.is_none()
+            && !ike.initiated
+            && children.any(|(_, one)| one.composite && one.sealing && one.outbound.dst == remote)
     }
 
     /// Puts a child into its kernel, inbound first. Gives its connection.
@@ -294,7 +314,7 @@ impl Engine {
     }
 
     /// The node may seal with a child from now on.
-    pub(super) fn seal(&mut self, id: ChildId) {
+    pub(super) fn seal(&mut self, id: ChildId, now: Time) {
         let host = &mut self.host;
         let Some(child) = host
             .book
@@ -311,6 +331,8 @@ impl Engine {
             Ok(()) => {
                 child.sealing = true;
                 tracing::info!("sealing with child {} now", id.0);
+                let connection = child.connection;
+                self.supersede(connection, id, now);
             }
             Err(error) => tracing::error!("{} can't be made active: {error}", child.outbound),
         }
@@ -325,7 +347,7 @@ impl Engine {
         let kernel = host.kernels.of(child.composite);
         let seen = kernel.and_then(|kernel| kernel.sequence(&child.inbound).ok());
         if seen.is_some_and(|sequence| sequence != 0) {
-            self.seal(id);
+            self.seal(id, now);
         } else {
             self.later(now + WATCH, Task::Watch(id));
         }

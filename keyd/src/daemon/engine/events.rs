@@ -67,7 +67,7 @@ impl Engine {
                 tracing::warn!(%remote, %peer, "who it is was not proved: {why}");
             }
             Event::ChildUp(up) => self.child_up(*up, now),
-            Event::ChildSeal { child } => self.seal(child),
+            Event::ChildSeal { child } => self.seal(child, now),
             Event::ChildDown { child, linger, .. } => self.child_down(child, linger, now),
             Event::CsaExpired { spi_in, spi_out } => {
                 tracing::info!("CSA {spi_in:#010x}/{spi_out:#010x} is over, and nobody claimed it");

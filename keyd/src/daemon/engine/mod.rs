@@ -66,6 +66,8 @@ enum Task {
     Remove(SaId, bool),
     /// See whether the peer seals with a CSA already.
     Watch(ChildId),
+    /// Seal with a child at the latest now.
+    Seal(ChildId),
     /// Claim what outlived a restart from that peer.
     Reclaim(Id),
     /// See whether both sides have begun an IKE SA at once.
@@ -218,6 +220,7 @@ impl Engine {
                 Task::Initiate(connection) => self.begin(connection, now),
                 Task::Remove(id, composite) => self.remove(&id, composite),
                 Task::Watch(child) => self.watch(child, now),
+                Task::Seal(child) => self.seal(child, now),
                 Task::Reclaim(peer) => self.reclaim(&peer, now),
                 Task::Forget(key, since) => self.forget(key, since),
                 Task::Redundant(ike) => self.redundant(ike, now),
