@@ -28,6 +28,8 @@ pub(crate) enum Reason {
     NoMemory,
     /// Terminus, relay: the CSA isn't in a state in which it opens.
     NotActive,
+    /// Past a hard limit of the CSA's life.
+    Expired,
     /// Terminus: no device to deliver on.
     NoDevice,
     /// Guard: a protect policy covers it and it went neither to `mml0` nor to XFRM.
@@ -42,7 +44,7 @@ pub(crate) enum Reason {
     RelayFragment,
 }
 
-const LOCAL: [Reason; 15] = [
+const LOCAL: [Reason; 16] = [
     Reason::NoCsa,
     Reason::NoRoute,
     Reason::RouteLoop,
@@ -52,6 +54,7 @@ const LOCAL: [Reason; 15] = [
     Reason::Exhausted,
     Reason::NoMemory,
     Reason::NotActive,
+    Reason::Expired,
     Reason::NoDevice,
     Reason::GuardOut,
     Reason::GuardIn,
@@ -87,6 +90,7 @@ impl Reason {
             Reason::Exhausted => "sequence-exhausted",
             Reason::NoMemory => "no-memory",
             Reason::NotActive => "not-active",
+            Reason::Expired => "expired",
             Reason::NoDevice => "no-device",
             Reason::GuardOut => "guard-out",
             Reason::GuardIn => "guard-in",

@@ -42,9 +42,11 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
     }
     match way.place {
         Place::LocalOut => outgoing(ns, skb, &of, false, reader),
-        // ESP that was let in but is passing through is a packet like any other.
+        // ESP that was let in but is passing through is a packet like any other; unless it came out of a tunnel.
         Place::Forward
-            if of.protocol == ip::ESP && incoming(ns, skb, &of, reader) == Disposition::Drop =>
+            if of.protocol == ip::ESP
+                && !ns.device.is(way.from)
+                && incoming(ns, skb, &of, reader) == Disposition::Drop =>
         {
             Disposition::Drop
         }

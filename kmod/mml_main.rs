@@ -5,20 +5,25 @@
 //! Two-zone ESP between a mobile host and its home agent (send.rs, receive.rs), whose zone 1 a foreign agent opens on
 //! the way (relay.rs) to repair the losses of its wireless hop (snoop.rs); policies that fail closed (policy.rs, hooks.rs); told what to do by the zone message
 //! (zone_message.rs). skb.rs, crypto.rs, net.rs, netlink.rs and sync.rs wrap the kernel's concepts, one each: the only
-//! files with `unsafe`.
+//! files with `unsafe`, `sync/` among them.
 
 use kernel::prelude::*;
 
+mod clamp;
 mod counters;
 mod crypto;
 mod ends;
 mod hooks;
+mod larval;
+mod lifetime;
 mod namespace;
 mod net;
 mod netlink;
 mod policy;
 mod receive;
 mod relay;
+mod relay_number;
+mod rewrite;
 mod sadb;
 mod send;
 mod skb;

@@ -9,13 +9,17 @@ use kernel::prelude::*;
 use kernel::sync::{Arc, Mutex};
 use pfkey::Role;
 
+use crate::clamp::Clamp;
 use crate::counters::Counters;
 use crate::ends::{Outer, Path};
+use crate::larval::{self, Larval};
+use crate::lifetime;
 use crate::net::{self, DevicePlace, Hooks, NetPointer};
 use crate::policy::{Action, Policy, Spd};
+use crate::relay_number::Given;
 use crate::sadb::{Csa, Sadb};
 use crate::snoop::{Snoop, Told};
-use crate::sync::ModuleRef;
+use crate::sync::{Alarm, ModuleRef};
 
 /// CSAs and policies that a namespace may have. What they allocate is accounted to who asks, too.
 pub(crate) const CSAS_MAX: usize = 65_536;
@@ -33,10 +37,22 @@ pub(crate) struct Listed {
 pub(crate) struct Config {
     pub csas: KVec<Arc<Csa>>,
     pub policies: KVec<Listed>,
+    /// SPIs that are reserved.
+    pub larvals: KVec<Larval>,
+    /// Relay numbers that were given, for good.
+    pub numbers: KVec<Given>,
     last_csa: u64,
     last_policy: u32,
     guard: bool,
     relay: bool,
+}
+
+impl Config {
+    /// A number for a CSA, greater than all before.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.last_csa += 1;
+        self.last_csa
+    }
 }
 
 /// Settings of a namespace.
@@ -53,6 +69,8 @@ pub(crate) struct Settings {
 #[pin_data]
 pub(crate) struct Namespace {
     net: NetPointer,
+    /// When the next life-time ends.
+    pub alarm: Arc<Alarm>,
     pub sadb: Sadb,
     pub spd: Spd,
     pub device: DevicePlace,
@@ -60,8 +78,12 @@ pub(crate) struct Namespace {
     /// Packets and octets of CSAs that are gone: sealed, opened, relayed.
     pub gone: [[AtomicU64; 2]; 3],
     pub settings: Settings,
+    /// Packets whose zone 1 was rewritten, of CSAs that are gone.
+    pub gone_written: AtomicU64,
     #[pin]
     pub snoop: Snoop,
+    #[pin]
+    pub clamp: Clamp,
     #[pin]
     pub config: Mutex<Config>,
 }
@@ -69,9 +91,12 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// An empty one for `net`.
     pub(crate) fn new(net: *mut kernel::bindings::net) -> impl PinInit<Self, Error> {
+        let struct_net = net;
         let config = Config {
             csas: KVec::new(),
             policies: KVec::new(),
+            larvals: KVec::new(),
+            numbers: KVec::new(),
             last_csa: 0,
             last_policy: 0,
             guard: false,
@@ -79,13 +104,16 @@ impl Namespace {
         };
         try_pin_init!(Namespace {
             net: NetPointer::new(net),
+            alarm: Alarm::new(struct_net, lifetime::run)?,
             sadb: Sadb::new(),
             spd: Spd::new(),
             device: DevicePlace::new(),
             counters: Counters::new(),
             gone: [const { [const { AtomicU64::new(0) }; 2] }; 3],
             settings: Settings { mss_clamp: AtomicBool::new(true), relay_drop: AtomicBool::new(false), mark: AtomicU32::new(0) },
+            gone_written: AtomicU64::new(0),
             snoop <- Snoop::new(),
+            clamp <- Clamp::new(),
             config <- new_mutex!(config, "mml_namespace"),
         })
     }
@@ -96,16 +124,19 @@ impl Namespace {
         self.net.get()
     }
 
-    /// Adds a CSA; `make` gets its number. Nothing is changed where it fails.
+    /// Adds a CSA; `make` gets its number. `fills`: it takes the place of a larval one, of a reserved SPI.
+    /// Nothing is changed where it fails.
     ///
     /// # Errors
     ///
-    /// `EEXIST` if the place is taken, `ENOSPC` past the cap, and what `make` says.
+    /// `ESRCH` if there is no such larval one, `EEXIST` if the place is taken, `ENOSPC` past the cap, and what `make` says.
     pub(crate) fn add_csa(
         &self,
         spi: u32,
         role: Role,
         outer: &Outer,
+        dst: &pfkey::Address,
+        fills: bool,
         make: impl FnOnce(u64) -> Result<Arc<Csa>>,
     ) -> Result<Arc<Csa>> {
         let mut config = self.config.lock();
@@ -114,6 +145,14 @@ impl Namespace {
         }
         if self.sadb.is_taken(role, spi, outer) {
             return Err(EEXIST);
+        }
+        let reserved = (role == Role::Terminus)
+            .then(|| larval::place(&config, spi, dst))
+            .flatten();
+        match (fills, reserved) {
+            (true, None) => return Err(ESRCH),
+            (false, Some(_)) => return Err(EEXIST),
+            _ => {}
         }
         let csa = make(config.last_csa + 1)?;
         config.csas.reserve(1, GFP_KERNEL_ACCOUNT)?;
@@ -126,6 +165,11 @@ impl Namespace {
         self.sadb.insert(&csa)?;
         config.csas.push(csa.clone(), GFP_KERNEL_ACCOUNT)?;
         config.last_csa += 1;
+        if reserved.is_some() {
+            config
+                .larvals
+                .retain(|l| l.id.spi != spi || l.id.dst.octets != dst.octets);
+        }
         Ok(csa)
     }
 
@@ -177,6 +221,8 @@ impl Namespace {
                 p.fetch_add(packets, Ordering::Relaxed);
                 o.fetch_add(octets, Ordering::Relaxed);
             }
+            self.gone_written
+                .fetch_add(csa.written(), Ordering::Relaxed);
             // There is room for all of them.
             let _ = gone.push(csa.clone(), GFP_KERNEL);
             false
@@ -284,6 +330,8 @@ impl Namespace {
 
     /// The namespace ends: its hooks go. Tables and lists go when it is dropped, after a grace period.
     pub(crate) fn close(&self) {
+        // First, and without the lock, which who it waits for may want.
+        self.alarm.stop();
         let mut config = self.config.lock();
         if config.relay {
             Hooks::Relay.unregister(self);

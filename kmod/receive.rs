@@ -56,7 +56,7 @@ pub(crate) fn deliver(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Rea
 
 fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result<(), Reason> {
     if !csa.opens() {
-        return Err(Reason::NotActive);
+        return Err(csa.closed());
     }
     let outer_ds = ip::ds(skb.network_header()).unwrap_or(0);
     // Refuse what costs nothing to refuse before a copy is made of it.
@@ -192,6 +192,7 @@ fn open_zones(
         }
         book.packets += 1;
         book.octets += octets.len() as u64;
+        csa.spend(book.packets, book.octets)?;
     }
     let (start, len) = assemble(csa, &header, &at, moved, &mut octets)?;
     let datagram = octets.get_mut(start..start + len).ok_or(truncated)?;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Relay: at a foreign agent, a forwarded ESP packet of one of our CSAs has its zone 1 opened into scratch space and
-//! checked. The packet's own octets go on untouched; what can't be opened goes on like at any router (docs/wire.md §1).
+//! checked. The packet's own octets go on untouched, unless the relay may write and lowers a TCP window (clamp.rs,
+//! rewrite.rs); what can't be opened goes on like at any router (docs/wire.md §1).
 
 use core::sync::atomic::Ordering;
-use mml_core::esp::{self, Header, Layout};
+use mml_core::esp::{self, Header, Layout, RelayLayout};
 use mml_core::ip;
 use mml_core::replay::Resync;
-use mml_core::snoop::{Ends, Segment};
+use mml_core::snoop::Segment;
 use mml_core::zone::Mode;
 
 use crate::counters::Reason;
@@ -16,6 +17,7 @@ use crate::ends::{Outer, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::net::{Between, Disposition};
 use crate::receive::sent_iv;
+use crate::rewrite;
 use crate::sadb::Csa;
 use crate::skb::Buffer;
 use crate::snoop::{Key, Origin};
@@ -29,7 +31,7 @@ const NAT_T_PORT: u16 = 4500;
 /// Looks at a packet on its way through, `between` two interfaces; its data starts at the IP header.
 pub(crate) fn forward(
     ns: &Namespace,
-    skb: &Buffer,
+    skb: &mut Buffer,
     between: &Between<'_>,
     bh: &Bh,
     reader: &Reader,
@@ -147,7 +149,7 @@ impl Door {
 /// What becomes of a packet whose zone 1 can be opened; `None` if it can't.
 fn opened(
     ns: &Namespace,
-    skb: &Buffer,
+    skb: &mut Buffer,
     at: usize,
     outer: &Outer,
     between: &Between<'_>,
@@ -160,8 +162,30 @@ fn opened(
         return None;
     };
     let snoops = csa.snoops() || ns.snoop.has_flows();
+    let side = ns.clamp.side(between.indices());
     // The closure neither sends nor delivers.
-    let seen = crypto::with_scratch(bh, |scratch| open(csa, skb, at, scratch, snoops, bh))?;
+    let seen = crypto::with_scratch(bh, |mut scratch| {
+        let (zone1, seq) = open(csa, skb, at, &mut scratch, bh)?;
+        if !snoops && side.is_none() {
+            return Ok(None);
+        }
+        let l1 = zone1.icv1.saturating_sub(zone1.z1);
+        let octets = scratch
+            .get(esp::HEADER_LEN..esp::HEADER_LEN + l1)
+            .unwrap_or(&[]);
+        let Some((ends, segment)) = Segment::parse(octets) else {
+            return Ok(None);
+        };
+        let lower = side.and_then(|side| {
+            ns.clamp
+                .look(csa, &ends, octets, side, ns.sadb.seed, reader)
+        });
+        if let Some(window) = lower {
+            // What can't be rewritten goes on as it came.
+            let _ = rewrite::window(csa, skb, at, &zone1, &mut scratch, window, bh);
+        }
+        Ok(snoops.then_some((seq, ends, segment)))
+    })?;
     match seen {
         Ok(None) => Some(Disposition::Accept),
         Ok(Some((seq, ends, segment))) => {
@@ -182,22 +206,19 @@ fn opened(
     }
 }
 
-/// What SNOOP is shown of a packet: its ESP number and its TCP header.
-type Seen = Option<(u64, Ends, Segment)>;
-
-/// Opens zone 1 into `scratch`, and keeps the books; reads the TCP header if `snoops`.
+/// Opens zone 1 into `scratch`, behind the packet's header, and keeps the books. Says where it lies in the packet, and the
+/// packet's number.
 #[inline]
 fn open(
     csa: &Csa,
     skb: &Buffer,
     at: usize,
-    mut scratch: Linear<'_>,
-    snoops: bool,
+    scratch: &mut Linear<'_>,
     bh: &Bh,
-) -> Result<Seen, Reason> {
+) -> Result<(RelayLayout, u64), Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     if !csa.opens() {
-        return Err(Reason::NotActive);
+        return Err(csa.closed());
     }
     let total = skb.len().checked_sub(at).ok_or(truncated)?;
     let front = skb.octets::<{ esp::HEADER_LEN }>(at).ok_or(truncated)?;
@@ -264,9 +285,7 @@ fn open(
     }
     book.packets += 1;
     book.octets += total as u64;
+    csa.spend(book.packets, book.octets)?;
     csa.window.set(book.replay.top());
-    if !snoops {
-        return Ok(None);
-    }
-    Ok(Segment::parse(zone1).map(|(ends, segment)| (seq, ends, segment)))
+    Ok((layout, seq))
 }

@@ -15,12 +15,16 @@ use mml_core::snoop::{Ends as FlowEnds, Settings};
 use mml_core::zone::{Mode, ZoneMap};
 use pfkey::{Role, State};
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Reason};
 use crate::crypto::{Aead, Cipher, ICV_LEN};
 use crate::ends::{Ends, Outer, Path};
+use crate::lifetime::Life;
 use crate::net::DstCache;
 use crate::snoop::{Told, Window};
-use crate::sync::{self, Reader, Table};
+use crate::sync::{self, Alarm, Reader, Table};
+
+/// The state of a CSA whose life is over: it has no name in messages, and nothing comes after it.
+const OVER: u8 = u8::MAX;
 
 /// A zone's SA: its keyed transform, salt and kind of IV.
 pub(crate) struct Zone {
@@ -67,11 +71,16 @@ pub(crate) struct Csa {
     pub selector: Selector,
     pub generation: u32,
     pub may_write: bool,
+    /// A relay's own number, and how many of its IVs are spent: it begins at 0 when the CSA is added, and no message
+    /// sets it.
+    relay_number: u16,
+    written: AtomicU64,
     pub zone1: Zone,
     /// `None` at a relay.
     pub zone2: Option<Zone>,
-    pub created: u64,
     state: AtomicU8,
+    /// The number it began behind.
+    first: u64,
     /// Origin: the last number sealed under it.
     sequence: AtomicU64,
     /// Origin: octets of the datagrams sealed.
@@ -82,6 +91,8 @@ pub(crate) struct Csa {
     /// Whether SNOOP looks after its flows, read without the lock.
     snoops: AtomicBool,
     pub window: Arc<Window>,
+    #[pin]
+    pub life: Life,
     #[pin]
     pub book: SpinLock<Book>,
     pub counters: Counters,
@@ -94,7 +105,12 @@ impl Csa {
     /// # Errors
     ///
     /// `EAFNOSUPPORT` for outer ends of two families, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
-    pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, message: &[u8]) -> Result<Arc<Csa>> {
+    pub(crate) fn new(
+        id: u64,
+        csa: &pfkey::Csa<'_>,
+        message: &[u8],
+        alarm: Arc<Alarm>,
+    ) -> Result<Arc<Csa>> {
         let ends = Ends::new(&Path {
             outer: outer(&csa.src, &csa.dst)?,
             encap: csa.encap,
@@ -132,17 +148,21 @@ impl Csa {
             csa.ext.sequence,
         );
         let (generation, may_write) = (csa.ext.generation, csa.relay.may_write);
+        let relay_number = csa.relay.number;
+        let (soft, hard) = (csa.soft, csa.hard);
         let route = DstCache::new()?;
         Arc::pin_init(
             pin_init!(Csa {
-                id, role, map, spi, ends, selector, generation, may_write, zone1, zone2, route, message,
-                created: sync::now(),
+                id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, message,
                 state: AtomicU8::new(state),
+                first: sequence,
                 sequence: AtomicU64::new(sequence),
                 octets: AtomicU64::new(0),
                 mapped: AtomicU64::new(0),
+                written: AtomicU64::new(0),
                 snoops,
                 window,
+                life <- Life::new(soft, hard, alarm),
                 book <- new_spinlock!(book, "mml_csa"),
                 counters: Counters::new(),
             }),
@@ -155,9 +175,44 @@ impl Csa {
         State::from_number(self.state.load(Ordering::Relaxed)).unwrap_or(State::Dying)
     }
 
-    /// Changes its state.
+    /// Changes its state, unless its life is over.
     pub(crate) fn set_state(&self, state: State) {
-        self.state.store(state.number(), Ordering::Relaxed);
+        let _ = self
+            .state
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                (now != OVER).then_some(state.number())
+            });
+    }
+
+    /// Ends its life: it neither seals nor opens from now on.
+    pub(crate) fn end(&self) {
+        self.state.store(OVER, Ordering::Relaxed);
+    }
+
+    /// Why it doesn't seal or open.
+    pub(crate) fn closed(&self) -> Reason {
+        match self.state.load(Ordering::Relaxed) {
+            OVER => Reason::Expired,
+            _ => Reason::NotActive,
+        }
+    }
+
+    /// Counts what the packet in hand brings the CSA's packets and octets to, with bottom halves off. `Expired` if that is
+    /// past a hard limit.
+    #[inline]
+    pub(crate) fn spend(&self, packets: u64, octets: u64) -> Result<(), Reason> {
+        if !self.life.is_due(packets, octets) {
+            return Ok(());
+        }
+        let (over, past) = self.life.count(packets, octets);
+        if over {
+            self.end();
+        }
+        if past {
+            Err(Reason::Expired)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether it seals.
@@ -173,13 +228,67 @@ impl Csa {
         state == State::Active.number() || state == State::Dying.number()
     }
 
-    /// The next `count` sequence numbers: the first of them, or `None` once they are used up. The origin's one atomic.
+    /// The next `count` sequence numbers for so many octets: the first of them. `Exhausted` once they are used up,
+    /// `Expired` past a hard limit. The origin's only atomics.
     #[inline]
-    pub(crate) fn take_numbers(&self, count: u64, octets: u64) -> Option<u64> {
+    pub(crate) fn take_numbers(&self, count: u64, octets: u64) -> Result<u64, Reason> {
         let last = self.sequence.fetch_add(count, Ordering::Relaxed);
-        self.octets.fetch_add(octets, Ordering::Relaxed);
+        let before = self.octets.fetch_add(octets, Ordering::Relaxed);
+        let packets = last.wrapping_sub(self.first).wrapping_add(count);
+        self.spend(packets, before.wrapping_add(octets))?;
         // Far past the end it stays refused: 2^63 more would be needed to wrap.
-        esp::seq_valid(last.checked_add(count)?).then(|| last + 1)
+        match last.checked_add(count) {
+            Some(end) if esp::seq_valid(end) => Ok(last + 1),
+            _ => Err(self.exhausted()),
+        }
+    }
+
+    /// Its numbers are used up: another CSA, if there is one, seals from now on.
+    #[cold]
+    fn exhausted(&self) -> Reason {
+        let dies = self.state.compare_exchange(
+            State::Active.number(),
+            State::Dying.number(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        if dies.is_ok() {
+            self.life.state_changed();
+        }
+        Reason::Exhausted
+    }
+
+    /// Whether this relay may rewrite zone 1, and has an IV left to do it with.
+    #[inline]
+    pub(crate) fn writes(&self) -> bool {
+        self.role == Role::Relay
+            && self.may_write
+            && esp::relay_iv(self.relay_number, self.written()).is_some()
+    }
+
+    /// The relay's next IV, which nobody gets again; `None` once they are used up.
+    pub(crate) fn relay_iv(&self) -> Option<u64> {
+        // Past the end it stays refused: 2^63 more would be needed to wrap.
+        esp::relay_iv(
+            self.relay_number,
+            self.written.fetch_add(1, Ordering::Relaxed),
+        )
+    }
+
+    /// How many IVs of the relay are spent: packets that it has rewritten.
+    #[inline]
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Packets and octets that it has carried here.
+    pub(crate) fn carried(&self) -> (u64, u64) {
+        let (packets, octets, _) = self.totals();
+        if self.role == Role::Origin {
+            (packets.saturating_sub(self.first), octets)
+        } else {
+            (packets, octets)
+        }
     }
 
     /// Whether a new mapping is to be told of: at most one a second.
@@ -519,6 +628,20 @@ impl Sadb {
             }
         }
         best
+    }
+
+    /// The CSA that would seal a packet, were its life not over.
+    pub(crate) fn ended_origin<'g>(
+        &'g self,
+        of: &Addresses,
+        reader: &'g Reader,
+    ) -> Option<&'g Csa> {
+        self.seed.places(of).into_iter().find_map(|hash| {
+            self.origins
+                .get(hash, reader)
+                .map(|csa| &**csa)
+                .find(|csa| csa.closed() == Reason::Expired && csa.selector.matches(of))
+        })
     }
 
     /// Whether the place of such a CSA is taken: a terminus' by destination and SPI, the others' by source too.

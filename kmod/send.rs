@@ -195,7 +195,10 @@ fn send<'g>(
         if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, reader) {
             zone_message::acquire(ns, policy, &head.of);
         }
-        return Err((Reason::NoCsa, None));
+        return Err(match ns.sadb.ended_origin(&head.of, reader) {
+            Some(csa) => (Reason::Expired, Some(csa)),
+            None => (Reason::NoCsa, None),
+        });
     };
     let origin = Origin {
         ns,
@@ -260,10 +263,7 @@ impl<'a> Origin<'a> {
                 sum = None;
             }
         }
-        let seq = self
-            .csa
-            .take_numbers(1, head.total as u64)
-            .ok_or(Reason::Exhausted)?;
+        let seq = self.csa.take_numbers(1, head.total as u64)?;
         let body = Body {
             from: &skb,
             at: head.len,
@@ -316,10 +316,7 @@ impl<'a> Origin<'a> {
         }
         let count = payload.div_ceil(size);
         let octets = payload + count * head.len;
-        let mut seq = self
-            .csa
-            .take_numbers(count as u64, octets as u64)
-            .ok_or(Reason::Exhausted)?;
+        let mut seq = self.csa.take_numbers(count as u64, octets as u64)?;
         let flags = head.octets.get(head.ip + TCP_FLAGS).copied().unwrap_or(0);
         let first = head
             .octets
@@ -408,10 +405,7 @@ impl<'a> Origin<'a> {
                 offset as u16 | if more { MORE_FRAGMENTS } else { 0 },
             );
             piece.set_total(head.ip + len);
-            let seq = self
-                .csa
-                .take_numbers(1, piece.total as u64)
-                .ok_or(Reason::Exhausted)?;
+            let seq = self.csa.take_numbers(1, piece.total as u64)?;
             let rest = piece.total - piece.len;
             let start = head.ip + at + (piece.len - piece.ip);
             let body = Body {

@@ -52,6 +52,8 @@ int mml_rs_stats_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int mml_rs_set_doit(struct sk_buff *skb, struct genl_info *info);
 void mml_rs_deferred(struct work_struct *work);
 void mml_rs_timer(struct hrtimer *timer);
+void mml_rs_alarm_timer(struct hrtimer *timer);
+void mml_rs_alarm_work(struct work_struct *work);
 void mml_rs_interface_gone(void *ns, int index);
 
 /* Per-namespace state: net_generic() holds one pointer to the Rust `Namespace`. */
@@ -404,7 +406,12 @@ unsigned int mml_cpus(void) { return nr_cpu_ids; }
 static enum hrtimer_restart mml_timer_fire(struct hrtimer *timer) { mml_rs_timer(timer); return HRTIMER_NORESTART; }
 void mml_timer_setup(struct hrtimer *timer) { hrtimer_setup(timer, mml_timer_fire, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_SOFT); }
 void mml_timer_start(struct hrtimer *timer, u64 ns) { hrtimer_start(timer, ns_to_ktime(ns), HRTIMER_MODE_ABS_SOFT); }
+static enum hrtimer_restart mml_alarm_fire(struct hrtimer *timer) { mml_rs_alarm_timer(timer); return HRTIMER_NORESTART; }
+void mml_alarm_timer_setup(struct hrtimer *timer) { hrtimer_setup(timer, mml_alarm_fire, CLOCK_BOOTTIME, HRTIMER_MODE_ABS_SOFT); }
+void mml_alarm_work_setup(struct work_struct *work) { INIT_WORK(work, mml_rs_alarm_work); }
+bool mml_work_queue(struct workqueue_struct *wq, struct work_struct *work) { return queue_work(wq, work); }
 u64 mml_now_ns(void) { return ktime_get_ns(); }
+u64 mml_boottime_ns(void) { return ktime_get_boottime_ns(); }
 u64 mml_jiffies64(void) { return get_jiffies_64(); }
 u64 mml_hz(void) { return HZ; }
 u64 mml_seconds(void) { return ktime_get_real_seconds(); }

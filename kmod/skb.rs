@@ -130,6 +130,20 @@ impl Buffer {
         unsafe { sys::mml_skb_may_pull(self.as_ptr(), len as u32) }
     }
 
+    /// The first `len` octets for writing: linear, and private, of which a copy is made where they are shared. `None` if
+    /// there are not as many, or no memory.
+    #[inline]
+    pub(crate) fn head_mut(&mut self, len: usize) -> Option<&mut [u8]> {
+        // SAFETY: `skb` is live and ours to change. Where the call succeeds, its first `len` octets are linear and nobody
+        // else's.
+        unsafe {
+            if sys::skb_ensure_writable(self.as_ptr(), c_uint::try_from(len).ok()?) != 0 {
+                return None;
+            }
+            Some(core::slice::from_raw_parts_mut(self.raw().data, len))
+        }
+    }
+
     /// Copies octets from `offset` on, linear or not.
     #[inline]
     pub(crate) fn copy_bits(&self, offset: usize, to: &mut [u8]) -> bool {

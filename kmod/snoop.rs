@@ -90,7 +90,7 @@ pub(crate) struct Key {
 
 impl Key {
     /// The name of the flow that a packet acknowledges.
-    fn reversed(&self) -> Self {
+    pub(crate) fn reversed(&self) -> Self {
         Key {
             outer: self.outer.reversed(),
             ends: self.ends.reversed(),
@@ -99,7 +99,7 @@ impl Key {
 
     /// Whether it is the same, compared in words.
     #[inline]
-    fn is(&self, other: &Key) -> bool {
+    pub(crate) fn is(&self, other: &Key) -> bool {
         let words = |key: &Key| {
             let ports = u32::from(key.ends.src_port) << 16 | u32::from(key.ends.dst_port);
             (
@@ -113,7 +113,7 @@ impl Key {
     }
 
     #[inline]
-    fn hash(&self, seed: Seed) -> u32 {
+    pub(crate) fn hash(&self, seed: Seed) -> u32 {
         seed.flow(&self.outer, &self.ends)
     }
 }

@@ -127,6 +127,18 @@ const SETTINGS: &[Setting] = &[
             Ok(())
         },
     },
+    Setting {
+        name: "relay-window",
+        range: 0..=(u16::MAX as u64) << 14,
+        get: |ns| ns.clamp.limit().into(),
+        set: |ns, value| ns.clamp.set_limit(value as u32),
+    },
+    Setting {
+        name: "relay-window-interface",
+        range: 0..=i32::MAX as u64,
+        get: |ns| ns.clamp.interface().into(),
+        set: |ns, value| ns.clamp.set_interface(value as u32),
+    },
     // The last, so that what comes with it in one message holds already.
     Setting {
         name: "snoop-interface",
@@ -153,6 +165,13 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
         dump.message(genl::CMD_STATS, |fields| {
             fields.put(genl::A_STATS_SCOPE, b"namespace\0")?;
             carried_in_all(fields, &ns.gone, &config.csas)?;
+            let gone = ns.gone_written.load(Ordering::Relaxed);
+            let written = |sum: u64, csa: &Arc<Csa>| sum.saturating_add(csa.written());
+            fields.counter(
+                "",
+                "rewritten-packets",
+                config.csas.iter().fold(gone, written),
+            )?;
             for reason in Reason::all() {
                 let all = config
                     .csas
@@ -208,6 +227,9 @@ fn one(fields: &mut Fields, csa: &Csa) -> Result {
     for (_, [p, o]) in CARRIED.iter().filter(|(role, _)| *role == csa.role) {
         fields.counter("", p, packets)?;
         fields.counter("", o, octets)?;
+    }
+    if csa.role == Role::Relay {
+        fields.counter("", "rewritten-packets", csa.written())?;
     }
     fields.counter("", "sequence", sequence)?;
     for reason in Reason::all() {

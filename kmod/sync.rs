@@ -2,6 +2,8 @@
 
 //! Wrappers: bottom halves, per-CPU places, the RCU table.
 
+mod alarm;
+
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -14,6 +16,8 @@ use kernel::sync::rcu;
 use kernel::types::{NotThreadSafe, Opaque};
 
 use crate::sys;
+
+pub(crate) use alarm::{boottime_ns, Alarm};
 
 /// Evidence that bottom halves are off on this CPU: no softirq runs here, and the task stays here.
 pub(crate) struct Bh(NotThreadSafe);

@@ -189,6 +189,10 @@ extern "C" {
     pub(crate) fn mml_timer_setup(timer: *mut hrtimer);
     pub(crate) fn mml_timer_start(timer: *mut hrtimer, ns: u64);
     pub(crate) fn mml_now_ns() -> u64;
+    pub(crate) fn mml_boottime_ns() -> u64;
+    pub(crate) fn mml_alarm_timer_setup(timer: *mut hrtimer);
+    pub(crate) fn mml_alarm_work_setup(work: *mut work_struct);
+    pub(crate) fn mml_work_queue(wq: *mut workqueue_struct, work: *mut work_struct) -> bool;
     pub(crate) fn mml_skb_keep(skb: *mut sk_buff);
     pub(crate) fn mml_skb_out_qlen(skb: *const sk_buff) -> c_uint;
     pub(crate) fn mml_skb_out_limit(skb: *const sk_buff) -> c_uint;
@@ -207,6 +211,7 @@ extern "C" {
     // Exported by the kernel.
     pub(crate) fn skb_clone(skb: *const sk_buff, gfp: gfp_t) -> *mut sk_buff;
     pub(crate) fn hrtimer_cancel(timer: *mut hrtimer) -> c_int;
+    pub(crate) fn disable_work_sync(work: *mut work_struct) -> bool;
     pub(crate) fn ip_local_out(net: *mut net, sk: *mut Sock, skb: *mut sk_buff) -> c_int;
     pub(crate) fn skb_copy(skb: *const sk_buff, gfp: gfp_t) -> *mut sk_buff;
     pub(crate) fn skb_copy_bits(
@@ -221,6 +226,7 @@ extern "C" {
         to: *mut u8,
         len: c_int,
     ) -> u32;
+    pub(crate) fn skb_ensure_writable(skb: *mut sk_buff, len: c_uint) -> c_int;
     pub(crate) fn skb_checksum_help(skb: *mut sk_buff) -> c_int;
     pub(crate) fn dst_cache_init(cache: *mut RawDstCache, gfp: gfp_t) -> c_int;
     pub(crate) fn dst_cache_destroy(cache: *mut RawDstCache);

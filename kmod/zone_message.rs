@@ -9,16 +9,21 @@ use mml_core::ip::Addresses;
 use pfkey::number::{message as kind, policy, satype};
 use pfkey::{
     genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Migrate, NewMapping,
-    Policy as PolicyMessage, PolicyExt, PolicyId, Role, Writer,
+    Policy as PolicyMessage, PolicyExt, PolicyId, Role, SpiRequest, Writer,
 };
 
 use crate::ends::{Outer, Path};
+use crate::larval::Larval;
 use crate::namespace::Namespace;
 use crate::netlink::{self, Dump, Request};
 use crate::policy::Policy;
+use crate::relay_number::Given;
 use crate::sadb::{self, Csa};
 use crate::snoop::Told;
 use crate::sync;
+
+/// The bit of a dump's cursor that says all but larval CSAs were listed.
+const LARVALS: u64 = 1 << 63;
 
 /// A buffer for one message, zeroised when dropped: it may hold keys.
 struct Octets(KVec<u8>);
@@ -48,7 +53,9 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
     };
     let message = Message::parse(octets).map_err(|e| refuse(request, e))?;
     match message.header().kind {
-        kind::ADD => add(request, &message, octets),
+        kind::GETSPI => get_spi(request, &message),
+        kind::ADD => add(request, &message, octets, false),
+        kind::UPDATE if fills(request, &message) => add(request, &message, octets, true),
         kind::UPDATE => update(request, &message),
         kind::DELETE => delete(request, &message),
         kind::GET => get(request, &message),
@@ -101,12 +108,36 @@ fn find(ns: &Namespace, id: &CsaId) -> Option<kernel::sync::Arc<Csa>> {
         .cloned()
 }
 
-fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Result {
+/// Reserves an SPI: a larval CSA of a terminus.
+fn get_spi(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let asked = SpiRequest::from_message(message).map_err(|e| refuse(request, e))?;
+    let outer = sadb::outer(&asked.src, &asked.dst).inspect_err(|_| {
+        request.say(c"ADDRESS_SRC: source and destination are of two families");
+    })?;
+    let sadb = &request.ns.sadb;
+    let reserved = request
+        .ns
+        .reserve(&asked, |spi| sadb.is_taken(Role::Terminus, spi, &outer));
+    let larval = reserved.inspect_err(|e| {
+        let text = match *e {
+            e if e == EEXIST => c"SPIRANGE: none of it is free",
+            e if e == ENOSPC => c"SPIRANGE: this network namespace has reserved as many as it may",
+            _ => return,
+        };
+        request.say(text);
+    })?;
+    answer(request, message, |w| larval.id.write(w, &larval.ext()))
+}
+
+/// Whether an UPDATE gives a larval CSA its keys.
+fn fills(request: &Request<'_>, message: &Message<'_>) -> bool {
+    message.zone_sa(1).is_some()
+        && CsaId::from_message(message).is_ok_and(|id| request.ns.larval(&id).is_some())
+}
+
+/// Adds a CSA; `fills`: in the place of a larval one.
+fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: bool) -> Result {
     let csa = CsaMessage::from_message(message).map_err(|e| refuse(request, e))?;
-    if csa.hard.is_some() || csa.soft.is_some() {
-        request.say(c"LIFETIME: this module has no life-times yet; leave it away");
-        return Err(EOPNOTSUPP);
-    }
     if let Some(given) = &csa.snoop {
         check_snoop(request, given)?;
     }
@@ -117,10 +148,30 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
             return Err(e);
         }
     };
-    let added = request.ns.add_csa(csa.spi, csa.ext.role, &outer, |id| {
-        Csa::new(id, &csa, octets)
-    });
+    let given = Given::by(&csa);
+    if let Some(given) = given {
+        request.ns.give_number(given).inspect_err(|e| {
+            let text = match *e {
+                e if e == EALREADY => {
+                    c"RELAY: this number was given for this CSA before; its counter must not begin again"
+                }
+                e if e == ENOSPC => c"RELAY: this network namespace has had as many numbers as it may",
+                _ => return,
+            };
+            request.say(text);
+        })?;
+    }
+    let alarm = request.ns.alarm.clone();
+    let (spi, role) = (csa.spi, csa.ext.role);
+    let added = request
+        .ns
+        .add_csa(spi, role, &outer, &csa.dst, fills, |id| {
+            Csa::new(id, &csa, octets, alarm)
+        });
     let added = added.inspect_err(|e| {
+        if let Some(given) = given {
+            request.ns.take_number_back(given);
+        }
         let text = match *e {
             e if e == EEXIST => c"SA: this SPI is taken for this destination and role",
             e if e == ENOSPC => c"CSA: this network namespace has as many as it may",
@@ -136,6 +187,7 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8]) -> Resul
         dst: csa.dst,
         role: csa.ext.role,
     };
+    added.life.begin();
     state_event(request.ns, &added);
     answer(request, message, |w| id.write(w, &csa.ext))
 }
@@ -161,10 +213,6 @@ fn standing(csa: &Csa, given: &CsaExt) -> CsaExt {
 
 fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let update = CsaUpdate::from_message(message).map_err(|e| refuse(request, e))?;
-    if update.hard.is_some() || update.soft.is_some() {
-        request.say(c"LIFETIME: this module has no life-times yet; leave them away");
-        return Err(EOPNOTSUPP);
-    }
     let told = match &update.snoop {
         Some(given) => Some(check_snoop(request, given)?),
         None => None,
@@ -172,8 +220,15 @@ fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let Some(csa) = find(request.ns, &update.id) else {
         return missing(request);
     };
+    if !csa.life.may_change(update.soft, update.hard) {
+        request.say(c"LIFETIME_SOFT: a limit behind LIFETIME_HARD's");
+        return Err(EINVAL);
+    }
     if let Some(told) = told {
         request.ns.set_snoop(&csa, told)?;
+    }
+    if update.hard.is_some() || update.soft.is_some() {
+        csa.life.change(update.soft, update.hard);
     }
     csa.set_state(update.state);
     if update.sequence != 0 && csa.role != Role::Origin {
@@ -231,7 +286,12 @@ fn missing(request: &mut Request<'_>) -> Result {
 fn delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
     let gone = request.ns.remove_csas(|csa| named(csa, &id))?;
-    if gone.is_empty() {
+    let larval = id.role == Role::Terminus
+        && request
+            .ns
+            .forget(|l| l.id.spi == id.spi && l.id.dst.octets == id.dst.octets)
+            > 0;
+    if gone.is_empty() && !larval {
         return missing(request);
     }
     answer(request, message, |w| Ok(w))
@@ -239,10 +299,13 @@ fn delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 
 fn get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
-    let Some(csa) = find(request.ns, &id) else {
-        return missing(request);
-    };
-    answer(request, message, |w| write(w, &csa))
+    if let Some(csa) = find(request.ns, &id) {
+        return answer(request, message, |w| write(w, &csa));
+    }
+    match request.ns.larval(&id) {
+        Some(larval) => answer(request, message, |w| larval.id.write(w, &larval.ext())),
+        None => missing(request),
+    }
 }
 
 fn flush(request: &mut Request<'_>, message: &Message<'_>) -> Result {
@@ -251,34 +314,42 @@ fn flush(request: &mut Request<'_>, message: &Message<'_>) -> Result {
         return Err(EPROTONOSUPPORT);
     }
     request.ns.remove_csas(|_| true)?;
+    request.ns.forget(|_| true);
     answer(request, message, |w| Ok(w))
 }
 
 /// A CSA as GET and DUMP show it: as it was given, its standing, and what it has carried.
 fn write<'b>(w: Writer<'b>, csa: &Csa) -> Result<Writer<'b>, pfkey::Error> {
     let given = CsaMessage::from_message(&Message::parse(csa.message())?)?;
-    let (_, bytes, _) = csa.totals();
-    let current = Lifetime {
-        allocations: 0,
-        bytes,
-        addtime: csa.created,
-        usetime: 0,
-    };
     let path = csa.ends.get();
+    let (soft, hard) = csa.life.given();
     CsaMessage {
         src: sadb::address(path.outer.family, path.outer.src),
         dst: sadb::address(path.outer.family, path.outer.dst),
         encap: path.encap,
         ext: standing(csa, &given.ext),
+        soft,
+        hard,
         snoop: csa.snoop().as_ref().map(sadb::given),
         ..given
     }
     .write(w)?
-    .lifetime_current(&current)
+    .lifetime_current(&current(csa))
 }
 
-/// Tells of a CSA's state.
-fn state_event(ns: &Namespace, csa: &Csa) {
+/// What a CSA has carried, and since when.
+fn current(csa: &Csa) -> Lifetime {
+    let (packets, octets) = csa.carried();
+    csa.life.current(packets, octets)
+}
+
+/// Tells of a CSA, by a message of this type: its name, its standing, and what `more` writes. From process context.
+fn csa_event(
+    ns: &Namespace,
+    kind: u8,
+    csa: &Csa,
+    more: impl for<'b> FnOnce(Writer<'b>) -> Result<Writer<'b>, pfkey::Error>,
+) {
     let Ok(mut buffer) = Octets::new() else {
         return;
     };
@@ -292,9 +363,39 @@ fn state_event(ns: &Namespace, csa: &Csa) {
                 dst: sadb::address(outer.family, outer.dst),
                 role: csa.role,
             };
-            let w = Writer::new(&mut buffer.0, kind::X_CSA_STATE, satype::MLESP, 0, 0)?;
-            id.write(w, &standing(csa, &given.ext))?.finish()
+            let w = Writer::new(&mut buffer.0, kind, satype::MLESP, 0, 0)?;
+            more(id.write(w, &standing(csa, &given.ext))?)?.finish()
         });
+    if let Ok(octets) = written {
+        netlink::event(ns, octets);
+    }
+}
+
+/// Tells of a CSA's state. From process context, as what tells of CSAs is.
+pub(crate) fn state_event(ns: &Namespace, csa: &Csa) {
+    csa_event(ns, kind::X_CSA_STATE, csa, |w| Ok(w));
+}
+
+/// Tells that a CSA has come to its hard limit, or to its soft one: the limits of that kind, and what it has carried.
+pub(crate) fn expire(ns: &Namespace, csa: &Csa, is_hard: bool) {
+    let (soft, hard) = csa.life.given();
+    csa_event(ns, kind::EXPIRE, csa, |w| {
+        let w = w.lifetime_current(&current(csa))?;
+        if is_hard {
+            w.lifetime_hard(&hard.unwrap_or_default())
+        } else {
+            w.lifetime_soft(&soft.unwrap_or_default())
+        }
+    });
+}
+
+/// Tells that a reserved SPI was given no keys in time.
+pub(crate) fn expire_larval(ns: &Namespace, larval: &Larval) {
+    let mut buffer = [0; 512];
+    let written = Writer::new(&mut buffer, kind::EXPIRE, satype::MLESP, 0, 0)
+        .and_then(|w| larval.id.write(w, &larval.ext()))
+        .and_then(|w| w.lifetime_hard(&Larval::limit()))
+        .and_then(Writer::finish);
     if let Ok(octets) = written {
         netlink::event(ns, octets);
     }
@@ -372,6 +473,16 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
                     .map_err(|_| EINVAL)?;
                 dump.message(genl::CMD_PFKEY, |fields| fields.put(genl::A_PFKEY, octets))?;
                 dump.set_cursor(csa.id);
+            }
+            // The larval ones come behind all others, by the cursors from this bit on.
+            let from = dump.cursor().checked_sub(LARVALS).unwrap_or(0);
+            for larval in config.larvals.iter().filter(|l| l.number > from) {
+                let octets = Writer::with_header(&mut buffer.0, message.header())
+                    .and_then(|w| larval.id.write(w, &larval.ext()))
+                    .and_then(Writer::finish)
+                    .map_err(|_| EINVAL)?;
+                dump.message(genl::CMD_PFKEY, |fields| fields.put(genl::A_PFKEY, octets))?;
+                dump.set_cursor(LARVALS | larval.number);
             }
             Ok(())
         }

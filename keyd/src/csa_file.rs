@@ -3,10 +3,11 @@
 
 use crate::address::{host, selector, Prefix};
 use crate::hex::HexSecret;
+use crate::lifetime;
 use crate::text_file;
 use pfkey::{
-    Algorithm, Binding, Csa, CsaExt, Encap, Lifetime, Mode, Relay, Role, Secret, Snoop, State,
-    ZoneKeys, ZoneMap, ZoneSa, TRANSPORT_END,
+    Algorithm, Binding, Csa, CsaExt, Encap, Mode, Relay, Role, Secret, Snoop, State, ZoneKeys,
+    ZoneMap, ZoneSa, TRANSPORT_END,
 };
 use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
@@ -49,7 +50,8 @@ pub struct Entry {
     selector: SelectorTable,
     zone1: ZoneTable,
     zone2: Option<ZoneTable>,
-    lifetime: Option<LifetimeTable>,
+    #[serde(default)]
+    lifetime: lifetime::Table,
     snoop: Option<SnoopTable>,
     binding: Option<BindingTable>,
     udp: Option<UdpTable>,
@@ -90,19 +92,6 @@ struct ZoneTable {
     algorithm: (Algorithm, u16),
     key: HexSecret,
     salt: HexSecret,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct LifetimeTable {
-    #[serde(default)]
-    hard_seconds: u64,
-    #[serde(default)]
-    hard_bytes: u64,
-    #[serde(default)]
-    soft_seconds: u64,
-    #[serde(default)]
-    soft_bytes: u64,
 }
 
 /// What is left away is as [`Snoop::default`] has it.
@@ -265,7 +254,6 @@ impl Entry {
             .ok_or("selector: src and dst are of two families; both must be IPv4 or both IPv6")?;
         let map = ZoneMap::new(self.mode, &[self.map.0, pfkey::END])
             .ok_or("map: it can't be made a zone map")?;
-        let (hard, soft) = self.lifetimes();
         let zone2 = match &self.zone2 {
             Some(table) => table.to_zone("zone2", 2)?,
             None => ZoneSa::null(2),
@@ -289,8 +277,8 @@ impl Entry {
                 may_write: self.may_write,
                 number: self.relay_number,
             },
-            hard,
-            soft,
+            hard: self.lifetime.hard(),
+            soft: self.lifetime.soft(),
             binding: self.binding.as_ref().map(|b| Binding {
                 kind: b.kind,
                 data: b.identity.as_bytes(),
@@ -304,22 +292,6 @@ impl Entry {
         csa.check().map_err(|error| error.to_string())?;
         check_written(&csa)?;
         Ok(csa)
-    }
-
-    fn lifetimes(&self) -> (Option<Lifetime>, Option<Lifetime>) {
-        let lifetime = |bytes, addtime| {
-            (bytes != 0 || addtime != 0).then_some(Lifetime {
-                bytes,
-                addtime,
-                ..Lifetime::default()
-            })
-        };
-        self.lifetime.as_ref().map_or((None, None), |table| {
-            (
-                lifetime(table.hard_bytes, table.hard_seconds),
-                lifetime(table.soft_bytes, table.soft_seconds),
-            )
-        })
     }
 }
 

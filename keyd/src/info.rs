@@ -2,6 +2,7 @@
 //! What the module tells of CSAs, policies and events, without the keys.
 
 use crate::address::{ip, prefixes};
+use crate::lifetime;
 use crate::policy_file::{Action, Direction};
 use pfkey::number::message;
 use pfkey::{CsaExt, CsaId, Encap, Lifetime, Message, NewMapping, Policy, Relay, Selector};
@@ -88,12 +89,6 @@ impl CsaInfo {
 
     /// As JSON.
     pub fn json(&self) -> Value {
-        let lifetime = |lifetime: &Option<Lifetime>| match lifetime {
-            Some(l) => {
-                json!({ "bytes": l.bytes, "seconds": l.addtime, "seconds_of_use": l.usetime })
-            }
-            None => Value::Null,
-        };
         json!({
             "spi": self.id.spi,
             "src": self.src().to_string(),
@@ -110,10 +105,12 @@ impl CsaInfo {
             "zones": self.zones,
             "may_write": self.relay.may_write,
             "relay_number": self.relay.number,
+            "packets": self.current.map(|current| current.allocations),
             "bytes": self.current.map(|current| current.bytes),
             "since": self.current.map(|current| current.addtime),
-            "hard": lifetime(&self.hard),
-            "soft": lifetime(&self.soft),
+            "used_since": self.current.map(|current| current.usetime).filter(|then| *then != 0),
+            "hard": lifetime::json(self.hard),
+            "soft": lifetime::json(self.soft),
         })
     }
 }

@@ -78,7 +78,7 @@ pub fn policy_message<'b>(
 }
 
 /// The CSA extension of a message that only names a CSA: all but the role is ignored.
-fn naming(role: Role) -> CsaExt {
+pub(crate) fn naming(role: Role) -> CsaExt {
     CsaExt {
         role,
         mode: Mode::Tunnel,
@@ -90,14 +90,14 @@ fn naming(role: Role) -> CsaExt {
 }
 
 /// A message that can't be written is a mistake of ours; it looks like the kernel's refusal.
-fn refused(error: pfkey::Error) -> Error {
+pub(crate) fn refused(error: pfkey::Error) -> Error {
     Error::Refused {
         errno: error.errno,
         text: Some(error.to_string()),
     }
 }
 
-fn malformed(_: pfkey::Error) -> Error {
+pub(crate) fn malformed(_: pfkey::Error) -> Error {
     Error::Malformed("a zone message of another version")
 }
 
@@ -109,7 +109,7 @@ impl Kernel {
     }
 
     /// Sends one zone message and gives the answer's messages to `answer`.
-    fn ask(
+    pub(crate) fn ask(
         &mut self,
         octets: &[u8],
         answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
@@ -121,7 +121,7 @@ impl Kernel {
         )
     }
 
-    fn tell(&mut self, octets: &[u8]) -> Result<(), Error> {
+    pub(crate) fn tell(&mut self, octets: &[u8]) -> Result<(), Error> {
         self.ask(octets, &mut |_| Ok(()))
     }
 
@@ -181,12 +181,7 @@ impl Kernel {
 
     /// Changes a CSA's state, and moves the top of its window up to `sequence` if that isn't 0.
     pub fn update_csa(&mut self, id: &CsaId, state: State, sequence: u64) -> Result<(), Error> {
-        let ext = CsaExt {
-            state,
-            sequence,
-            ..naming(id.role)
-        };
-        self.csa_request(message::UPDATE, id, &ext, &mut |_| Ok(()))
+        self.limit_csa(id, (state, sequence), None, None)
     }
 
     /// Lets a CSA go on between other outer ends.

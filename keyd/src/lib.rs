@@ -13,6 +13,8 @@ pub mod fresh;
 pub mod hex;
 pub mod info;
 pub mod kernel;
+mod life;
+pub mod lifetime;
 pub mod netlink;
 pub mod policy_file;
 pub mod private_file;

@@ -196,9 +196,14 @@ impl<'a> Csa<'a> {
     }
 }
 
-/// A soft limit behind its hard one would never be heard of.
-pub(crate) fn check_lifetimes(hard: &Lifetime, soft: &Lifetime) -> Result<(), Error> {
+/// Whether a soft limit lies behind its hard one, where it would never be heard of.
+///
+/// # Errors
+///
+/// `EINVAL` if one does.
+pub fn check_lifetimes(hard: &Lifetime, soft: &Lifetime) -> Result<(), Error> {
     let pairs = [
+        (soft.allocations.into(), hard.allocations.into()),
         (soft.bytes, hard.bytes),
         (soft.addtime, hard.addtime),
         (soft.usetime, hard.usetime),

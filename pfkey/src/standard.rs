@@ -61,13 +61,13 @@ impl Sa {
 /// LIFETIME_CURRENT, LIFETIME_HARD, LIFETIME_SOFT (RFC 2367 §2.3.2). In HARD and SOFT 0 means no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Lifetime {
-    /// Connections; always 0 here.
+    /// Packets, as Linux has it; what is more than it holds counts as the most it holds.
     pub allocations: u32,
     /// Octets sealed or opened.
     pub bytes: u64,
-    /// HARD, SOFT: seconds from creation; CURRENT: when it was made, seconds since 1970.
+    /// HARD, SOFT: seconds since it was added; CURRENT: when that was, in seconds since 1970.
     pub addtime: u64,
-    /// HARD, SOFT: seconds from first use; CURRENT: when it was first used, 0 if never.
+    /// HARD, SOFT: seconds since it was first used; CURRENT: when that was, 0 for never.
     pub usetime: u64,
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{sample, NUMBERS};
+use pfkey::number::{ext, message};
 use pfkey::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -405,6 +406,26 @@ fn the_fuzzers_seeds_are_sound_messages() {
         let name = format!("add_{}", role.name());
         check_seed(&format!("{directory}/{name}"), octets);
         assert!(Csa::from_message(&message).is_ok());
+    }
+    let id = [
+        ext::SA,
+        ext::ADDRESS_SRC,
+        ext::ADDRESS_DST,
+        ext::CSA,
+        ext::LIFETIME_CURRENT,
+    ];
+    let with = |more: u16| id.into_iter().chain([more]).map(sample).collect::<Vec<_>>();
+    let asked = [ext::ADDRESS_SRC, ext::ADDRESS_DST, ext::SPIRANGE].map(sample);
+    for (name, kind, extensions) in [
+        ("expire_soft", message::EXPIRE, with(ext::LIFETIME_SOFT)),
+        ("expire_hard", message::EXPIRE, with(ext::LIFETIME_HARD)),
+        ("update_life", message::UPDATE, with(ext::LIFETIME_HARD)),
+        ("getspi", message::GETSPI, asked.to_vec()),
+    ] {
+        check_seed(
+            &format!("{directory}/{name}"),
+            &common::write(kind, &extensions),
+        );
     }
     for (name, extensions) in seeds {
         check_seed(&format!("{directory}/{name}"), &common::add(&extensions));

@@ -156,6 +156,7 @@ const BEYOND_THE_FORMAT: &[&str] = &[
     "sequence-exhausted",
     "no-memory",
     "not-active",
+    "expired",
     "no-device",
     "guard-out",
     "guard-in",

@@ -8,11 +8,13 @@ use crate::aead::ZoneKey;
 use crate::topology::HOME;
 use crate::zone_esp::Sa;
 
+pub const GETSPI: u8 = 1;
 pub const UPDATE: u8 = 2;
 pub const ADD: u8 = 3;
 pub const DELETE: u8 = 4;
 pub const GET: u8 = 5;
 pub const ACQUIRE: u8 = 6;
+pub const EXPIRE: u8 = 8;
 pub const FLUSH: u8 = 9;
 pub const DUMP: u8 = 10;
 pub const SPDADD: u8 = 14;
@@ -25,8 +27,12 @@ pub const CSA_STATE: u8 = 128;
 pub const MLESP: u8 = 249;
 
 pub const SA: u16 = 1;
+pub const LIFETIME_CURRENT: u16 = 2;
+pub const LIFETIME_HARD: u16 = 3;
+pub const LIFETIME_SOFT: u16 = 4;
 pub const ADDRESS_SRC: u16 = 5;
 pub const ADDRESS_DST: u16 = 6;
+pub const SPIRANGE: u16 = 16;
 pub const X_POLICY: u16 = 18;
 pub const ZONE_MAP: u16 = 128;
 pub const ZONE_SA: u16 = 129;
@@ -233,6 +239,57 @@ pub fn csa(role: Role, window: u32, sequence: u64) -> Extension {
     )
 }
 
+/// sadb_lifetime's values; 0 is no limit. In CURRENT the times are seconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetime {
+    pub packets: u32,
+    pub octets: u64,
+    pub added: u64,
+    pub used: u64,
+}
+
+/// `kind`: LIFETIME_HARD, LIFETIME_SOFT or LIFETIME_CURRENT.
+pub fn lifetime(kind: u16, life: &Lifetime) -> Extension {
+    extension(
+        kind,
+        &[
+            &life.packets.to_ne_bytes(),
+            &life.octets.to_ne_bytes(),
+            &life.added.to_ne_bytes(),
+            &life.used.to_ne_bytes(),
+        ],
+    )
+}
+
+/// The octets behind the header of a message's first extension of this type.
+pub fn find(message: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut rest = message.get(16..)?;
+    loop {
+        let [l0, l1, k0, k1] = *rest.first_chunk::<4>()?;
+        let length = usize::from(u16::from_ne_bytes([l0, l1])) * 8;
+        let octets = rest.get(4..length)?;
+        if u16::from_ne_bytes([k0, k1]) == kind {
+            return Some(octets);
+        }
+        rest = rest.get(length..)?;
+    }
+}
+
+/// A message's life-time of this type.
+pub fn find_lifetime(message: &[u8], kind: u16) -> Option<Lifetime> {
+    let octets = find(message, kind)?;
+    let long = |at: usize| {
+        let octets = octets.get(at..at + 8)?.first_chunk::<8>()?;
+        Some(u64::from_ne_bytes(*octets))
+    };
+    Some(Lifetime {
+        packets: u32::from_ne_bytes(*octets.first_chunk()?),
+        octets: long(4)?,
+        added: long(12)?,
+        used: long(20)?,
+    })
+}
+
 pub fn relay(may_write: bool, number: u16) -> Extension {
     extension(
         RELAY,
@@ -284,6 +341,19 @@ pub fn name(kind: u8, sa_: &Sa, role: Role) -> Message {
             address(ADDRESS_SRC, sa_.source),
             address(ADDRESS_DST, sa_.destination),
             csa(role, 0, 0),
+        ],
+    )
+}
+
+/// Asks for an SPI of this range, for packets between these outer addresses.
+pub fn get_spi(source: Ipv4Addr, destination: Ipv4Addr, min: u32, max: u32) -> Message {
+    let range = extension(SPIRANGE, &[&min.to_ne_bytes(), &max.to_ne_bytes(), &[0; 4]]);
+    Message::new(
+        GETSPI,
+        vec![
+            address(ADDRESS_SRC, source),
+            address(ADDRESS_DST, destination),
+            range,
         ],
     )
 }

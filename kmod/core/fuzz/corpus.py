@@ -45,6 +45,12 @@ for v in json.loads((VECTORS / "zone-esp.json").read_text())["vectors"]:
         write("relay", v["name"], packet)
         write("split", v["name"], bytes([seal["next"], csa.stop & 0xFF]) + datagram)
 
+# SYNs for what a writing relay reads of them: with a window scale, with two, with a malformed one.
+ip = struct.pack(">BBHHHBBH8B", 0x45, 0, 48, 1, 0x4000, 64, 6, 0, 203, 0, 113, 7, 192, 0, 2, 10)
+for name, options in (("one", "0303070100000000"), ("two", "0303070103030801"), ("malformed", "0302010103000000")):
+    tcp = struct.pack(">HHIIBBHHH", 4242, 80, 100, 0, 0x70, 2, 65535, 0, 0)
+    write("split", f"SYN-window-scale-{name}", bytes([6, 0xFE]) + ip + tcp + bytes.fromhex(options))
+
 steps = [1, 1, -1, 63, 64, -64, 128, 8191, -8192, 65536, -65535, 0]
 for width in (64, 65, 8192, 65536):
     for top in (0, 2**32 - 70, 2**63 - 70):

@@ -9,7 +9,9 @@
 //! | [`zone`] | zone map: where zone 1 ends, and which checksum moves |
 //! | [`esp`] | zone ESP header, layout, nonces, trailer, AAD, drop reasons |
 //! | [`replay`] | anti-replay window with extended sequence numbers |
+//! | [`lifetime`] | limits of packets, octets and time, and when they are told |
 //! | [`packet`] | one packet sealed, opened, read and rewritten: the reference composition of the rest |
+//! | [`window`] | the TCP window that a writing relay lowers |
 //! | [`snoop`] | an access router's repairs of TCP flows over a wireless hop |
 //! | [`ip`], [`tcp`], [`selector`], [`checksum`], [`ecn`] | what the data path needs to know of the datagram inside |
 //!
@@ -30,10 +32,12 @@ pub mod checksum;
 pub mod ecn;
 pub mod esp;
 pub mod ip;
+pub mod lifetime;
 pub mod packet;
 pub mod reason;
 pub mod replay;
 pub mod selector;
 pub mod snoop;
 pub mod tcp;
+pub mod window;
 pub mod zone;

@@ -31,6 +31,7 @@ fn runs(setup: &Setup, seeds: u64) -> Outcome {
         all.recoveries += one.recoveries;
         all.spurious += one.spurious;
         all.lost += one.lost;
+        all.overflowed += one.overflowed;
         all.counters.add(&one.counters);
     }
     all.permille /= seeds;
@@ -373,6 +374,38 @@ fn the_papers_transfers() {
                 }
             }
             println!("{line}");
+        }
+    }
+}
+
+/// A sender that overruns the queue sends again itself what was lost there, and some of it for nothing: no sign that the
+/// hop reorders.
+#[test]
+fn a_queue_that_is_overrun_is_no_hop_that_reorders() {
+    for kind in [Kind::Sack, Kind::Rack] {
+        for (rtt, window, down) in [(100, 600, 1 << 19), (40, 300, 1 << 19), (40, 300, 1 << 23)] {
+            let plain = Setup {
+                kind,
+                rate: 20_000_000,
+                rtt: rtt * MS,
+                window,
+                limit: 100,
+                down,
+                segments: 8_000,
+                ..Setup::default()
+            };
+            let (none, with) = (without(&plain, 2), runs(&plain, 2));
+            let esp = runs(&Setup { esp: true, ..plain }, 2);
+            assert!(with.overflowed > 0, "{plain:?}: {with:?}");
+            assert!(
+                with.permille >= none.permille,
+                "{plain:?}: {none:?} {with:?}"
+            );
+            // Under ESP nothing can be taken for reordering.
+            assert!(
+                with.permille * 100 >= esp.permille * 97,
+                "{plain:?}: {with:?} {esp:?}"
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pfkey::{Csa, CsaId, CsaUpdate, Message, Policy, PolicyId, Writer, MAX_LEN};
+use pfkey::{Csa, CsaId, CsaUpdate, Message, Policy, PolicyId, SpiRequest, Writer, MAX_LEN};
 
 fuzz_target!(|octets: &[u8]| {
     let Ok(message) = Message::parse(octets) else { return };
@@ -20,6 +20,9 @@ fuzz_target!(|octets: &[u8]| {
         let writer = Writer::with_header(&mut buffer, message.header()).expect("room");
         let again = csa.write(writer).and_then(Writer::finish).expect("room");
         assert_eq!(Csa::from_message(&Message::parse(again).expect("sound")), Ok(csa));
+    }
+    if let Ok(asked) = SpiRequest::from_message(&message) {
+        assert!(asked.candidates(message.header().seq).all(|spi| asked.range.min <= spi && spi <= asked.range.max));
     }
     let _ = CsaId::from_message(&message);
     let _ = CsaUpdate::from_message(&message);

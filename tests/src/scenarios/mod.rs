@@ -6,6 +6,7 @@ mod bad_packets;
 mod ground;
 mod guard;
 mod ipv6;
+mod lifetime;
 mod malformed_messages;
 mod mmlctl;
 mod neighbours;
@@ -14,11 +15,13 @@ mod path;
 mod readers;
 mod relay;
 mod snoop;
+mod states;
 mod strangers;
 mod teardown;
 mod tunnel;
 mod udp;
 mod wireless;
+mod writing_relay;
 mod zone_messages;
 
 use crate::scenario::Scenario;
@@ -39,6 +42,9 @@ pub const TABLES: &[&[Scenario]] = &[
     relay::TABLE,
     malformed_messages::TABLE,
     zone_messages::TABLE,
+    lifetime::TABLE,
+    states::TABLE,
+    writing_relay::TABLE,
     mmlctl::TABLE,
     snoop::TABLE,
     teardown::TABLE,

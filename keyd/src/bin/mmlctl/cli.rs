@@ -4,7 +4,7 @@
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use keyd::address::Prefix;
 use keyd::csa_file::{Stop, ALGORITHMS};
-use pfkey::{Algorithm, Role, State};
+use pfkey::{Algorithm, Lifetime, Role, State};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -54,7 +54,7 @@ pub enum Command {
         /// The setting, as in the list
         #[arg(requires = "value")]
         name: Option<String>,
-        /// A number, or on or off
+        /// A number, on or off, or the name of an interface
         value: Option<String>,
     },
     /// Print what the module says on its own account: CSAs wanted, expired, changed
@@ -144,6 +144,8 @@ pub enum Csa {
         /// Move the top of a terminus' or relay's replay window up to this number
         #[arg(long, default_value_t = 0)]
         sequence: u64,
+        #[command(flatten)]
+        limits: Limits,
     },
     /// Let a CSA go on between other outer addresses and ports; what is under way between the old ones still arrives
     Migrate {
@@ -180,6 +182,64 @@ pub struct Which {
     /// What this node does with it: origin, terminus or relay
     #[arg(long, value_parser = role)]
     pub role: Option<Role>,
+}
+
+/// Limits of a CSA's life. One that is given replaces all of its kind, soft or hard; 0 is no limit
+#[derive(Args)]
+pub struct Limits {
+    /// Seconds since it was added, at which it ends
+    #[arg(long, value_name = "SECONDS")]
+    pub hard_seconds: Option<u64>,
+    /// Seconds since it was first used
+    #[arg(long, value_name = "SECONDS")]
+    pub hard_use_seconds: Option<u64>,
+    /// Packets carried
+    #[arg(long, value_name = "PACKETS")]
+    pub hard_packets: Option<u32>,
+    /// Octets carried
+    #[arg(long, value_name = "OCTETS")]
+    pub hard_bytes: Option<u64>,
+    /// The same for the event that asks for another CSA
+    #[arg(long, value_name = "SECONDS")]
+    pub soft_seconds: Option<u64>,
+    /// Likewise
+    #[arg(long, value_name = "SECONDS")]
+    pub soft_use_seconds: Option<u64>,
+    /// Likewise
+    #[arg(long, value_name = "PACKETS")]
+    pub soft_packets: Option<u32>,
+    /// Likewise
+    #[arg(long, value_name = "OCTETS")]
+    pub soft_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// The hard ones, if any is given.
+    pub fn hard(&self) -> Option<Lifetime> {
+        given(
+            self.hard_packets,
+            [self.hard_bytes, self.hard_seconds, self.hard_use_seconds],
+        )
+    }
+
+    /// The soft ones, if any is given.
+    pub fn soft(&self) -> Option<Lifetime> {
+        given(
+            self.soft_packets,
+            [self.soft_bytes, self.soft_seconds, self.soft_use_seconds],
+        )
+    }
+}
+
+fn given(packets: Option<u32>, rest: [Option<u64>; 3]) -> Option<Lifetime> {
+    let any = packets.is_some() || rest.iter().any(Option::is_some);
+    let [bytes, addtime, usetime] = rest.map(Option::unwrap_or_default);
+    any.then_some(Lifetime {
+        allocations: packets.unwrap_or_default(),
+        bytes,
+        addtime,
+        usetime,
+    })
 }
 
 #[derive(Args)]

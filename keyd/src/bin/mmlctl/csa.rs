@@ -9,6 +9,7 @@ use keyd::csa_file::{self, Entry};
 use keyd::fresh::Plan;
 use keyd::info::{selector_text, CsaInfo};
 use keyd::kernel::Kernel;
+use keyd::lifetime;
 use keyd::private_file::{self, loaded_path, PrivateFile};
 use pfkey::{Algorithm, Csa, CsaId, Role};
 use serde_json::json;
@@ -29,11 +30,12 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
             which,
             state,
             sequence,
+            limits,
         } => {
             let (mut kernel, csa) = find(&which)?;
             let name = name(&csa.id);
             kernel
-                .update_csa(&csa.id, state, sequence)
+                .limit_csa(&csa.id, (state, sequence), limits.soft(), limits.hard())
                 .map_err(|e| Failure::kernel(&name, &e))?;
             output.say(
                 &format!("{name} is {}", state.name()),
@@ -103,6 +105,13 @@ fn migrate(
         }),
     );
     Ok(())
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// A CSA on one line.
@@ -344,7 +353,7 @@ fn report(csas: &[(&Entry, Csa<'_>)], spent: Option<&Path>, output: Output) {
 fn list(output: Output) -> Result<(), Failure> {
     let csas = kernel()?.csas().map_err(|e| Failure::kernel(CSAS, &e))?;
     let mut table = Table::new(&[
-        "spi", "role", "state", "outer", "inner", "zones", "sequence", "bytes",
+        "spi", "role", "state", "outer", "inner", "zones", "sequence", "bytes", "left",
     ]);
     for csa in &csas {
         table.row(vec![
@@ -358,6 +367,7 @@ fn list(output: Output) -> Result<(), Failure> {
             csa.current
                 .map(|current| current.bytes.to_string())
                 .unwrap_or_default(),
+            lifetime::left(csa.hard, csa.current, now()),
         ]);
     }
     let json = json!(csas.iter().map(CsaInfo::json).collect::<Vec<_>>());
@@ -413,20 +423,6 @@ fn show(which: &Which, output: Output) -> Result<(), Failure> {
         (true, Role::Relay) => format!("may write, as number {}", csa.relay.number),
         (true, _) => "may write".to_owned(),
     };
-    let limit = |lifetime: &Option<pfkey::Lifetime>| {
-        lifetime.map_or("none".to_owned(), |l| {
-            let limits = [
-                (l.addtime, "s"),
-                (l.usetime, "s of use"),
-                (l.bytes, "octets"),
-            ];
-            let limits = limits.iter().filter(|(value, _)| *value != 0);
-            limits
-                .map(|(value, unit)| format!("{value} {unit}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        })
-    };
     let rows = [
         ("SPI", format!("{:#010x}", csa.id.spi)),
         ("role", csa.id.role.name().into()),
@@ -445,11 +441,13 @@ fn show(which: &Which, output: Output) -> Result<(), Failure> {
         ("sequence number", csa.ext.sequence.to_string()),
         (
             "carried",
-            csa.current
-                .map_or("unknown".into(), |c| format!("{} octets", c.bytes)),
+            csa.current.map_or("unknown".into(), |c| {
+                format!("{} packets, {} octets", c.allocations, c.bytes)
+            }),
         ),
-        ("hard limit", limit(&csa.hard)),
-        ("soft limit", limit(&csa.soft)),
+        ("hard limit", lifetime::text(csa.hard)),
+        ("left", lifetime::left(csa.hard, csa.current, now())),
+        ("soft limit", lifetime::text(csa.soft)),
     ];
     for (what, value) in rows {
         table.row(vec![what.into(), value]);

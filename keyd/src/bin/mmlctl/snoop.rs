@@ -131,7 +131,8 @@ fn set_plain(arguments: &SnoopSet, output: Output) -> Result<(), Failure> {
 }
 
 /// An interface's index; 0 for none.
-fn index(name: &str) -> Result<u32, Failure> {
+/// The index of an interface of this namespace, by its name; 0 for `none`.
+pub fn index(name: &str) -> Result<u32, Failure> {
     if name == "none" {
         return Ok(0);
     }

@@ -4,6 +4,7 @@
 use crate::cli;
 use crate::failure::Failure;
 use crate::output::{print, Output};
+use crate::snoop;
 use crate::table::Table;
 use keyd::kernel::{Counters, Kernel};
 use pfkey::genl::SETTING_PREFIX;
@@ -154,7 +155,11 @@ pub fn set(name: Option<&str>, value: Option<&str>, output: Output) -> Result<()
         output.table(&table, "no settings", &Value::Object(json));
         return Ok(());
     };
-    let number = number(value).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
+    let number = match number(value) {
+        Ok(number) => number,
+        Err(_) if name.ends_with("-interface") => snoop::index(value)?.into(),
+        Err(error) => return Err(Failure::usage(format!("{name}: {error}"))),
+    };
     kernel()?
         .set(name, number)
         .map_err(|e| Failure::kernel(name, &e))?;

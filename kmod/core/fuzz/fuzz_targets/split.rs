@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mml_core::window::{Look, Scales, Side};
 use mml_core::zone::{moved, Mode, ZoneMap, HEAD_MAX};
 use mml_core::{ip, tcp};
 
@@ -28,6 +29,14 @@ fuzz_target!(|data: &[u8]| {
             }
             assert_eq!(map.split(next, &zeroed, datagram.len()), split);
         }
+    }
+    if let Some(look) = Look::read(head) {
+        let mut scales = Scales::default();
+        for side in [Side::Host, Side::Peer] {
+            scales.note(side, &look);
+            assert!(scales.shift(side).is_none_or(|shift| shift <= 14));
+        }
+        assert_ne!(scales.clamp(&look, u32::from(next) << 8), Some(0));
     }
     let mut copy = datagram.to_vec();
     if let Some(found) = ip::addresses(&copy) {

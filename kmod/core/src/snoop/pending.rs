@@ -188,6 +188,9 @@ impl Flow {
             entry.times = place.times.saturating_add(1);
             entry.before = place.sent;
             entry.doubtful = place.doubtful;
+        } else {
+            // One is the sender's, the other ours: both may arrive.
+            entry.doubtful = true;
         }
         *place = entry;
     }
