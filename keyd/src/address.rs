@@ -53,6 +53,16 @@ impl Prefix {
         self.0.map(|(address, _)| family(address))
     }
 
+    /// Its address and length; `None` for everything.
+    pub fn range(&self) -> Option<(IpAddr, u8)> {
+        self.0
+    }
+
+    /// The prefix of that address and length, host bits cleared.
+    pub fn new(address: IpAddr, len: u8) -> Self {
+        Prefix(Some((masked(address, len), len)))
+    }
+
     /// The prefix as a selector holds it.
     fn octets(&self, family: Family) -> Option<([u8; 16], u8)> {
         match self.0 {

@@ -225,6 +225,38 @@ impl Kernel {
         Ok(list.into_inner())
     }
 
+    /// One CSA.
+    pub fn csa(&mut self, id: &CsaId) -> Result<CsaInfo, Error> {
+        let mut found = None;
+        self.csa_request(message::GET, id, &naming(id.role), &mut |message| {
+            found = Some(CsaInfo::from_message(message).map_err(malformed)?);
+            Ok(())
+        })?;
+        found.ok_or(Error::Malformed("an answer without a CSA"))
+    }
+
+    /// All CSAs with their keys, as `take` makes something of each: of the CSA, and of when it was made (seconds since
+    /// 1970). What it makes nothing of is left out, and so are those that are neither active nor standby.
+    pub fn whole_csas<T>(
+        &mut self,
+        take: &mut dyn FnMut(&Csa<'_>, Option<u64>) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let list = std::cell::RefCell::new(Vec::new());
+        self.list(
+            message::DUMP,
+            satype::MLESP,
+            &mut || list.borrow_mut().clear(),
+            &mut |message| {
+                let since = message.lifetime_current().map(|current| current.addtime);
+                if let Ok(csa) = Csa::from_message(message) {
+                    list.borrow_mut().extend(take(&csa, since));
+                }
+                Ok(())
+            },
+        )?;
+        Ok(list.into_inner())
+    }
+
     /// Takes all CSAs away.
     pub fn flush_csas(&mut self) -> Result<(), Error> {
         let mut buffer = [0; pfkey::HEADER_LEN];

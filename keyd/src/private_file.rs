@@ -28,9 +28,9 @@ pub enum Error {
     Link(PathBuf),
     #[error("{0}: not a regular file; use `-f -` to read from standard input")]
     Kind(PathBuf),
-    #[error("{path}: it belongs to user {uid}, not to you (user {own}); `chown {own}` it, or make fresh files with `mmlctl csa new`")]
+    #[error("{path}: it belongs to user {uid}, not to you (user {own}); `chown {own}` it, or make fresh ones")]
     Owner { path: PathBuf, uid: u32, own: u32 },
-    #[error("{path}: others than its owner may use it (mode {mode:04o}); `chmod 600` it, or make fresh files if they may have read it")]
+    #[error("{path}: others than its owner may use it (mode {mode:04o}); `chmod 600` it, or make fresh ones if they may have read it")]
     Mode { path: PathBuf, mode: u32 },
     #[error("{0}: larger than 1 MiB, so it is no file of CSAs")]
     Large(PathBuf),

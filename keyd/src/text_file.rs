@@ -19,7 +19,7 @@ pub fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, String> {
 }
 
 /// `message` on one line, without what stands in double quotes: serde quotes the values it can't take.
-fn without_quotes(message: &str) -> String {
+pub(crate) fn without_quotes(message: &str) -> String {
     let mut outside = String::new();
     for (index, part) in message.split('"').enumerate() {
         outside.push_str(if index % 2 == 0 { part } else { "…" });

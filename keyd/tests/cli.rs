@@ -106,7 +106,7 @@ fn the_exit_codes_are_in_the_help() {
     assert_eq!(ran.code, 0);
     for line in [
         "0  done",
-        "1  the kernel refused it",
+        "1  the kernel or keyd refused it",
         "2  the command line or a file is wrong",
         "3  the kernel module isn't loaded",
     ] {

@@ -39,14 +39,19 @@ pub struct Request(Zeroizing<Vec<u8>>);
 impl Request {
     /// Begins a request of a generic netlink command.
     pub fn new(family: u16, flags: u16, seq: u32, command: u8, version: u8) -> Self {
+        Request::with_body(family, flags, seq, &[command, version, 0, 0])
+    }
+
+    /// Begins a request of another protocol, with what stands in front of its attributes.
+    pub fn with_body(kind: u16, flags: u16, seq: u32, body: &[u8]) -> Self {
         // Room for the longest message: growing would leave a copy behind.
         let mut octets = Zeroizing::new(Vec::with_capacity(2 * pfkey::MAX_LEN));
         octets.extend([0; 4]);
-        octets.extend(family.to_ne_bytes());
+        octets.extend(kind.to_ne_bytes());
         octets.extend((flags | REQUEST).to_ne_bytes());
         octets.extend(seq.to_ne_bytes());
         octets.extend([0; 4]);
-        octets.extend([command, version, 0, 0]);
+        octets.extend(body);
         Request(octets)
     }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Generic netlink, as little of it as the family `mml` needs.
+//! Netlink, as little of it as the family `mml` and XFRM need.
 //!
 //! Of our own rather than a library's: a refusal's extended ack and the multicast group are the point here, and a
 //! request with keys in it must be overwritten when it has been sent.
 
 pub mod frame;
+mod line;
 mod socket;
 
+pub use line::Line;
 pub use socket::{Error, Socket};

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A netlink socket that speaks with one generic netlink family.
 
-use super::frame::{self, Attributes, Message, Messages, Request};
+use super::frame::{self, Attributes, Message, Request};
+use super::Line;
 use netlink_sys::protocols::NETLINK_GENERIC;
-use netlink_sys::{Socket as Raw, SocketAddr};
 use std::io;
-use zeroize::Zeroizing;
 
-/// Octets received at once: the kernel's dumps fill 32 KiB at most.
-const BUFFER_LEN: usize = 1 << 16;
 /// How often a dump is asked for again because its subject changed meanwhile.
 const DUMP_TRIES: u32 = 8;
 
@@ -103,30 +100,20 @@ impl Error {
 
 /// A socket and the family it speaks with.
 pub struct Socket {
-    raw: Raw,
+    line: Line,
     family: u16,
     group: Option<u32>,
     version: u8,
-    seq: u32,
-    buffer: Zeroizing<Vec<u8>>,
 }
 
 impl Socket {
     /// Opens a socket and looks up the family `name` and its multicast group `group`.
     pub fn open(name: &str, version: u8, group: &str) -> Result<Self, Error> {
-        let mut raw = Raw::new(NETLINK_GENERIC)?;
-        raw.bind_auto()?;
-        // Both are conveniences: a kernel without them still says no by errno.
-        let _ = raw.set_ext_ack(true);
-        let _ = raw.set_cap_ack(true);
-        let buffer = Zeroizing::new(vec![0; BUFFER_LEN]);
         let mut socket = Socket {
-            raw,
+            line: Line::open(NETLINK_GENERIC)?,
             family: ctrl::FAMILY,
             group: None,
             version: ctrl::VERSION,
-            seq: 0,
-            buffer,
         };
         socket.resolve(name, group)?;
         socket.version = version;
@@ -202,55 +189,21 @@ impl Socket {
         fill: &dyn Fn(Request) -> Request,
         answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
-        self.seq = self.seq.wrapping_add(1);
-        let request = fill(Request::new(
-            self.family,
-            flags,
-            self.seq,
-            command,
-            self.version,
-        ))
-        .finish();
-        self.send(&request)?;
-        drop(request);
-        let mut consistent = true;
-        loop {
-            let len = receive(&self.raw, &mut self.buffer)?;
-            for message in Messages(&self.buffer[..len]) {
-                if message.seq != self.seq {
-                    continue;
-                }
-                consistent &= message.flags & frame::DUMP_INTERRUPTED == 0;
-                match message.kind {
-                    frame::KIND_ERROR | frame::KIND_DONE => {
-                        // A kernel may end a dump without an errno.
-                        let (errno, text) = frame::errno(&message).unwrap_or((0, None));
-                        return if errno == 0 {
-                            Ok(consistent)
-                        } else {
-                            Err(Error::Refused { errno, text })
-                        };
-                    }
-                    frame::KIND_OVERRUN => return Err(Error::Overrun),
-                    kind if kind == self.family => answer(&message)?,
-                    _ => {}
-                }
+        let (family, version) = (self.family, self.version);
+        let build = |seq| fill(Request::new(family, flags, seq, command, version)).finish();
+        self.line.exchange(&build, &mut |message| {
+            if message.kind == family {
+                answer(message)
+            } else {
+                Ok(())
             }
-        }
-    }
-
-    fn send(&self, octets: &[u8]) -> Result<(), Error> {
-        let sent = self.raw.send_to(octets, &SocketAddr::new(0, 0), 0)?;
-        if sent != octets.len() {
-            return Err(Error::Malformed("a request was sent in part"));
-        }
-        Ok(())
+        })
     }
 
     /// Joins the family's multicast group, which is called `name` in errors.
     pub fn join(&mut self, name: &'static str) -> Result<(), Error> {
         let group = self.group.ok_or(Error::NoGroup(name))?;
-        Ok(self.raw.add_membership(group)?)
+        self.line.join(group)
     }
 
     /// Waits for events and gives them to `event`.
@@ -258,27 +211,16 @@ impl Socket {
         &mut self,
         event: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let len = receive(&self.raw, &mut self.buffer)?;
-        for message in Messages(&self.buffer[..len]).filter(|message| message.kind == self.family) {
-            event(&message)?;
-        }
-        Ok(())
+        let family = self.family;
+        self.line.events(&mut |message| {
+            if message.kind == family {
+                event(message)
+            } else {
+                Ok(())
+            }
+        })
     }
 }
 
 /// `ENOENT`: what the family of families says of a name it doesn't know.
 const ENOENT: i32 = 2;
-
-fn receive(raw: &Raw, buffer: &mut [u8]) -> Result<usize, Error> {
-    /// `ENOBUFS`: the socket's queue ran over.
-    const ENOBUFS: i32 = pfkey::errno::ENOBUFS;
-    loop {
-        match raw.recv(&mut &mut *buffer, 0) {
-            Ok(len) if len >= buffer.len() => return Err(Error::Malformed("longer than 64 KiB")),
-            Ok(len) => return Ok(len),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.raw_os_error() == Some(ENOBUFS) => return Err(Error::Overrun),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}

@@ -11,13 +11,16 @@ use std::path::PathBuf;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the kernel refused it; its own words are on standard error
+  1  the kernel or keyd refused it; its own words are on standard error
   2  the command line or a file is wrong, or a question was answered with no
-  3  the kernel module isn't loaded, or the permission is missing (CAP_NET_ADMIN)
+  3  the kernel module isn't loaded, keyd doesn't run, or the permission is missing (CAP_NET_ADMIN)
+
+csa, policy, snoop, stats, set and monitor ask the kernel module; status, sa, initiate, rekey,
+delete and log ask keyd, the key manager. CSAs that keyd installed are keyd's to change.
 
 Keys come from files or standard input, never from arguments. docs/mmlctl.md has the file format.";
 
-/// CSAs, policies and counters of the MML-IPsec kernel module, in this network namespace
+/// The MML-IPsec kernel module and its key manager keyd, in this network namespace
 #[derive(Parser)]
 #[command(name = "mmlctl", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
@@ -56,11 +59,62 @@ pub enum Command {
     },
     /// Print what the module says on its own account: CSAs wanted, expired, changed
     Monitor,
+    /// keyd: the node, and its connections with their peers
+    Status(Daemon),
+    /// keyd: SAs
+    #[command(subcommand)]
+    Sa(Sa),
+    /// keyd: begin a connection, or its tunnel
+    Initiate {
+        /// The connection's name
+        name: String,
+        /// Come back when it is up, or fail after so many seconds
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "30", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        wait: Option<u64>,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// keyd: make new keys, for one SA or for all of a connection
+    Rekey {
+        /// A connection's name, or an SPI as `sa list` has it
+        what: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// keyd: close an SA, or a connection with all its SAs; policies stay, so that its packets are dropped from then on
+    Delete {
+        /// A connection's name, or an SPI as `sa list` has it
+        what: String,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// keyd: the last lines of its log
+    Log {
+        /// Go on with those to come
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Print the shell's completion script
     Completion {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Where keyd is spoken with
+#[derive(Args)]
+pub struct Daemon {
+    /// Its control socket
+    #[arg(long, value_name = "PATH", default_value = keyd::daemon::control::SOCKET)]
+    pub socket: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub enum Sa {
+    /// List all: composite, plain, a foreign agent's relays, and those not claimed yet after a restart
+    List(Daemon),
 }
 
 #[derive(Subcommand)]

@@ -5,11 +5,11 @@ use crate::output::Output;
 use keyd::netlink::Error;
 use std::process::ExitCode;
 
-/// The kernel said no.
+/// The kernel or keyd said no.
 const REFUSED: u8 = 1;
 /// The command line, a file or the terminal's answer is wrong. clap has the same.
 const USAGE: u8 = 2;
-/// There is no module, or no permission to ask it.
+/// There is no module, no keyd, or no permission to ask.
 const UNAVAILABLE: u8 = 3;
 
 /// One line that names the thing, the cause and the mend; and the exit code.
@@ -54,6 +54,14 @@ impl Failure {
         }
     }
 
+    /// What keyd said no to.
+    pub fn refused(text: impl ToString) -> Self {
+        Failure {
+            code: REFUSED,
+            text: text.to_string(),
+        }
+    }
+
     /// The same failure with more to say.
     pub fn and(self, more: &str) -> Self {
         Failure {
@@ -80,5 +88,20 @@ impl Failure {
 impl From<keyd::private_file::Error> for Failure {
     fn from(error: keyd::private_file::Error) -> Self {
         Failure::usage(error)
+    }
+}
+
+impl From<keyd::daemon::control::Failure> for Failure {
+    fn from(failure: keyd::daemon::control::Failure) -> Self {
+        use keyd::daemon::control::Failure as From;
+        let code = match failure {
+            From::Unreachable { .. } => UNAVAILABLE,
+            From::Unreadable(_) | From::Refused(_) => REFUSED,
+            From::Unknown(_) => USAGE,
+        };
+        Failure {
+            code,
+            text: failure.to_string(),
+        }
     }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! mmlctl: CSAs, policies, counters and settings of the kernel module, by hand.
+//! mmlctl: CSAs, policies, counters and settings of the kernel module, by hand; and the key manager's commands.
 #![forbid(unsafe_code)]
 
 mod cli;
 mod csa;
 mod csa_load;
+mod daemon;
 mod failure;
 mod folder;
 mod monitor;
@@ -53,6 +54,12 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Stats(arguments) => stats::run(&arguments, output),
         Command::Set { name, value } => stats::set(name.as_deref(), value.as_deref(), output),
         Command::Monitor => monitor::run(output),
+        Command::Status(daemon) => daemon::status(&daemon, output),
+        Command::Sa(cli::Sa::List(daemon)) => daemon::sa_list(&daemon, output),
+        Command::Initiate { name, wait, daemon } => daemon::initiate(&daemon, &name, wait, output),
+        Command::Rekey { what, daemon } => daemon::rekey(&daemon, &what, output),
+        Command::Delete { what, daemon } => daemon::delete(&daemon, &what, output),
+        Command::Log { follow, daemon } => daemon::log(&daemon, follow, output),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut cli::command(), "mmlctl", &mut std::io::stdout());
             Ok(())

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `mmlctl status`, `sa`, `initiate`, `rekey`, `delete`, `log`: the key manager's commands.
+
+use crate::cli::Daemon;
+use crate::failure::Failure;
+use crate::output::{print, Output};
+use crate::table::Table;
+use keyd::daemon::control::{Client, Request};
+use serde_json::Value;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+/// How often a connection that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+fn ask(daemon: &Daemon, request: &Request) -> Result<Value, Failure> {
+    Ok(Client::connect(&daemon.socket)?.ask(request)?)
+}
+
+/// A value without quotes; nothing for null.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A time in its two greatest units.
+fn age(seconds: &Value) -> String {
+    let Some(seconds) = seconds.as_u64() else {
+        return String::new();
+    };
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}m {rest}s"),
+        (0, ..) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+fn selector(value: &Value) -> String {
+    match (&value["src"], &value["dst"], value["protocol"].as_u64()) {
+        (Value::Null, ..) => String::new(),
+        (src, dst, None | Some(0)) => format!("{} → {}", text(src), text(dst)),
+        (src, dst, Some(protocol)) => {
+            format!("{} → {} protocol {protocol}", text(src), text(dst))
+        }
+    }
+}
+
+/// The node in one line.
+fn head(status: &Value) -> String {
+    let mut line = format!(
+        "{} {}, up {}",
+        text(&status["role"]),
+        text(&status["identity"]),
+        age(&status["uptime_seconds"])
+    );
+    if status["mml"] == false {
+        line.push_str("; the kernel module isn't loaded: plain IPsec only");
+    }
+    let relays = status["relays"].as_u64().unwrap_or(0);
+    if relays > 0 {
+        // Writing to a String can't fail.
+        let _ = write!(line, "; relay CSAs of {relays} pairs");
+    }
+    let unclaimed = status["unclaimed"].as_u64().unwrap_or(0);
+    if unclaimed > 0 {
+        let _ = write!(
+            line,
+            "; {unclaimed} CSAs outlived a restart and wait to be claimed"
+        );
+    }
+    line
+}
+
+pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
+    let status = ask(daemon, &Request::Status)?;
+    if !output.json {
+        print(&head(&status));
+    }
+    let names = [
+        "connection",
+        "state",
+        "peer",
+        "remote",
+        "zones",
+        "selector",
+        "children",
+        "for",
+    ];
+    let mut table = Table::new(&names);
+    for one in list(&status["connections"]) {
+        let peer = if one["peer"].is_null() {
+            &one["remote_identity"]
+        } else {
+            &one["peer"]
+        };
+        let zones = match (text(&one["zones"]), &one["both_know_zones"]) {
+            (zones, Value::Bool(false)) if !zones.is_empty() => format!("{zones}, peer has none"),
+            (zones, _) => zones,
+        };
+        table.row(vec![
+            text(&one["name"]),
+            text(&one["state"]),
+            text(peer),
+            text(&one["remote"]),
+            zones,
+            selector(&one["selector"]),
+            text(&one["children"]),
+            age(&one["age_seconds"]),
+        ]);
+    }
+    output.table(&table, "no connections", &status);
+    Ok(())
+}
+
+pub fn sa_list(daemon: &Daemon, output: Output) -> Result<(), Failure> {
+    let sas = ask(daemon, &Request::SaList)?;
+    let names = [
+        "kind",
+        "connection",
+        "spi in",
+        "spi out",
+        "outer",
+        "selector",
+        "sealed by",
+        "state",
+        "for",
+        "left",
+    ];
+    let mut table = Table::new(&names);
+    let spi = |value: &Value| {
+        value
+            .as_u64()
+            .map_or(String::new(), |spi| format!("{spi:#010x}"))
+    };
+    for one in list(&sas) {
+        let state = match (&one["sealing"], &one["standby"]) {
+            (Value::Bool(true), _) => "sealing",
+            (Value::Bool(false), _) => "opening only",
+            (_, Value::Bool(true)) => "standby",
+            (_, Value::Bool(false)) => "active",
+            _ => "",
+        };
+        let transforms: Vec<String> = list(&one["transforms"]).iter().map(text).collect();
+        table.row(vec![
+            text(&one["kind"]),
+            text(if one["connection"].is_null() {
+                &one["peer"]
+            } else {
+                &one["connection"]
+            }),
+            spi(&one["spi_in"]),
+            spi(&one["spi_out"]),
+            format!("{} → {}", text(&one["local"]), text(&one["remote"])),
+            selector(&one["selector"]),
+            transforms.join(", "),
+            state.to_owned(),
+            age(&one["age_seconds"]),
+            age(&one["seconds_left"]),
+        ]);
+    }
+    output.table(&table, "no SAs", &sas);
+    Ok(())
+}
+
+pub fn initiate(
+    daemon: &Daemon,
+    name: &str,
+    wait: Option<u64>,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut client = Client::connect(&daemon.socket)?;
+    let request = Request::Initiate {
+        name: name.to_owned(),
+    };
+    let answer = client.ask(&request)?;
+    let said = match answer["begun"].as_str() {
+        Some("child") => "its tunnel is begun",
+        Some(_) => "begun",
+        None => "it is up already",
+    };
+    let Some(seconds) = wait.filter(|_| !answer["begun"].is_null()) else {
+        output.say(&format!("{name}: {said}"), &answer);
+        return Ok(());
+    };
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        let status = client.ask(&Request::Status)?;
+        let is_up = |one: &&Value| {
+            let all = one["selector"].is_null() || one["children"].as_u64().unwrap_or(0) > 0;
+            one["name"] == name && one["state"] == "up" && all
+        };
+        if let Some(one) = list(&status["connections"]).iter().find(is_up) {
+            output.say(&format!("{name}: up"), one);
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Err(Failure::refused(format!("{name}: not up within {seconds} s")).and("`mmlctl log` says why"))
+}
+
+pub fn rekey(daemon: &Daemon, what: &str, output: Output) -> Result<(), Failure> {
+    let answer = ask(
+        daemon,
+        &Request::Rekey {
+            what: what.to_owned(),
+        },
+    )?;
+    output.say(&format!("{what}: new keys are on their way"), &answer);
+    Ok(())
+}
+
+pub fn delete(daemon: &Daemon, what: &str, output: Output) -> Result<(), Failure> {
+    let answer = ask(
+        daemon,
+        &Request::Delete {
+            what: what.to_owned(),
+        },
+    )?;
+    output.say(&format!("{what}: closed"), &answer);
+    Ok(())
+}
+
+pub fn log(daemon: &Daemon, follow: bool, output: Output) -> Result<(), Failure> {
+    let mut client = Client::connect(&daemon.socket)?;
+    client.send(&Request::Log { follow })?;
+    while let Some(line) = client.answer()? {
+        print(&if output.json {
+            line.to_string()
+        } else {
+            text(&line)
+        });
+    }
+    Ok(())
+}

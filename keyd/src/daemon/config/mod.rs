@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `keyd.toml`: one file says what a node is, whom it speaks with, and what is protected (docs/keyd.md).
+//!
+//! A [`Config`] that exists has been checked whole, files of keys included. A mistake names file, line, key, cause and
+//! mend.
+
+mod agents;
+mod check;
+mod credential;
+mod file;
+mod source;
+pub mod value;
+
+pub use file::{Level, Role, Start, Zones};
+pub use source::Mistake;
+
+use mml_ike::wire::Id;
+use pfkey::{Selector, Snoop};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Octets of the largest `keyd.toml`.
+const MAX_LEN: u64 = 4 << 20;
+
+/// A node's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the node is.
+    pub role: Role,
+    /// Who it is.
+    pub identity: Id,
+    /// Its own addresses: sockets are bound to them.
+    pub addresses: Vec<IpAddr>,
+    /// The port of IKE: 500.
+    pub port: u16,
+    /// The port of IKE and ESP within UDP: 4500.
+    pub nat_port: u16,
+    /// Where commands come in.
+    pub control: PathBuf,
+    /// Whether the socket's group may give commands too.
+    pub control_group: bool,
+    /// Where metrics are read.
+    pub metrics: Option<SocketAddr>,
+    /// What is logged.
+    pub level: Level,
+    /// FA: how relays repair losses.
+    pub snoop: Option<Snoop>,
+    /// The connections, in the order of the file; `ike.connections` has the same order.
+    pub connections: Vec<Connection>,
+    /// FA: hosts that are here, and their HA.
+    pub registered: Vec<(IpAddr, Id)>,
+    /// What the protocol needs to know of all this.
+    pub ike: mml_ike::config::Config,
+}
+
+/// A peer, as the daemon sees it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// What it is called in commands and the log.
+    pub name: String,
+    /// This side's address.
+    pub local: IpAddr,
+    /// Where the peer is; anywhere without.
+    pub remote: Option<IpAddr>,
+    /// Who begins.
+    pub start: Start,
+    /// What is protected; nothing between HA and FA.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// What a connection protects.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// Packets that leave.
+    pub selector: Selector,
+    /// What becomes of a peer that knows no zones.
+    pub zones: Zones,
+    /// Whether policies say that these packets go sealed or not at all.
+    pub protect: bool,
+    /// The policies' priority: the lowest is asked first.
+    pub priority: u32,
+    /// Hard life-time.
+    pub lifetime: Duration,
+    /// When it is to be replaced.
+    pub rekey: Duration,
+    /// Octets after which it is to be replaced; 0 for no limit.
+    pub soft_bytes: u64,
+    /// Octets after which it is not used; 0 for no limit.
+    pub hard_bytes: u64,
+    /// HA: where the host is.
+    pub relays: Option<Relays>,
+}
+
+/// HA: the FAs of a host. Static, as long as nothing registers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relays {
+    /// The host's home address.
+    pub home: IpAddr,
+    /// Its FA.
+    pub current: Option<IpAddr>,
+    /// FAs it may go to next.
+    pub standbys: Vec<IpAddr>,
+}
+
+impl Tunnel {
+    /// Packets that arrive.
+    pub fn inbound(&self) -> Selector {
+        reversed(&self.selector)
+    }
+}
+
+/// The selector of the way back.
+pub fn reversed(selector: &Selector) -> Selector {
+    Selector {
+        src: selector.dst,
+        src_len: selector.dst_len,
+        dst: selector.src,
+        dst_len: selector.src_len,
+        ..*selector
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`, and the files it names.
+    ///
+    /// # Errors
+    /// The first mistake in it.
+    pub fn read(path: &Path) -> Result<Self, Mistake> {
+        let name = path.display().to_string();
+        let wrong = |what: String| Mistake {
+            file: name.clone(),
+            line: None,
+            what,
+        };
+        let data = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+        if !data.is_file() || data.len() > MAX_LEN {
+            return Err(wrong("not a regular file of at most 4 MiB".to_owned()));
+        }
+        let mode = data.permissions().mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(wrong(format!(
+                "others than its owner may write it (mode {mode:04o}), and so say whom to trust; `chmod go-w` it"
+            )));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        Self::parse(&name, &text, path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Checks a file's text; the files it names are relative to `folder`.
+    ///
+    /// # Errors
+    /// The first mistake in it.
+    pub fn parse(name: &str, text: &str, folder: &Path) -> Result<Self, Mistake> {
+        check::config(&source::Source { file: name, text }, folder)
+    }
+
+    /// The connection of that name, by its place.
+    pub fn connection(&self, name: &str) -> Option<usize> {
+        self.connections.iter().position(|one| one.name == name)
+    }
+}

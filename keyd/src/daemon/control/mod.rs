@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The control socket: a JSON document a line, each way (docs/keyd.md, "The control socket").
+
+mod client;
+mod server;
+
+pub use client::{Client, Failure};
+pub use server::{Asked, Server};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the socket is, unless `keyd.toml` says otherwise.
+pub const SOCKET: &str = "/run/keyd/control";
+/// Octets of the longest line that is read.
+pub const MAX_LINE: usize = 1 << 16;
+
+/// What is asked.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// The node and its connections.
+    Status,
+    /// SAs.
+    SaList,
+    /// Begin a connection.
+    Initiate {
+        /// Which.
+        name: String,
+    },
+    /// Make new keys.
+    Rekey {
+        /// A connection's name, or an SPI.
+        what: String,
+    },
+    /// Close.
+    Delete {
+        /// A connection's name, or an SPI.
+        what: String,
+    },
+    /// The last lines of the log, one answer each; and those to come.
+    Log {
+        /// Whether to go on.
+        follow: bool,
+    },
+}
+
+/// What is answered.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// It was done; this is what there is to say.
+    Done(Value),
+    /// It was not: nothing is known of what it names.
+    Unknown(String),
+    /// It was not: as things stand it can't be.
+    Refused(String),
+    /// It was not: that is no request.
+    Malformed(String),
+}

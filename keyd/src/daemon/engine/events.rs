@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What the protocol says happened, and what is done about it.
+
+use super::book::Ike;
+use super::{children, Engine, Task, REDUNDANT};
+use crate::daemon::config::Start;
+use crate::daemon::kernel::Ends;
+use mml_ike::event::{Down, Event, IkeId, Time};
+use mml_ike::host::Host as _;
+use std::time::Duration;
+
+/// Before a connection is tried again: at first, and at most.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+impl Engine {
+    pub(super) fn event(&mut self, event: Event, now: Time) {
+        match event {
+            Event::IkeUp {
+                ike,
+                connection,
+                peer,
+                zones,
+                local,
+                remote,
+            } => {
+                let name = self.name(connection);
+                tracing::info!(connection = name, %peer, %remote, zones, "IKE SA {} is up", ike.0);
+                self.counters.ike_up += 1;
+                let book = &mut self.host.book;
+                let initiated = book.starting.remove(&ike).is_some();
+                book.patience.remove(&connection);
+                let since = now;
+                book.ikes.insert(
+                    ike,
+                    Ike {
+                        connection,
+                        peer,
+                        local,
+                        remote,
+                        zones,
+                        initiated,
+                        since,
+                    },
+                );
+                self.claim(ike, now);
+                self.agent_up(connection, now);
+                self.later(now + REDUNDANT, Task::Redundant(ike));
+            }
+            Event::IkeRekeyed { old, new } => {
+                let book = &mut self.host.book;
+                if let Some(ike) = book.ikes.remove(&old) {
+                    tracing::info!(
+                        connection = self.config.connections[ike.connection].name,
+                        "IKE SA {} is rekeyed, {} now",
+                        old.0,
+                        new.0
+                    );
+                    book.ikes.insert(new, Ike { since: now, ..ike });
+                }
+                for child in book.children.values_mut().filter(|child| child.ike == old) {
+                    child.ike = new;
+                }
+            }
+            Event::IkeDown { ike, why } => self.ike_down(ike, why, now),
+            Event::AuthenticationFailed { remote, peer, why } => {
+                self.counters.authentication_failed += 1;
+                tracing::warn!(%remote, %peer, "who it is was not proved: {why}");
+            }
+            Event::ChildUp(up) => self.child_up(*up, now),
+            Event::ChildSeal { child } => self.seal(child, now),
+            Event::ChildDown { child, linger, .. } => self.child_down(child, linger, now),
+            Event::CsaExpired { spi_in, spi_out } => {
+                tracing::info!("CSA {spi_in:#010x}/{spi_out:#010x} is over, and nobody claimed it");
+                if let Some(child) = self.host.book.child_by_spi(spi_in) {
+                    self.child_down(child, Duration::ZERO, now);
+                }
+            }
+            Event::ChildFailed { ike, spi_in, why } => {
+                self.counters.child_failed += 1;
+                let name = self
+                    .host
+                    .book
+                    .ikes
+                    .get(&ike)
+                    .map(|ike| self.name(ike.connection));
+                tracing::warn!(connection = name, "no child: {}", children::failure(&why));
+                if let Some(spi) = spi_in {
+                    self.host.release(spi, false);
+                }
+            }
+            Event::CsaClaimed {
+                ike,
+                child,
+                spi_in,
+                spi_out,
+            } => {
+                self.claimed(ike, child, spi_in, spi_out, now);
+            }
+            Event::ClaimAnswered { ike, held } => self.claim_answered(ike, &held, now),
+            Event::Moved {
+                ike,
+                local,
+                remote,
+                udp,
+                children,
+            } => {
+                let ends = Ends {
+                    src: local,
+                    dst: remote,
+                    udp,
+                };
+                self.moved(ike, ends, &children, now);
+            }
+            Event::InnerAddresses { addresses, .. } => {
+                tracing::info!(
+                    ?addresses,
+                    "the peer gives inner addresses; they are not put on an interface yet"
+                );
+            }
+            Event::RelayUp(csa) => self.relay_up(&csa, now),
+            Event::RelayDown(revocation) => self.relay_down(&revocation),
+            Event::Distributed { child, fa, status } => self.distributed(child, fa, status),
+            Event::WithoutRelay { child, fa } => {
+                self.counters.without_relay += 1;
+                tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer in time; the rekeying went on without it");
+            }
+            Event::Neighbours { list, .. } => {
+                tracing::info!(
+                    count = list.len(),
+                    "a foreign agent says who its neighbours are"
+                );
+            }
+            Event::CsaRequested { home, given } => tracing::info!(%home, given, "asked for a CSA"),
+            Event::HandoverAsked {
+                ike, message_id, ..
+            } => {
+                // SNOOP's state stays where it is: nothing takes it out of the module yet.
+                let nothing = mml_ike::secret::Secret::default();
+                self.endpoint
+                    .answer_handover(ike, message_id, nothing, now, &mut self.host);
+            }
+            Event::HandedOver { home, .. } => tracing::info!(%home, "handed over"),
+        }
+    }
+
+    fn ike_down(&mut self, ike: IkeId, why: Down, now: Time) {
+        let begun = self.host.book.starting.remove(&ike);
+        let up = self.host.book.ikes.remove(&ike).map(|ike| ike.connection);
+        let Some(connection) = begun.or(up) else {
+            return;
+        };
+        let one = &self.config.connections[connection];
+        let (name, start) = (one.name.clone(), one.start);
+        let text = down(&why);
+        match why {
+            Down::Deleted | Down::Rekeyed | Down::Replaced => {
+                tracing::info!(connection = name, "IKE SA {} is down: {text}", ike.0);
+            }
+            _ => tracing::warn!(connection = name, "IKE SA {} is down: {text}", ike.0),
+        }
+        self.counters.ike_down += 1;
+        let again = !matches!(why, Down::Deleted | Down::Rekeyed);
+        let another = self.host.book.ike_of(connection).is_some();
+        if again && !another && start == Start::Now {
+            let patience = self
+                .host
+                .book
+                .patience
+                .entry(connection)
+                .or_insert(PATIENCE.0);
+            // Not both sides at the same moment, over and over.
+            let mut octet = [0];
+            self.host.random.fill(&mut octet);
+            let wait = *patience + *patience * u32::from(octet[0]) / 256;
+            *patience = (*patience * 2).min(PATIENCE.1);
+            self.later(now + wait, Task::Initiate(connection));
+            tracing::info!(connection = name, "tried again in {} s", wait.as_secs());
+        }
+    }
+}
+
+/// Why an IKE SA is no more, in words.
+fn down(why: &Down) -> String {
+    match why {
+        Down::Deleted => "this side closed it".into(),
+        Down::ByPeer => "the peer closed it".into(),
+        Down::Rekeyed => "it was rekeyed".into(),
+        Down::Replaced => "the peer says that it has another one".into(),
+        Down::Dead => "the peer doesn't answer; composite SAs stay".into(),
+        Down::Refused(notify) => format!("the peer refused it: {notify}"),
+        Down::Authentication(why) => format!("authentication failed: {why}"),
+        Down::NoZones => "the peer knows no zones, and `zones = \"required\"`".into(),
+        Down::Protocol(what) => (*what).into(),
+    }
+}

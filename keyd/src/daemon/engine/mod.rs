@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What the daemon decides: the protocol's end point, the kernels, and the book of what is installed.
+//!
+//! There are no sockets and no clock here: datagrams, kernel events, commands and time go in, datagrams come out of
+//! [`Engine::datagram`]. [`super::run`] is around it, and tests are.
+
+mod book;
+mod children;
+mod command;
+mod connect;
+mod events;
+mod host;
+mod moves;
+mod policies;
+mod relays;
+mod restart;
+
+pub use book::{Book, Child, Ike, Relay};
+pub use command::Refusal;
+pub use host::{Kernels, Random};
+
+use super::config::{Config, Role, Start};
+use super::kernel::{KernelEvent, SaId};
+use super::metrics::Counters;
+use host::NodeHost;
+use mml_ike::event::{ChildId, Datagram, IkeId, Output, Time};
+use mml_ike::wire::Id;
+use mml_ike::Endpoint;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// How often a standby CSA is looked at for its first good packet.
+const WATCH: Duration = Duration::from_millis(100);
+/// How long two IKE SAs that both sides began at once may stay.
+const REDUNDANT: Duration = Duration::from_secs(2);
+/// How often SPIs that came to nothing are given back.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How often a mapping of NAT is renewed (RFC 3948 §4).
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Between claims from one peer and from the next, after a restart.
+const STAGGER: Duration = Duration::from_millis(20);
+
+/// Why a node can't run.
+#[derive(thiserror::Error, Debug)]
+pub enum StartError {
+    /// What must be sealed can't be said to the kernel.
+    #[error("connection {0}: the policies that keep its packets from going in clear can't be installed: {1}")]
+    Policy(String, super::kernel::Error),
+    /// A foreign agent is one by the module alone.
+    #[error("a foreign agent needs the kernel module; `modprobe mml` loads it")]
+    NoModule,
+    /// Nothing to install SAs in.
+    #[error(
+        "neither the kernel module mml nor XFRM is there; `modprobe mml`, or `modprobe xfrm_user`"
+    )]
+    NoKernel,
+}
+
+/// What is to be done later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Task {
+    /// Begin a connection.
+    Initiate(usize),
+    /// Take an SA away, from `mml` (true) or XFRM.
+    Remove(SaId, bool),
+    /// See whether the peer seals with a CSA already.
+    Watch(ChildId),
+    /// Seal with a child at the latest now.
+    Seal(ChildId),
+    /// Claim what outlived a restart from that peer.
+    Reclaim(Id),
+    /// See whether both sides have begun an IKE SA at once.
+    Redundant(IkeId),
+    /// FA: take a relay CSA away that outlived a restart at that time, unless it was given again.
+    Forget((IpAddr, u32), Time),
+    /// Give back SPIs that came to nothing.
+    Sweep,
+    /// Keep NAT's mappings.
+    KeepAlive,
+}
+
+/// A node's daemon, without sockets and clock.
+pub struct Engine {
+    config: Config,
+    endpoint: Endpoint,
+    host: NodeHost,
+    tasks: BTreeMap<(Time, u64), Task>,
+    task_number: u64,
+    datagrams: VecDeque<Datagram>,
+    /// Children that outlived a restart.
+    adopted: HashSet<ChildId>,
+    /// HA: CSAs that a foreign agent took.
+    given: HashSet<(ChildId, IpAddr)>,
+    /// When packets last asked for a connection.
+    demanded: HashMap<usize, Time>,
+    /// What happened, in numbers.
+    pub counters: Counters,
+}
+
+impl Engine {
+    /// A node that has said to the kernels what must be sealed, and knows what they still have.
+    ///
+    /// # Errors
+    /// When packets could go in clear, or the role can't be filled: see [`StartError`].
+    pub fn new(config: Config, kernels: Kernels, now: Time) -> Result<Self, StartError> {
+        let mut protocol = config.ike.clone();
+        // Without the module there is nothing to install a CSA in.
+        protocol.zones &= kernels.mml.is_some();
+        if kernels.mml.is_none() && config.role == Role::Fa {
+            return Err(StartError::NoModule);
+        }
+        if kernels.mml.is_none() && kernels.xfrm.is_none() {
+            return Err(StartError::NoKernel);
+        }
+        let mut engine = Engine {
+            endpoint: Endpoint::new(protocol),
+            host: NodeHost {
+                random: Random::default(),
+                kernels,
+                book: Book::default(),
+                reserved: HashMap::new(),
+                now,
+            },
+            config,
+            tasks: BTreeMap::new(),
+            task_number: 0,
+            datagrams: VecDeque::new(),
+            adopted: HashSet::new(),
+            given: HashSet::new(),
+            demanded: HashMap::new(),
+            counters: Counters::default(),
+        };
+        engine.guard()?;
+        engine.read_back(now);
+        for (home, agent) in engine.config.registered.clone() {
+            engine.endpoint.register(home, agent);
+        }
+        let relays: Vec<_> = engine
+            .config
+            .connections
+            .iter()
+            .filter_map(|one| one.tunnel.as_ref()?.relays.clone())
+            .collect();
+        for one in relays {
+            let (current, standbys) = (one.current, one.standbys);
+            engine
+                .endpoint
+                .set_relays(one.home, current, standbys, now, &mut engine.host);
+        }
+        for connection in 0..engine.config.connections.len() {
+            if engine.config.connections[connection].start == Start::Now {
+                engine.later(now, Task::Initiate(connection));
+            }
+        }
+        // A CSA that outlived a restart has to be claimed, whoever began it, and wherever its peer is.
+        let orphans = engine.host.book.orphans.iter();
+        let peers: BTreeSet<Id> = orphans
+            .map(|orphan| orphan.inbound.sa.peer.clone())
+            .collect();
+        let mut at = now;
+        for peer in peers {
+            engine.later(at, Task::Reclaim(peer));
+            at += STAGGER;
+        }
+        engine.later(now + SWEEP, Task::Sweep);
+        engine.later(now + KEEP_ALIVE, Task::KeepAlive);
+        engine.collect(now);
+        Ok(engine)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is installed.
+    pub fn book(&self) -> &Book {
+        &self.host.book
+    }
+
+    /// The protocol's end point.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Says what time it is for certificates: seconds since 1970.
+    pub fn set_wall_clock(&mut self, unix: u64, now: Time) {
+        self.endpoint.set_wall_clock(unix, now);
+    }
+
+    /// The next datagram to send.
+    pub fn datagram(&mut self) -> Option<Datagram> {
+        self.datagrams.pop_front()
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let task = self.tasks.first_key_value().map(|((at, _), _)| *at);
+        self.endpoint.next_deadline().into_iter().chain(task).min()
+    }
+
+    /// A datagram came from `from` to `to`.
+    pub fn handle(&mut self, octets: &[u8], from: SocketAddr, to: SocketAddr, now: Time) {
+        self.host.now = now;
+        self.counters.received += 1;
+        self.endpoint.handle(octets, from, to, now, &mut self.host);
+        self.collect(now);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time) {
+        self.host.now = now;
+        while let Some(first) = self
+            .tasks
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            match first.remove() {
+                Task::Initiate(connection) => self.begin(connection, now),
+                Task::Remove(id, composite) => self.remove(&id, composite),
+                Task::Watch(child) => self.watch(child, now),
+                Task::Seal(child) => self.seal(child, now),
+                Task::Reclaim(peer) => self.reclaim(&peer, now),
+                Task::Forget(key, since) => self.forget(key, since),
+                Task::Redundant(ike) => self.redundant(ike, now),
+                Task::Sweep => {
+                    self.host.release_forgotten();
+                    self.later(now + SWEEP, Task::Sweep);
+                }
+                Task::KeepAlive => {
+                    self.keep_alive();
+                    self.later(now + KEEP_ALIVE, Task::KeepAlive);
+                }
+            }
+        }
+        self.endpoint.tick(now, &mut self.host);
+        self.collect(now);
+    }
+
+    /// A kernel said something on its own account.
+    pub fn kernel_event(&mut self, event: KernelEvent, now: Time) {
+        self.host.now = now;
+        match event {
+            KernelEvent::Acquire(selector) => {
+                self.counters.acquires += 1;
+                let mut tunnels = self.config.connections.iter();
+                let wanted = tunnels.position(|one| {
+                    let tunnel = one.tunnel.as_ref();
+                    tunnel.is_some_and(|tunnel| tunnel.selector == selector)
+                });
+                match wanted {
+                    Some(connection) => self.demand(connection, now),
+                    None => tracing::debug!("a packet wants an SA that no connection is for"),
+                }
+            }
+            KernelEvent::Expire(id, hard) => {
+                self.counters.expires += 1;
+                self.expired(&id, hard, now);
+            }
+            KernelEvent::NewMapping(spi, new) => self.new_mapping(spi, new, now),
+            KernelEvent::Overrun => {
+                tracing::warn!("the kernel's events came too fast, and some are lost");
+            }
+        }
+        self.collect(now);
+    }
+
+    fn later(&mut self, at: Time, task: Task) {
+        self.task_number += 1;
+        self.tasks.insert((at, self.task_number), task);
+    }
+
+    /// Does, in order, what the protocol says.
+    fn collect(&mut self, now: Time) {
+        while let Some(output) = self.endpoint.poll() {
+            match output {
+                Output::Send(datagram) => {
+                    self.counters.sent += 1;
+                    self.datagrams.push_back(datagram);
+                }
+                Output::Event(event) => self.event(event, now),
+            }
+        }
+    }
+
+    fn name(&self, connection: usize) -> String {
+        let one = self.config.connections.get(connection);
+        one.map_or_else(String::new, |one| one.name.clone())
+    }
+}

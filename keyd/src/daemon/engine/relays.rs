@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Relay CSAs: installed at a foreign agent, distributed by a home agent.
+
+use super::book::Relay;
+use super::children::{selector, transform_name};
+use super::Engine;
+use crate::daemon::kernel::{errno, Error, Keys, Limits, Role, Sa, SaId, Zones};
+use mml_ike::crypto::KeyPair;
+use mml_ike::event::{ChildId, RelayCsa, Time};
+use mml_ike::wire::{GroupStatus, Id, Revocation};
+use pfkey::Selector;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+impl Engine {
+    /// FA: a CSA to install, or that stands otherwise than before.
+    pub(super) fn relay_up(&mut self, csa: &RelayCsa, now: Time) {
+        let identity = &csa.identity;
+        let home = csa.ts_home.first().map(|ts| ts.start);
+        match self.install_relay(csa, now) {
+            Ok(()) => {
+                self.counters.relay_up += 1;
+                tracing::info!(
+                    home = home.map(|home| home.to_string()),
+                    standby = identity.standby,
+                    generation = identity.generation,
+                    "relay CSA {:#010x}/{:#010x} is up",
+                    identity.spi_out,
+                    identity.spi_in
+                );
+            }
+            Err(error) => {
+                self.counters.install_failed += 1;
+                tracing::error!(
+                    "relay CSA {:#010x} can't be installed; its packets pass unopened: {error}",
+                    identity.spi_out
+                );
+            }
+        }
+    }
+
+    fn install_relay(&mut self, csa: &RelayCsa, now: Time) -> Result<(), Error> {
+        let refused = |text: &str| Error::Refused {
+            errno: pfkey::errno::EINVAL,
+            text: Some(text.to_owned()),
+        };
+        let identity = &csa.identity;
+        let to_host = selector(&csa.ts_source, &csa.ts_home).ok_or_else(|| {
+            refused("its selectors are none the kernel knows: one prefix a side, and no ports")
+        })?;
+        let [outbound, inbound] = self.relay_directions(csa, to_host);
+        let key = (identity.destination, identity.spi_out);
+        let before = self.host.book.relays.get(&key).cloned();
+        let module = self
+            .host
+            .kernels
+            .mml
+            .as_mut()
+            .ok_or_else(|| refused("the kernel module isn't loaded"))?;
+        // The same CSA, whose host came: it keeps what its window has seen.
+        let came = before.as_ref().is_some_and(|before| {
+            before.generation == identity.generation
+                && before.standby
+                && !identity.standby
+                && !identity.may_write
+        });
+        if came {
+            module.activate(&outbound.id)?;
+            module.activate(&inbound.id)?;
+        } else {
+            for sa in [&outbound, &inbound] {
+                match module.add(sa) {
+                    // One of before a restart, or under another relay number.
+                    Err(error) if error.errno() == Some(errno::EEXIST) => {
+                        module.remove(&sa.id)?;
+                        module.add(sa)?;
+                    }
+                    done => done?,
+                }
+            }
+        }
+        let relay = Relay {
+            outbound: outbound.id,
+            inbound: inbound.id,
+            selector: to_host,
+            generation: identity.generation,
+            transform: transform_name(&csa.transform),
+            standby: identity.standby,
+            since: now,
+        };
+        self.host.book.relays.insert(key, relay);
+        Ok(())
+    }
+
+    /// From the HA to the host, and back.
+    fn relay_directions(&self, csa: &RelayCsa, to_host: Selector) -> [Sa; 2] {
+        let identity = &csa.identity;
+        let (ha, mh) = (identity.source, identity.destination);
+        let one = |spi, src, dst, selector, sequence, keys: &KeyPair| Sa {
+            id: SaId {
+                spi,
+                src,
+                dst,
+                role: Role::Relay,
+            },
+            selector,
+            standby: identity.standby,
+            soft: Limits::default(),
+            hard: Limits {
+                seconds: u64::from(identity.lifetime),
+                bytes: 0,
+            },
+            udp: None,
+            reqid: 0,
+            peer: self.distributor(ha),
+            keys: Keys::Zones(Box::new(Zones {
+                map: csa.map,
+                generation: identity.generation,
+                window: identity
+                    .replay_window
+                    .clamp(pfkey::WINDOW_MIN, pfkey::WINDOW_MAX),
+                sequence,
+                relay: pfkey::Relay {
+                    may_write: identity.may_write,
+                    number: identity.relay_number,
+                },
+                zones: vec![(csa.transform, keys.clone())],
+                snoop: self.config.snoop,
+            })),
+        };
+        let back = crate::daemon::config::reversed(&to_host);
+        [
+            one(
+                identity.spi_out,
+                ha,
+                mh,
+                to_host,
+                identity.sequence_out,
+                &csa.keys_out,
+            ),
+            one(
+                identity.spi_in,
+                mh,
+                ha,
+                back,
+                identity.sequence_in,
+                &csa.keys_in,
+            ),
+        ]
+    }
+
+    /// Who gave a relay CSA: the peer at the HA's address, else whoever that address is.
+    fn distributor(&self, ha: IpAddr) -> Id {
+        let ikes = self.host.book.ikes.values();
+        let mut at = ikes.filter(|ike| ike.remote.ip() == ha);
+        at.next()
+            .map_or_else(|| Id::from(ha), |ike| ike.peer.clone())
+    }
+
+    /// FA: a CSA is taken away.
+    pub(super) fn relay_down(&mut self, revocation: &Revocation) {
+        let key = (revocation.destination, revocation.spi);
+        let Some(relay) = self.host.book.relays.remove(&key) else {
+            return;
+        };
+        tracing::info!("relay CSA {:#010x} is down", revocation.spi);
+        self.counters.relay_down += 1;
+        self.remove(&relay.outbound, true);
+        self.remove(&relay.inbound, true);
+    }
+
+    /// The kernel says that a relay CSA is over.
+    pub(super) fn relay_expired(&mut self, id: &SaId, hard: bool) {
+        let relays = &mut self.host.book.relays;
+        let of = relays
+            .iter()
+            .find(|(_, relay)| relay.outbound == *id || relay.inbound == *id);
+        let Some(key) = of.map(|(key, _)| *key).filter(|_| hard) else {
+            return;
+        };
+        if let Some(relay) = relays.remove(&key) {
+            tracing::info!("relay CSA {:#010x} is over", relay.outbound.spi);
+            self.remove(&relay.outbound, true);
+            self.remove(&relay.inbound, true);
+        }
+    }
+
+    /// HA: a foreign agent is back. It may have forgotten what it was given, and nothing says so: it is given again.
+    pub(super) fn agent_up(&mut self, connection: usize, now: Time) {
+        let agent = &self.config.connections[connection];
+        let Some(fa) = agent.remote.filter(|_| agent.tunnel.is_none()) else {
+            return;
+        };
+        let children = &self.host.book.children;
+        let had = self.given.iter().filter(|(_, to)| *to == fa);
+        let tunnels = had.filter_map(|(child, _)| Some(children.get(child)?.connection));
+        let tunnels: BTreeSet<usize> = tunnels.collect();
+        for tunnel in tunnels {
+            let tunnel = self.config.connections[tunnel].tunnel.as_ref();
+            let Some(relays) = tunnel.and_then(|tunnel| tunnel.relays.clone()) else {
+                continue;
+            };
+            tracing::info!(%fa, home = %relays.home, "the foreign agent is back, and is given zone 1's keys again");
+            let others = |list: &[IpAddr]| list.iter().copied().filter(|to| *to != fa).collect();
+            let (home, current) = (relays.home, relays.current);
+            let without = (current.filter(|to| *to != fa), others(&relays.standbys));
+            for (current, standbys) in [without, (current, relays.standbys)] {
+                let host = &mut self.host;
+                self.endpoint.set_relays(home, current, standbys, now, host);
+            }
+        }
+    }
+
+    /// HA: what a foreign agent said to a CSA.
+    pub(super) fn distributed(&mut self, child: ChildId, fa: IpAddr, status: Option<GroupStatus>) {
+        match status {
+            Some(GroupStatus::Accepted) => {
+                self.given.insert((child, fa));
+                self.counters.distributed += 1;
+                tracing::info!(%fa, child = child.0, "the foreign agent has zone 1's keys");
+            }
+            Some(status) => {
+                self.counters.distribution_failed += 1;
+                tracing::warn!(%fa, child = child.0, "the foreign agent didn't take the CSA: {status:?}");
+            }
+            None => {
+                self.counters.distribution_failed += 1;
+                tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer");
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! XFRM, the kernel's own IPsec: plain SAs, for peers that know no zones, and their policies.
+
+use super::xfrm_message::{self as wire, group, kind, Direction};
+use super::{errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Rule, Sa, SaId};
+use crate::netlink::{Error, Line};
+use netlink_sys::protocols::NETLINK_XFRM;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use zeroize::Zeroizing;
+
+/// XFRM of this network namespace.
+pub struct Xfrm {
+    line: Line,
+    /// SPIs reserved and not used yet, with the address they come to.
+    reserved: HashSet<(u32, IpAddr)>,
+}
+
+impl Xfrm {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// The system's: a kernel without XFRM has none.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Xfrm {
+            line: Line::open(NETLINK_XFRM)?,
+            reserved: HashSet::new(),
+        })
+    }
+
+    /// Waits for XFRM's events and gives them to `event`; `own` are this node's addresses. Never returns but with an
+    /// error.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn listen(own: &[IpAddr], event: &mut dyn FnMut(KernelEvent)) -> Result<(), Error> {
+        let mut line = Line::open(NETLINK_XFRM)?;
+        line.join(group::ACQUIRE)?;
+        line.join(group::EXPIRE)?;
+        loop {
+            let heard = line.events(&mut |message| {
+                match message.kind {
+                    kind::ACQUIRE => wire::acquired(message)
+                        .map(|selector| event(KernelEvent::Acquire(selector))),
+                    kind::EXPIRE => wire::expired(message).map(|(spi, src, dst, hard)| {
+                        let id = wire::sa_id(spi, src, dst, |address| own.contains(&address));
+                        event(KernelEvent::Expire(id, hard));
+                    }),
+                    _ => None,
+                };
+                Ok(())
+            });
+            match heard {
+                Ok(()) => {}
+                Err(Error::Overrun) => event(KernelEvent::Overrun),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn tell(&mut self, build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>) -> Result<(), Error> {
+        self.line.exchange(build, &mut |_| Ok(())).map(|_| ())
+    }
+}
+
+/// What arrives is delivered here or passed on: XFRM has a policy for each. What passes in clear is never passed on.
+fn directions(rule: &Rule) -> &'static [Direction] {
+    match (rule.inbound, rule.action) {
+        (false, _) => &[Direction::Out],
+        (true, Action::Protect) => &[Direction::In, Direction::Forward],
+        (true, Action::Bypass) => &[Direction::In],
+    }
+}
+
+impl Kernel for Xfrm {
+    fn name(&self) -> &'static str {
+        "xfrm"
+    }
+
+    /// A larval SA holds the place; XFRM forgets it after `net.core.xfrm_acq_expires` seconds (30).
+    fn reserve(&mut self, spi: u32, local: IpAddr, peer: IpAddr) -> Result<(), Error> {
+        let done = self.tell(&|seq| wire::alloc_spi(seq, spi, peer, local));
+        match done {
+            // None in that range of one is free.
+            Err(error) if error.errno() == Some(errno::ENOENT) => Err(Error::Refused {
+                errno: errno::EEXIST,
+                text: None,
+            }),
+            Ok(()) => {
+                self.reserved.insert((spi, local));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn release(&mut self, spi: u32, local: IpAddr, _: IpAddr) -> Result<(), Error> {
+        if !self.reserved.remove(&(spi, local)) {
+            return Ok(());
+        }
+        gone(self.tell(&|seq| wire::delete_sa(seq, spi, local)))
+    }
+
+    fn add(&mut self, sa: &Sa) -> Result<(), Error> {
+        let Keys::Plain { .. } = &sa.keys else {
+            return Err(Error::Refused {
+                errno: pfkey::errno::EINVAL,
+                text: Some("a composite SA is mml's".to_owned()),
+            });
+        };
+        let place = (sa.id.spi, sa.id.dst);
+        let update = self.reserved.contains(&place);
+        let tell = |update| move |seq| wire::new_sa(seq, sa, update).unwrap_or_default();
+        let done = match self.tell(&tell(update)) {
+            // The larval one is forgotten already.
+            Err(error) if update && error.errno() == Some(errno::ESRCH) => self.tell(&tell(false)),
+            done => done,
+        };
+        if done.is_ok() {
+            self.reserved.remove(&place);
+        }
+        done
+    }
+
+    /// XFRM seals with the newest SA there is: it has no standby, and a plain child never asks for one.
+    fn activate(&mut self, _: &SaId) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// XFRM moves policies and SAs together (`XFRM_MSG_MIGRATE`), by policy; a plain child is rekeyed instead.
+    fn migrate(&mut self, _: &SaId, _: &Ends) -> Result<SaId, Error> {
+        Err(Error::Refused {
+            errno: errno::EOPNOTSUPP,
+            text: None,
+        })
+    }
+
+    fn remove(&mut self, id: &SaId) -> Result<(), Error> {
+        gone(self.tell(&|seq| wire::delete_sa(seq, id.spi, id.dst)))
+    }
+
+    fn sequence(&mut self, _: &SaId) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    fn held(&mut self) -> Result<Vec<Held>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn add_policy(&mut self, rule: &Rule) -> Result<(), Error> {
+        for direction in directions(rule) {
+            self.tell(&|seq| wire::policy(seq, rule, *direction))?;
+        }
+        Ok(())
+    }
+
+    fn remove_policy(&mut self, rule: &Rule) -> Result<(), Error> {
+        for direction in directions(rule) {
+            gone(self.tell(&|seq| wire::delete_policy(seq, rule, *direction)))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The daemon `keyd`: the key manager of a node (docs/keyd.md).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | `keyd.toml`, read and checked whole |
+//! | [`kernel`] | where SAs and policies are: `mml` (zone message) and XFRM, behind one trait |
+//! | [`engine`] | what is decided: the protocol's end point, the kernels and the book of what is installed, without sockets |
+//! | [`udp`] | ports 500 and 4500 |
+//! | [`control`] | the local socket that `mmlctl` speaks with |
+//! | [`metrics`] | counters as Prometheus reads them |
+//! | [`log`] | the log, and its last lines for `mmlctl log` |
+//! | [`run`] | sockets, clock and signals around the engine |
+
+pub mod config;
+pub mod control;
+pub mod engine;
+pub mod kernel;
+pub mod log;
+pub mod metrics;
+pub mod run;
+pub mod udp;

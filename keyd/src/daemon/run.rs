@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The daemon's loop: sockets, clock, kernel events, commands and signals around the engine.
+
+use super::config::Config;
+use super::control::{Answer, Asked, Server};
+use super::engine::{Engine, Kernels, Refusal};
+use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
+use super::log::Journal;
+use super::metrics;
+use super::udp::Sockets;
+use mml_ike::event::Time;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{signal, SignalKind};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long peers are waited for when all is closed.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a scraper of metrics may take.
+const SCRAPE: Duration = Duration::from_secs(5);
+/// How often the clock for certificates is looked at.
+const WALL_CLOCK: Duration = Duration::from_secs(60);
+
+/// Why the daemon didn't run.
+#[derive(thiserror::Error, Debug)]
+pub enum RunError {
+    /// Something of the system: a socket, a signal.
+    #[error("{0}")]
+    System(String),
+    /// The kernel lacks something, or the permission is missing.
+    #[error("{0}")]
+    Kernel(String),
+}
+
+/// How it is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// At its end all SAs are closed and all policies taken away.
+    pub flush: bool,
+}
+
+/// The kernels of this network namespace.
+///
+/// # Errors
+/// Without permission. A kernel that isn't there is left out.
+pub fn kernels() -> Result<Kernels, RunError> {
+    fn take<K: Kernel + 'static>(
+        name: &str,
+        opened: Result<K, Error>,
+    ) -> Result<Option<Box<dyn Kernel>>, RunError> {
+        match opened {
+            Ok(kernel) => Ok(Some(Box::new(kernel))),
+            Err(error) if error.is_permission() => Err(RunError::Kernel(error.to_string())),
+            Err(error) => {
+                tracing::warn!("{name}: {error}");
+                Ok(None)
+            }
+        }
+    }
+    Ok(Kernels {
+        mml: take("mml", Mml::open())?,
+        xfrm: take("xfrm", Xfrm::open())?,
+    })
+}
+
+/// Listens to both kernels, each in a thread of its own: netlink's sockets wait.
+fn listen(own: Vec<IpAddr>) -> mpsc::UnboundedReceiver<KernelEvent> {
+    let (sender, events) = mpsc::unbounded_channel();
+    let to = sender.clone();
+    let spawn = |name: &str, work: Box<dyn FnOnce() -> Result<(), Error> + Send>| {
+        let name = name.to_owned();
+        let done = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                if let Err(error) = work() {
+                    tracing::warn!("{name}: no events any more: {error}");
+                }
+            });
+        if let Err(error) = done {
+            tracing::warn!("no thread for the kernel's events: {error}");
+        }
+    };
+    spawn(
+        "mml",
+        Box::new(move || {
+            Mml::listen(&mut |event| {
+                // The daemon is ending when nobody takes it.
+                let _ = to.send(event);
+            })
+        }),
+    );
+    spawn(
+        "xfrm",
+        Box::new(move || {
+            Xfrm::listen(&own, &mut |event| {
+                let _ = sender.send(event);
+            })
+        }),
+    );
+    events
+}
+
+fn unix() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+async fn send_all(engine: &mut Engine, sockets: &Sockets) {
+    while let Some(datagram) = engine.datagram() {
+        sockets
+            .send(datagram.from, datagram.to, &datagram.octets)
+            .await;
+    }
+}
+
+fn answer(engine: &mut Engine, asked: Asked, now: Time) {
+    let answer = match engine.command(&asked.request, now) {
+        Ok(value) => Answer::Done(value),
+        Err(Refusal::Unknown(text)) => Answer::Unknown(text),
+        Err(Refusal::Refused(text)) => Answer::Refused(text),
+    };
+    // A client that is gone wants none.
+    let _ = asked.answer.send(answer);
+}
+
+/// Scrapers of metrics: each wants the text of the moment.
+fn metrics_page(listener: TcpListener) -> mpsc::Receiver<oneshot::Sender<String>> {
+    let (sender, wanted) = mpsc::channel::<oneshot::Sender<String>>(4);
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let (text, ready) = oneshot::channel();
+                if sender.send(text).await.is_ok() {
+                    if let Ok(text) = ready.await {
+                        // A scraper that is gone, or slow, comes again.
+                        let _ =
+                            tokio::time::timeout(SCRAPE, metrics::serve(&mut stream, &text)).await;
+                    }
+                }
+            });
+        }
+    });
+    wanted
+}
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+/// [`RunError`]. Nothing was changed in the kernel if a socket or the permission was missing.
+pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(), RunError> {
+    let system = |error: &dyn std::fmt::Display| RunError::System(error.to_string());
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| system(&e))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| system(&e))?;
+    // The control socket first: where another keyd runs, nothing is touched.
+    let mut server =
+        Server::open(&config.control, config.control_group, &journal).map_err(RunError::System)?;
+    let mut sockets = Sockets::open(&config.addresses, config.port, config.nat_port)
+        .await
+        .map_err(|e| system(&e))?;
+    let mut scrapers = match config.metrics {
+        Some(address) => {
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|error| RunError::System(format!("metrics on {address}: {error}")))?;
+            Some(metrics_page(listener))
+        }
+        None => None,
+    };
+    let kernels = kernels()?;
+    let mut events = listen(config.addresses.clone());
+    let start = Instant::now();
+    let mut engine = Engine::new(config, kernels, start.elapsed())
+        .map_err(|error| RunError::Kernel(error.to_string()))?;
+    engine.set_wall_clock(unix(), start.elapsed());
+    tracing::info!(
+        role = engine.config().role.name(),
+        identity = %engine.config().identity,
+        "keyd {} runs",
+        env!("CARGO_PKG_VERSION")
+    );
+    let mut wall_clock = tokio::time::interval(WALL_CLOCK);
+    loop {
+        send_all(&mut engine, &sockets).await;
+        let due = engine
+            .next_deadline()
+            .map(|at| tokio::time::Instant::from_std(start + at));
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let scraper = async {
+            match &mut scrapers {
+                Some(scrapers) => scrapers.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            received = sockets.receive() => match received {
+                Some(one) => engine.handle(&one.octets, one.from, one.to, start.elapsed()),
+                None => break,
+            },
+            () = timer => engine.tick(start.elapsed()),
+            Some(event) = events.recv() => engine.kernel_event(event, start.elapsed()),
+            Some(asked) = server.asked() => answer(&mut engine, asked, start.elapsed()),
+            Some(text) = scraper => {
+                let _ = text.send(metrics::render(&engine));
+            }
+            _ = wall_clock.tick() => engine.set_wall_clock(unix(), start.elapsed()),
+        }
+    }
+    if options.flush {
+        farewell(&mut engine, &mut sockets, start).await;
+    } else {
+        tracing::info!("ending; SAs and policies stay as they are");
+    }
+    Ok(())
+}
+
+/// Closes all, waits a moment for the peers to hear of it, and takes everything out of the kernel.
+async fn farewell(engine: &mut Engine, sockets: &mut Sockets, start: Instant) {
+    tracing::info!("ending; SAs are closed, and policies taken away");
+    engine.close_all(start.elapsed());
+    let end = tokio::time::Instant::now() + FAREWELL;
+    while !engine.book().ikes.is_empty() {
+        send_all(engine, sockets).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => break,
+            received = sockets.receive() => match received {
+                Some(one) => engine.handle(&one.octets, one.from, one.to, start.elapsed()),
+                None => break,
+            },
+        }
+    }
+    engine.flush();
+}

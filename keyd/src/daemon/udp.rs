@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Ports 500 and 4500: a socket for each address of the node, so that every datagram's own end is known.
+
+use super::kernel::xfrm_message::ESP_IN_UDP;
+use nix::sys::socket::sockopt::SetStruct;
+use nix::sys::socket::SetSockOpt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+sockopt_impl!(
+    /// Packets that come to the socket and begin with an SPI are ESP's, not ours (RFC 3948).
+    UdpEncap,
+    SetOnly,
+    libc::SOL_UDP,
+    libc::UDP_ENCAP,
+    i32,
+    SetStruct<i32>
+);
+
+/// Octets of the longest datagram that is taken.
+const MAX_LEN: usize = 65_535;
+/// Datagrams that wait to be looked at; what comes on top is lost, as on the way.
+const QUEUE: usize = 1024;
+
+/// A datagram that came.
+pub struct Received {
+    /// What it holds.
+    pub octets: Vec<u8>,
+    /// Whence.
+    pub from: SocketAddr,
+    /// Whither.
+    pub to: SocketAddr,
+}
+
+/// Why a socket can't be had.
+#[derive(thiserror::Error, Debug)]
+#[error("UDP {address}: {error}{}", mend(.error))]
+pub struct SocketError {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+fn mend(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another key manager runs on it: stop it",
+        io::ErrorKind::AddrNotAvailable => {
+            "; it is no address of this machine: correct `addresses`"
+        }
+        io::ErrorKind::PermissionDenied => "; it takes CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+/// The node's sockets.
+pub struct Sockets {
+    sockets: Vec<(SocketAddr, Arc<UdpSocket>)>,
+    queue: mpsc::Receiver<Received>,
+    /// Who listens; they end with the sockets.
+    _listeners: JoinSet<()>,
+}
+
+impl Sockets {
+    /// Binds both ports on each address and begins to listen. On the second one ESP within UDP is the kernel's.
+    ///
+    /// # Errors
+    /// Which address it was, why, and what mends it.
+    pub async fn open(addresses: &[IpAddr], port: u16, nat_port: u16) -> Result<Self, SocketError> {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let (mut sockets, mut listeners) = (Vec::new(), JoinSet::new());
+        for address in addresses {
+            for (port, encapsulates) in [(port, false), (nat_port, true)] {
+                let address = SocketAddr::new(*address, port);
+                let failed = |error| SocketError { address, error };
+                let socket = UdpSocket::bind(address).await.map_err(failed)?;
+                let bound = socket.local_addr().map_err(failed)?;
+                if encapsulates {
+                    if let Err(error) = encapsulate(&socket) {
+                        tracing::warn!(%address, "the kernel takes no ESP within UDP here: {error}");
+                    }
+                }
+                let socket = Arc::new(socket);
+                sockets.push((bound, socket.clone()));
+                listeners.spawn(listen(socket, bound, sender.clone()));
+            }
+        }
+        Ok(Sockets {
+            sockets,
+            queue,
+            _listeners: listeners,
+        })
+    }
+
+    /// The addresses and ports they are bound to.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.sockets.iter().map(|(address, _)| *address)
+    }
+
+    /// The next datagram that comes.
+    pub async fn receive(&mut self) -> Option<Received> {
+        self.queue.recv().await
+    }
+
+    /// Sends a datagram from one of the sockets. One that can't be sent is as good as lost: it is sent again in time.
+    pub async fn send(&self, from: SocketAddr, to: SocketAddr, octets: &[u8]) {
+        let socket = self.sockets.iter().find(|(address, _)| *address == from);
+        let Some((_, socket)) = socket else {
+            tracing::warn!(%from, "no socket there to send from");
+            return;
+        };
+        if let Err(error) = socket.send_to(octets, to).await {
+            tracing::debug!(%from, %to, "not sent: {error}");
+        }
+    }
+}
+
+/// Says to the kernel that ESP within UDP comes by this socket.
+fn encapsulate(socket: &UdpSocket) -> Result<(), nix::Error> {
+    UdpEncap.set(socket, &i32::from(ESP_IN_UDP))
+}
+
+async fn listen(socket: Arc<UdpSocket>, to: SocketAddr, sender: mpsc::Sender<Received>) {
+    let mut buffer = vec![0; MAX_LEN];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            // A keep-alive of NAT: one octet, 0xFF (RFC 3948 §2.3).
+            Ok((1, _)) => {}
+            Ok((len, from)) => {
+                let octets = buffer.get(..len).unwrap_or_default().to_vec();
+                if sender.send(Received { octets, from, to }).await.is_err() {
+                    return;
+                }
+            }
+            // An ICMP error of something sent before.
+            Err(error) => tracing::debug!(%to, "{error}"),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Daemons of one process over the loopback device, with kernels that only remember.
+
+mod control;
+mod life;
+mod negotiate;
+mod net;
+mod recorder;
