@@ -8,10 +8,11 @@ use crate::progress::{self, Step};
 use crate::report::Report;
 
 /// Programs whose calls the guest reports as steps.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
     "ip",
     "tc",
     "bridge",
+    "keyd",
     "mmlctl",
     "curl",
     "nginx",

@@ -20,6 +20,8 @@ pub struct Guest {
     pub init: PathBuf,
     /// The control tool.
     pub mmlctl: PathBuf,
+    /// The key manager.
+    pub keyd: PathBuf,
 }
 
 /// What a guest image must hold, as the guest program itself tells.
@@ -46,10 +48,11 @@ pub struct Scenario {
 
 /// Builds what every guest has; cargo decides what there is to do.
 pub fn build(workspace: &Workspace, log: &Path) -> Result<Guest> {
-    let directory = compile(workspace, log, &["mml-guest", "mmlctl"])?;
+    let directory = compile(workspace, log, &["mml-guest", "mmlctl", "keyd"])?;
     Ok(Guest {
         init: directory.join("mml-guest"),
         mmlctl: directory.join("mmlctl"),
+        keyd: directory.join("keyd"),
     })
 }
 

@@ -294,15 +294,13 @@ fn stage_modules(
 /// What one run adds: our programs and modules and the order.
 pub fn for_run(
     base: &Path,
-    init: &Path,
-    mmlctl: &Path,
+    programs: &[(&str, &Path)],
     kernel: &Kernel,
     modules: &[PathBuf],
     order: &serde_json::Value,
     to: &Path,
 ) -> Result<()> {
-    let programs = [("init", init), ("usr/bin/mmlctl", mmlctl)];
-    let mut archive = after_base(base, &programs, kernel, modules, to)?;
+    let mut archive = after_base(base, programs, kernel, modules, to)?;
     let name = || format!("writing {}", to.display());
     archive
         .file("run.json", 0o644, order.to_string().as_bytes())

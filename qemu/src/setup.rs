@@ -192,8 +192,11 @@ impl Lab {
     pub(crate) fn file_system(&self, init: &Path, order: &Value, to: &Path) -> Result<()> {
         initramfs::for_run(
             &self.base,
-            init,
-            &self.guest.mmlctl,
+            &[
+                ("init", init),
+                ("usr/bin/mmlctl", &self.guest.mmlctl),
+                ("usr/bin/keyd", &self.guest.keyd),
+            ],
             &self.kernel,
             &self.modules,
             order,

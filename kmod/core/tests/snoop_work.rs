@@ -72,7 +72,7 @@ fn build() -> std::path::PathBuf {
         }
         fs::write(copy.join(path), text).expect("copy");
     }
-    let lib = "pub mod snoop; mod ip { pub const TCP: u8 = 6; pub struct Addresses { pub src: [u8; 16], \
+    let lib = "pub mod snoop; mod ip { pub const TCP: u8 = 6; pub struct Addresses { pub family: u8, pub src: [u8; 16], \
                pub dst: [u8; 16], pub protocol: u8, pub fragment: bool, pub transport: bool, pub header_len: usize, \
                pub total_len: usize } pub fn addresses(_: &[u8]) -> Option<Addresses> { None } }";
     fs::write(copy.join("lib.rs"), lib).expect("lib.rs");

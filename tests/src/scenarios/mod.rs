@@ -6,6 +6,7 @@ mod bad_packets;
 mod ground;
 mod guard;
 mod ipv6;
+mod keyd;
 mod lifetime;
 mod malformed_messages;
 mod mmlctl;
@@ -46,6 +47,7 @@ const TABLES: &[&[Scenario]] = &[
     states::TABLE,
     writing_relay::TABLE,
     mmlctl::TABLE,
+    keyd::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     wireless::TABLE,

@@ -121,7 +121,7 @@ fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
 
 /// Numbered datagrams every two milliseconds from one socket to another, while `f` runs and a little before and after;
 /// every one of them arrives.
-fn streamed<T>(pairs: &[(&UdpSocket, &UdpSocket)], f: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn streamed<T>(pairs: &[(&UdpSocket, &UdpSocket)], f: impl FnOnce() -> Result<T>) -> Result<T> {
     const PAUSE: Duration = Duration::from_millis(300);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
