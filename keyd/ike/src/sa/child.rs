@@ -248,11 +248,13 @@ impl IkeSa {
                 }
             }
         };
-        // Rekey order (docs/wire.md §3.2): an HA that asked distributes first; an MH that was asked waits for the first
-        // good packet, or the Delete. Whoever made a plain child seals with it at once.
+        // Rekey order (docs/wire.md §3.2): an HA that asked distributes first; whoever was asked waits for the first good
+        // packet, or the Delete, for the other side opens only once it has the answer (RFC 7296 §2.8). Whoever made a
+        // plain child seals with it at once.
         let zoned = composite.is_some();
         let rekeying = draft.rekeys.is_some();
-        let seal_now = !(zoned && rekeying && draft.initiated == (role == ZoneRole::Home));
+        let asked = !draft.initiated;
+        let seal_now = !(zoned && rekeying && (asked || role == ZoneRole::Home));
         let lifetime = config.lifetime;
         let rekey_at = config.rekey.map(|age| cx.now + age);
         if let Some(old) = draft.rekeys.and_then(|old| self.child(old)) {
