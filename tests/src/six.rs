@@ -5,10 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::Result;
 
-use crate::command;
 use crate::netns::Netns;
 use crate::topology::{Topology, HA, HOME, MH};
-use crate::zone_tunnel::mmlctl;
+use crate::zone_tunnel::{self, mmlctl};
 
 /// The correspondent.
 pub const CN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10);
@@ -97,14 +96,6 @@ impl Families {
     }
 }
 
-/// mml0 at both ends.
-pub fn devices(net: &Topology) -> Result<()> {
-    for namespace in [&net.ha, &net.mh] {
-        namespace.ip("link add mml0 type mml\nlink set mml0 up")?;
-    }
-    Ok(())
-}
-
 /// Policies that protect the home address at both ends.
 pub fn protect(net: &Topology, families: Families) -> Result<()> {
     let (home, all) = families.prefixes();
@@ -144,31 +135,14 @@ pub fn routes(net: &Topology, families: Families) -> Result<()> {
 
 /// Fresh CSAs at the three nodes. Gives the SPI towards the mobile host.
 pub fn load(net: &Topology, families: Families, more: &[&str]) -> Result<String> {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let folder = format!("/run/six-{number}");
-    let (ha, mh) = families.ends();
     let (home, _) = families.prefixes();
-    let (ha, mh) = (ha.to_string(), mh.to_string());
-    let new = [
-        "mmlctl",
-        "csa",
-        "new",
-        "--out",
-        &folder,
-        "--ha",
-        &ha,
-        "--mh",
-        &mh,
-        "--selector-mh",
-        &home,
-    ];
-    command::run(&[&new[..], more].concat())?;
-    for (namespace, file) in [(&net.mh, "mh"), (&net.fa1, "fa"), (&net.ha, "ha")] {
-        mmlctl(
-            namespace,
-            &["csa", "add", "-f", &format!("{folder}/{file}.toml")],
-        )?;
+    let folder = zone_tunnel::new_files_between(families.ends(), &home, more)?;
+    for (namespace, file) in [
+        (&net.mh, "mh.toml"),
+        (&net.fa1, "fa.toml"),
+        (&net.ha, "ha.toml"),
+    ] {
+        zone_tunnel::load_file(namespace, &folder.join(file))?;
     }
     let list = mmlctl(&net.ha, &["--json", "csa", "list"])?;
     let list: serde_json::Value = serde_json::from_str(&list)?;
@@ -185,7 +159,7 @@ pub fn load(net: &Topology, families: Families, more: &[&str]) -> Result<String>
 
 /// Devices, CSAs, policies and routes.
 pub fn set_up(net: &Topology, families: Families) -> Result<String> {
-    devices(net)?;
+    zone_tunnel::devices(net)?;
     let spi = load(net, families, &[])?;
     protect(net, families)?;
     routes(net, families)?;

@@ -4,6 +4,7 @@
 //! Scenarios set it up by zone messages of their own, so that they know every key and choose every number; the demo,
 //! the benchmarks and the scenarios about `mmlctl` use that, as a person would.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -262,31 +263,20 @@ pub fn send(namespace: &Netns, messages: &[Message]) -> Result<()> {
 
 /// Files with fresh keys by `mmlctl`, in a folder of their own: `ha.toml`, `fa.toml`, `mh.toml`.
 pub fn new_files(more: &[&str]) -> Result<PathBuf> {
+    new_files_between((HA.into(), MH.into()), &format!("{HOME}/32"), more)
+}
+
+/// The same between any ends, the home agent's first, for a home prefix.
+pub fn new_files_between((ha, mh): (IpAddr, IpAddr), home: &str, more: &[&str]) -> Result<PathBuf> {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let folder = format!(
         "/run/csa-{}",
         NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     );
-    let (ha, mh, home) = (HA.to_string(), MH.to_string(), format!("{HOME}/32"));
-    command::run(
-        &[
-            &[
-                "mmlctl",
-                "csa",
-                "new",
-                "--out",
-                &folder,
-                "--ha",
-                &ha,
-                "--mh",
-                &mh,
-                "--selector-mh",
-                &home,
-            ],
-            more,
-        ]
-        .concat(),
-    )?;
+    let (ha, mh) = (ha.to_string(), mh.to_string());
+    let new = ["mmlctl", "csa", "new", "--out", &folder];
+    let ends = ["--ha", &ha, "--mh", &mh, "--selector-mh", home];
+    command::run(&[&new[..], &ends[..], more].concat())?;
     Ok(PathBuf::from(folder))
 }
 
@@ -300,6 +290,7 @@ pub fn set_up_by_mmlctl(net: &Topology, relay: bool, more: &[&str]) -> Result<Ke
 }
 
 /// CSAs from a folder's files, policies and routes, by `mmlctl`.
+/// Loads one file at a node.
 pub fn load_files(net: &Topology, folder: &Path, relay: bool) -> Result<()> {
     load_file(&net.mh, &folder.join("mh.toml"))?;
     if relay {
@@ -348,7 +339,8 @@ pub fn load_files(net: &Topology, folder: &Path, relay: bool) -> Result<()> {
     tunnel::into_tunnel(&net.ha, &net.mh, "mml0")
 }
 
-fn load_file(namespace: &Netns, file: &Path) -> Result<()> {
+/// Loads one file at a node.
+pub fn load_file(namespace: &Netns, file: &Path) -> Result<()> {
     mmlctl(
         namespace,
         &["csa", "add", "-f", file.to_str().context("path")?],

@@ -88,7 +88,7 @@ fn carries(ctx: &mut Ctx) -> Result<()> {
     for families in FAMILIES {
         for zone1 in ["aes256-gcm16-iiv", "aes128-gcm16", "chacha20-poly1305-iiv"] {
             let what = format!("{families:?} under {zone1}");
-            six::devices(&ctx.net)?;
+            crate::zone_tunnel::devices(&ctx.net)?;
             six::load(&ctx.net, families, &["--zone1", zone1, "--zone2", zone1])
                 .with_context(|| what.clone())?;
             six::protect(&ctx.net, families)?;
@@ -181,7 +181,7 @@ fn super_packets(ctx: &mut Ctx) -> Result<()> {
 fn fails_closed(ctx: &mut Ctx) -> Result<()> {
     six::up(&ctx.net)?;
     let families = FAMILIES[2];
-    six::devices(&ctx.net)?;
+    crate::zone_tunnel::devices(&ctx.net)?;
     six::protect(&ctx.net, families)?;
     let (cn, home) = families.hosts();
     let secret = traffic::random(16);

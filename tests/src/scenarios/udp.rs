@@ -273,7 +273,7 @@ fn over_ipv6(ctx: &mut Ctx) -> Result<()> {
     let families = FAMILIES[2];
     let (ha, mh) = families.ends();
     let _sockets = [encap(&ctx.net.ha, ha, 4500)?, encap(&ctx.net.mh, mh, 4500)?];
-    six::devices(&ctx.net)?;
+    zone_tunnel::devices(&ctx.net)?;
     six::load(&ctx.net, families, &["--udp"])?;
     six::protect(&ctx.net, families)?;
     six::routes(&ctx.net, families)?;
