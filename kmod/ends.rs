@@ -235,6 +235,14 @@ impl Ends {
         self.read(|ends| ends.now.load())
     }
 
+    /// Whether its packets go in UDP: one load, for those who ask nothing else.
+    #[inline]
+    pub(crate) fn are_in_udp(&self) -> bool {
+        let [first, ..] = &self.now.0;
+        // Behind the family are the ports.
+        first.load(Ordering::Relaxed) >> 8 != 0
+    }
+
     /// Those it had.
     pub(crate) fn before(&self) -> Path {
         self.read(|ends| ends.before.load())
@@ -243,13 +251,15 @@ impl Ends {
     /// Whether a packet between these may be of this CSA.
     #[inline]
     pub(crate) fn are(&self, outer: &Outer) -> bool {
-        self.read(|ends| ends.now.load().outer.is(outer)) || self.before().outer.is(outer)
+        self.read(|ends| ends.now.load().outer.is(outer) || ends.before.load().outer.is(outer))
     }
 
     /// Whether a packet to this destination may be.
     #[inline]
     pub(crate) fn are_to(&self, outer: &Outer) -> bool {
-        self.read(|ends| ends.now.load().outer.is_to(outer)) || self.before().outer.is_to(outer)
+        self.read(|ends| {
+            ends.now.load().outer.is_to(outer) || ends.before.load().outer.is_to(outer)
+        })
     }
 
     /// Changes them. The caller holds the writers' lock.

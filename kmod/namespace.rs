@@ -16,7 +16,7 @@ use crate::larval::{self, Larval};
 use crate::lifetime;
 use crate::net::{self, DevicePlace, Hooks, NetPointer};
 use crate::policy::{Action, Policy, Spd};
-use crate::relay_number::Given;
+use crate::relay_number::{self, Given};
 use crate::sadb::{Csa, Sadb};
 use crate::snoop::{Snoop, Told};
 use crate::sync::{Alarm, ModuleRef};
@@ -177,9 +177,10 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if another CSA is there, `ENOMEM`; nothing has changed then.
+    /// `EEXIST` if another CSA is there, `ENOSPC` for a relay that may write where there were as many relay numbers as may
+    /// be, `ENOMEM`; it stays where it was then.
     pub(crate) fn migrate(&self, csa: &Arc<Csa>, path: &Path) -> Result {
-        let config = self.config.lock();
+        let mut config = self.config.lock();
         let same = |other: &Csa| {
             other.id != csa.id
                 && (other.role, other.spi) == (csa.role, csa.spi)
@@ -190,6 +191,15 @@ impl Namespace {
         };
         if config.csas.iter().any(|other| same(other)) {
             return Err(EEXIST);
+        }
+        // Where it goes its relay number is taken as well: whoever is added there later begins its counter at 0.
+        if let Some(given) = Given::moved(csa, &path.outer) {
+            if !config.numbers.contains(&given) {
+                if config.numbers.len() >= relay_number::MOST {
+                    return Err(ENOSPC);
+                }
+                config.numbers.push(given, GFP_KERNEL_ACCOUNT)?;
+            }
         }
         self.sadb.migrate(csa, path)?;
         // SNOOP's flows are known by the ends they come between.

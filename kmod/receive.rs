@@ -10,7 +10,7 @@ use mml_core::{checksum, ecn};
 
 use crate::counters::Reason;
 use crate::crypto::{Linear, ICV_LEN};
-use crate::ends::{Outer, Path, UDP_LEN};
+use crate::ends::{Outer, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::sadb::Csa;
 use crate::skb::{Buffer, Skb};
@@ -82,14 +82,14 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
 /// RFC 7296 §2.23). `outer` is all in front of ESP.
 #[inline]
 fn mapping(ns: &Namespace, csa: &Csa, outer: &[u8]) {
-    let path = csa.ends.get();
-    if path.encap.is_some() {
-        compare(ns, csa, &path, outer);
+    if csa.ends.are_in_udp() {
+        compare(ns, csa, outer);
     }
 }
 
 #[inline(never)]
-fn compare(ns: &Namespace, csa: &Csa, path: &Path, outer: &[u8]) -> Option<()> {
+fn compare(ns: &Namespace, csa: &Csa, outer: &[u8]) -> Option<()> {
+    let path = csa.ends.get();
     let encap = path.encap?;
     let from = Outer::of(outer)?;
     let udp = outer.get(outer.len().checked_sub(UDP_LEN)?..)?;
@@ -98,7 +98,7 @@ fn compare(ns: &Namespace, csa: &Csa, path: &Path, outer: &[u8]) -> Option<()> {
     let sport = u16::from_be_bytes(*udp.first_chunk()?);
     let same = from.family == path.outer.family && from.src == path.outer.src;
     if !bare && (!same || sport != encap.sport) {
-        zone_message::new_mapping(ns, csa, path, (&from, sport));
+        zone_message::new_mapping(ns, csa, &path, (&from, sport));
     }
     Some(())
 }
@@ -249,12 +249,7 @@ fn assemble(
         return Err(esp::Drop::ZoneMap.into());
     }
     let inner = ip::addresses(head).ok_or(esp::Drop::InnerHeader)?;
-    let next = if inner.family == 4 {
-        ip::IPV4
-    } else {
-        ip::IPV6
-    };
-    if trailer.next != next {
+    if trailer.next != inner.encapsulated() {
         return Err(esp::Drop::NextHeader.into());
     }
     if inner.total_len > datagram.len() || inner.total_len < inner.header_len {

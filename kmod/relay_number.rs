@@ -7,10 +7,12 @@ use kernel::alloc::flags::*;
 use kernel::prelude::*;
 use pfkey::Role;
 
+use crate::ends::Outer;
 use crate::namespace::Namespace;
+use crate::sadb::Csa;
 
 /// How many a namespace keeps in mind; past that no relay gets to write.
-const MOST: usize = 65_536;
+pub(crate) const MOST: usize = 65_536;
 
 /// A relay number of a CSA.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,18 @@ impl Given {
             number: csa.relay.number,
             src: csa.src.octets,
             dst: csa.dst.octets,
+        })
+    }
+}
+
+impl Given {
+    /// The one of a CSA that moves to `outer`, if it may write.
+    pub(crate) fn moved(csa: &Csa, outer: &Outer) -> Option<Self> {
+        csa.may_write_as_relay().map(|number| Given {
+            spi: csa.spi,
+            number,
+            src: outer.src,
+            dst: outer.dst,
         })
     }
 }

@@ -258,6 +258,11 @@ impl Csa {
         Reason::Exhausted
     }
 
+    /// Its relay number, if it is a relay that may write.
+    pub(crate) fn may_write_as_relay(&self) -> Option<u16> {
+        (self.role == Role::Relay && self.may_write).then_some(self.relay_number)
+    }
+
     /// Whether this relay may rewrite zone 1, and has an IV left to do it with.
     #[inline]
     pub(crate) fn writes(&self) -> bool {
@@ -407,12 +412,7 @@ pub(crate) fn outer(src: &pfkey::Address, dst: &pfkey::Address) -> Result<Outer>
 
 /// An outer end as the zone message has it.
 pub(crate) fn address(family: u8, octets: [u8; 16]) -> pfkey::Address {
-    let family = if family == 4 {
-        pfkey::Family::V4
-    } else {
-        pfkey::Family::V6
-    };
-    pfkey::Address::host(family, octets)
+    pfkey::Address::host(pfkey::Family::of_version(family), octets)
 }
 
 /// The selector as the core has it.
@@ -515,13 +515,10 @@ impl Seed {
     #[inline]
     pub(crate) fn flow(self, outer: &Outer, ends: &FlowEnds) -> u32 {
         let ports = u32::from(ends.src_port) << 16 | u32::from(ends.dst_port);
-        // IPv4 addresses are one word and zeros.
-        let word = |class, address: &[u8; 16]| match u128::from_le_bytes(*address) {
-            short if short >> 32 == 0 => short as u32,
-            _ => self.host(class, address),
-        };
         let (from, to) = self.ends(outer);
-        self.mix(&[from, to, word(4, &ends.src), word(5, &ends.dst), ports])
+        let src = self.end(ends.family, 4, &ends.src);
+        let dst = self.end(ends.family, 5, &ends.dst);
+        self.mix(&[from, to, src, dst, ports])
     }
 
     /// Where something with this selector is kept: by its destination if that is one host, else by its source if that

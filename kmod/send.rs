@@ -505,12 +505,8 @@ impl<'a> Origin<'a> {
         }
         esp.get_mut(rest..next)?
             .copy_from_slice(head.octets.get(l1..headers)?);
-        let inner = if head.of.family == 4 {
-            ip::IPV4
-        } else {
-            ip::IPV6
-        };
-        esp::write_trailer(esp.get_mut(next + body.len..at.icv2)?, pad, inner);
+        let trailer = esp.get_mut(next + body.len..at.icv2)?;
+        esp::write_trailer(trailer, pad, head.of.encapsulated());
         if let Some(field) = split.moved {
             let field = head.octets.get_mut(field..field + 2)?;
             esp.get_mut(at.z2..at.z2 + 2)?.copy_from_slice(field);

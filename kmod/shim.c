@@ -367,13 +367,13 @@ struct dst_entry *mml_route6(struct net *net, const struct in6_addr *src, const 
 }
 void mml_routes_expire(struct net *net) { rt_genid_bump_all(net); }
 bool mml_is_err(const void *p) { return IS_ERR(p); }
-struct net_device *mml_dst_dev(const struct rtable *rt) { return rt->dst.dev; }
-unsigned int mml_dst_mtu(const struct rtable *rt) { return dst_mtu(&rt->dst); }
-unsigned int mml_dst_headroom(const struct rtable *rt) { return LL_RESERVED_SPACE(rt->dst.dev); }
-int mml_dst_ttl(const struct rtable *rt) { return ip4_dst_hoplimit(&rt->dst); }
-void mml_dst_hold(struct rtable *rt) { dst_hold(&rt->dst); }
-void mml_dst_release(struct rtable *rt) { dst_release(&rt->dst); }
-void mml_skb_dst_set(struct sk_buff *skb, struct rtable *rt) { skb_dst_set(skb, &rt->dst); }
+struct net_device *mml_dst_dev(const struct dst_entry *dst) { return dst->dev; }
+unsigned int mml_dst_mtu(const struct dst_entry *dst) { return dst_mtu(dst); }
+unsigned int mml_dst_headroom(const struct dst_entry *dst) { return LL_RESERVED_SPACE(dst->dev); }
+int mml_dst_ttl(const struct dst_entry *dst) { return ip4_dst_hoplimit(dst); }
+void mml_dst_hold(struct dst_entry *dst) { dst_hold(dst); }
+void mml_dst_release(struct dst_entry *dst) { dst_release(dst); }
+void mml_skb_dst_set(struct sk_buff *skb, struct dst_entry *dst) { skb_dst_set(skb, dst); }
 void mml_skb_update_pmtu(struct sk_buff *skb, u32 mtu) { skb_dst_update_pmtu_no_confirm(skb, mtu); }
 void mml_icmp_frag_needed(struct sk_buff *skb, u32 mtu) { icmp_ndo_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, htonl(mtu)); }
 void mml_icmp6_too_big(struct sk_buff *skb, u32 mtu) { icmpv6_ndo_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu); }

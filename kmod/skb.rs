@@ -331,9 +331,7 @@ impl Buffer {
             sys::mml_icmp_frag_needed(self.as_ptr(), mtu as u32);
         }
     }
-}
 
-impl Buffer {
     /// Answers its sender with ICMPv6 "packet too big" for `mtu` octets, and tells its route.
     pub(crate) fn too_big6(&mut self, mtu: usize) {
         // SAFETY: As in `too_big`.

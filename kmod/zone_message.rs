@@ -512,11 +512,7 @@ pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
         return;
     }
     let mut buffer = [0; 512];
-    let family = if of.family == 4 {
-        pfkey::Family::V4
-    } else {
-        pfkey::Family::V6
-    };
+    let family = pfkey::Family::of_version(of.family);
     let selector = pfkey::Selector {
         family,
         protocol: of.protocol,

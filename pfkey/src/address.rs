@@ -41,6 +41,14 @@ impl Family {
         }
     }
 
+    /// The family of an IP version; anything but 4 is 6.
+    pub const fn of_version(version: u8) -> Self {
+        match version {
+            4 => Family::V4,
+            _ => Family::V6,
+        }
+    }
+
     /// The octets of an address: 4 or 16.
     pub const fn octets(self) -> usize {
         match self {

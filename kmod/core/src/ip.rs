@@ -199,6 +199,16 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// The protocol number of such a datagram inside another: 4 or 41.
+    #[inline]
+    pub fn encapsulated(&self) -> u8 {
+        if self.family == 4 {
+            IPV4
+        } else {
+            IPV6
+        }
+    }
+
     /// Whether its destination is on the link or multicast: 169.254/16 or 224/4 (RFC 3927, RFC 5771), fe80::/10 or ff00::/8
     /// (RFC 4291).
     #[inline]

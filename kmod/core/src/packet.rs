@@ -296,13 +296,7 @@ fn deliver(
 #[inline]
 fn inner_length(sa: &Sa<'_>, next: u8, head: &[u8], len: usize) -> Result<usize, Drop> {
     let inner = ip::addresses(head).ok_or(Drop::InnerHeader)?;
-    if next
-        != if inner.family == 4 {
-            ip::IPV4
-        } else {
-            ip::IPV6
-        }
-    {
+    if next != inner.encapsulated() {
         return Err(Drop::NextHeader);
     }
     if inner.total_len > len || inner.total_len < inner.header_len {
