@@ -22,6 +22,8 @@ pub(crate) enum Reason {
     BadInner,
     /// Origin: IPv6 of the link's own, which a tunnel has no use for: neighbour discovery, multicast.
     LinkScope,
+    /// Origin: a fragment, which transport mode can't seal.
+    Fragment,
     /// Origin: the sequence numbers are used up.
     Exhausted,
     /// Origin, terminus: no memory, or the cipher failed.
@@ -44,13 +46,14 @@ pub(crate) enum Reason {
     RelayFragment,
 }
 
-const LOCAL: [Reason; 16] = [
+const LOCAL: [Reason; 17] = [
     Reason::NoCsa,
     Reason::NoRoute,
     Reason::RouteLoop,
     Reason::TooBig,
     Reason::BadInner,
     Reason::LinkScope,
+    Reason::Fragment,
     Reason::Exhausted,
     Reason::NoMemory,
     Reason::NotActive,
@@ -86,6 +89,7 @@ impl Reason {
             Reason::RouteLoop => "route-loop",
             Reason::TooBig => "too-big",
             Reason::BadInner => "bad-inner",
+            Reason::Fragment => "fragment",
             Reason::LinkScope => "link-scope",
             Reason::Exhausted => "sequence-exhausted",
             Reason::NoMemory => "no-memory",

@@ -135,11 +135,20 @@ impl Path {
         }
     }
 
-    /// Octets in front of the ESP header.
+    /// Its UDP ports as they stand on the wire, for rules of routing that ask for them; 0 where there is no UDP.
+    pub(crate) fn ports(&self) -> (u16, u16) {
+        self.encap
+            .map_or((0, 0), |encap| (encap.sport.to_be(), encap.dport.to_be()))
+    }
+
+    /// Octets between the IP header and the ESP header.
     #[inline]
-    pub(crate) fn header_len(&self) -> usize {
-        let udp = if self.encap.is_some() { UDP_LEN } else { 0 };
-        self.outer.header_len() + udp
+    pub(crate) fn udp_len(&self) -> usize {
+        if self.encap.is_some() {
+            UDP_LEN
+        } else {
+            0
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use mml_core::ip::{self, Addresses};
 
 use crate::counters::Reason;
+use crate::ends::Outer;
 use crate::namespace::Namespace;
 use crate::net::{Disposition, Place, Way};
 use crate::policy::Action;
@@ -113,12 +114,35 @@ fn incoming(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader) -> Di
             ns.counters.count(Reason::Discard);
             Disposition::Drop
         }
-        Action::Protect if skb.came_through_xfrm() => Disposition::Accept,
+        Action::Protect if skb.came_through_xfrm() || is_encapsulated(ns, skb, of, reader) => {
+            Disposition::Accept
+        }
         Action::Protect => {
             ns.counters.count(Reason::GuardIn);
             Disposition::Drop
         }
     }
+}
+
+/// Whether it is UDP between the ports of a terminus' CSA with that CSA's SPI behind: transport mode's policies cover the
+/// packets that carry it, too. Like bare ESP it is let in, to be opened or go nowhere.
+#[inline(never)]
+fn is_encapsulated(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader) -> bool {
+    if of.protocol != ip::UDP || !of.transport || of.fragment || ns.sadb.termini.len() == 0 {
+        return false;
+    }
+    let Some([_, _, d0, d1, _, _, _, _, s0, s1, s2, s3]) = skb.octets::<12>(of.header_len) else {
+        return false;
+    };
+    let outer = Outer {
+        family: of.family,
+        src: of.src,
+        dst: of.dst,
+    };
+    ns.sadb
+        .terminus(&outer, u32::from_be_bytes([s0, s1, s2, s3]), reader)
+        .and_then(|csa| csa.ends.get().encap)
+        .is_some_and(|encap| encap.dport == u16::from_be_bytes([d0, d1]))
 }
 
 /// Control of the link itself (docs/wire.md §5), to link-local or multicast destinations: ICMP router discovery, IGMP;

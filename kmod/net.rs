@@ -233,9 +233,11 @@ impl DstCache {
             u32::from_ne_bytes([a, b, c, d])
         };
         let (src, dst) = (word(&outer.src), word(&outer.dst));
+        let (from, to) = path.ports();
         // SAFETY: The namespace lives while `ns` does; both calls as above.
         unsafe {
-            let route = sys::mml_route(ns.net(), src, dst, path.protocol(), mark);
+            let protocol = path.protocol();
+            let route = sys::mml_route(ns.net(), src, dst, protocol, mark, from, to);
             if route.is_null() || sys::mml_is_err(route.cast()) {
                 return None;
             }
@@ -247,6 +249,7 @@ impl DstCache {
     #[inline(never)]
     fn route6(&self, ns: &Namespace, path: &Path, mark: u32) -> Option<Route> {
         let outer = &path.outer;
+        let (from, to) = path.ports();
         let mut source = [0u8; 16];
         // SAFETY: As in `route`; an address is 16 octets.
         unsafe {
@@ -254,7 +257,8 @@ impl DstCache {
             if let Some(route) = NonNull::new(cached) {
                 return Some(Route(route));
             }
-            let route = sys::mml_route6(ns.net(), &outer.src, &outer.dst, path.protocol(), mark);
+            let (src, dst, protocol) = (&outer.src, &outer.dst, path.protocol());
+            let route = sys::mml_route6(ns.net(), src, dst, protocol, mark, from, to);
             if route.is_null() || sys::mml_is_err(route.cast()) {
                 return None;
             }

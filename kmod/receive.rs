@@ -4,7 +4,7 @@
 //! datagram delivered on `mml0`.
 
 use mml_core::esp::{self, Header, Layout};
-use mml_core::ip;
+use mml_core::ip::{self, Addresses};
 use mml_core::zone::{self, Mode, HEAD_MAX};
 use mml_core::{checksum, ecn};
 
@@ -65,17 +65,75 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
         .octets::<{ esp::HEADER_LEN }>(0)
         .ok_or(esp::Drop::Truncated)?;
     let header = Header::parse(&front)?;
-    header.check_protocol(Mode::Tunnel)?;
+    header.check_protocol(csa.map.mode())?;
+    let own = match csa.map.mode() {
+        Mode::Tunnel => None,
+        Mode::Transport => Some(Own::read(skb.network_header()).ok_or(esp::Drop::InnerHeader)?),
+    };
     let mut skb = skb.into_private().ok_or(Reason::NoMemory)?;
     let octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
-    let (start, len) = open_zones(csa, header, octets, outer_ds, bh)?;
+    let inside = open_zones(csa, header, octets, outer_ds, own.as_ref(), bh)?;
     mapping(ns, csa, skb.network_header());
-    if !skb.cut(start, len) {
+    if !skb.cut(inside.start, inside.len) {
         return Err(Reason::NoMemory);
     }
+    if let Some(mut own) = own {
+        let header = own.becomes(inside.next, inside.len)?;
+        if !skb.prepend(header) {
+            return Err(Reason::NoMemory);
+        }
+    }
     let device = ns.device.get(reader).ok_or(Reason::NoDevice)?;
-    skb.deliver(device);
+    // Past a NAT the checksum is over other addresses; that both ICVs hold says more than it would (RFC 3948 §3.1.2).
+    skb.deliver(
+        device,
+        csa.map.mode() == Mode::Transport && csa.ends.are_in_udp(),
+    );
     Ok(())
+}
+
+/// Transport mode: the IP header that the packet came under, which is the datagram's own.
+struct Own {
+    octets: [u8; ip::HEADERS_MAX],
+    of: Addresses,
+}
+
+impl Own {
+    /// Of all that is in front of ESP. `None` if that isn't an IP header, with UDP's behind it or not.
+    #[inline(never)]
+    fn read(front: &[u8]) -> Option<Own> {
+        let of = ip::addresses(front)?;
+        let udp = if of.protocol == ip::UDP { UDP_LEN } else { 0 };
+        if of.header_len.checked_add(udp)? != front.len() {
+            return None;
+        }
+        let mut octets = [0; ip::HEADERS_MAX];
+        octets
+            .get_mut(..of.header_len)?
+            .copy_from_slice(front.get(..of.header_len)?);
+        Some(Own { octets, of })
+    }
+
+    /// Makes it the header of `len` octets of `next`.
+    fn becomes(&mut self, next: u8, len: usize) -> Result<&[u8], esp::Drop> {
+        let of_len = self.of.header_len;
+        let header = self
+            .octets
+            .get_mut(..of_len)
+            .ok_or(esp::Drop::InnerHeader)?;
+        if ip::set_next(header, next) && ip::set_total(header, of_len.saturating_add(len)) {
+            Ok(header)
+        } else {
+            Err(esp::Drop::InnerLength)
+        }
+    }
+}
+
+/// Where in the opened octets what was sealed lies, and what it is.
+struct Inside {
+    start: usize,
+    len: usize,
+    next: u8,
 }
 
 /// Tells if an authentic packet came from another address or port than its CSA's: a NAT has changed its mind (RFC 3948,
@@ -110,8 +168,9 @@ fn open_zones(
     header: Header,
     mut octets: Linear<'_>,
     outer_ds: u8,
+    own: Option<&Own>,
     bh: &Bh,
-) -> Result<(usize, usize), Reason> {
+) -> Result<Inside, Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     let zone2 = csa.zone2.as_ref().ok_or(Reason::NotActive)?;
     let at = Layout::open([csa.zone1.iv, zone2.iv], &header, octets.len())?;
@@ -153,8 +212,8 @@ fn open_zones(
 
     // AAD 2 in front of zone 2: zone 1 goes there for good, but for what a relay may have changed in it.
     let moved = zone::moved(
-        Mode::Tunnel,
-        0,
+        csa.map.mode(),
+        header.protocol,
         octets.get(at.z1..at.icv1).ok_or(truncated)?,
     );
     let place = at.z2 - l1;
@@ -178,7 +237,7 @@ fn open_zones(
         let kept = kept.get_mut(..l1).ok_or(esp::Drop::L1)?;
         let zone1 = octets.get_mut(place..at.z2).ok_or(truncated)?;
         kept.copy_from_slice(zone1);
-        esp::mask(zone1, Mode::Tunnel, 0);
+        esp::mask(zone1, csa.map.mode(), header.protocol);
         open(&mut octets)?;
         octets
             .get_mut(place..at.z2)
@@ -198,10 +257,12 @@ fn open_zones(
         book.octets += octets.len() as u64;
         csa.spend(book.packets, book.octets)?;
     }
-    let (start, len) = assemble(csa, &header, &at, moved, &mut octets)?;
-    let datagram = octets.get_mut(start..start + len).ok_or(truncated)?;
-    decapsulate_ecn(datagram, outer_ds)?;
-    Ok((start, len))
+    let inside = assemble(csa, &header, &at, moved, own, &mut octets)?;
+    if own.is_none() {
+        let datagram = octets.get_mut(inside.start..).ok_or(truncated)?;
+        decapsulate_ecn(datagram, outer_ds)?;
+    }
+    Ok(inside)
 }
 
 /// Puts zone 1, which ends where zone 2 begins, right in front of the payload, and checks what that makes.
@@ -211,8 +272,9 @@ fn assemble(
     header: &Header,
     at: &Layout,
     moved: Option<usize>,
+    own: Option<&Own>,
     octets: &mut Linear<'_>,
-) -> Result<(usize, usize), Reason> {
+) -> Result<Inside, Reason> {
     let truncated = Reason::Format(esp::Drop::Truncated);
     let body = at.z2 + if moved.is_some() { 2 } else { 0 };
     let plain = octets.get(body..at.icv2).ok_or(truncated)?;
@@ -220,7 +282,7 @@ fn assemble(
         .get(plain.len().saturating_sub(esp::TRAILER_MAX)..)
         .ok_or(truncated)?;
     let trailer = esp::check_trailer(tail)?;
-    trailer.check_next(Mode::Tunnel, header)?;
+    trailer.check_next(csa.map.mode(), header)?;
     let end = at
         .icv2
         .checked_sub(trailer.octets())
@@ -245,8 +307,22 @@ fn assemble(
     let head = datagram
         .get(..datagram.len().min(HEAD_MAX))
         .ok_or(truncated)?;
-    if csa.map.split(0, head, datagram.len()).l1 != usize::from(header.l1) {
+    if csa.map.split(header.protocol, head, datagram.len()).l1 != usize::from(header.l1) {
         return Err(esp::Drop::ZoneMap.into());
+    }
+    if let Some(own) = own {
+        let of = Addresses {
+            protocol: trailer.next,
+            ..own.of
+        };
+        if !csa.selector.matches(&of) {
+            return Err(esp::Drop::Selector.into());
+        }
+        return Ok(Inside {
+            start,
+            len: datagram.len(),
+            next: trailer.next,
+        });
     }
     let inner = ip::addresses(head).ok_or(esp::Drop::InnerHeader)?;
     if trailer.next != inner.encapsulated() {
@@ -258,7 +334,11 @@ fn assemble(
     if !csa.selector.matches(&inner) {
         return Err(esp::Drop::Selector.into());
     }
-    Ok((start, inner.total_len))
+    Ok(Inside {
+        start,
+        len: inner.total_len,
+        next: trailer.next,
+    })
 }
 
 /// RFC 6040 §4.2: congestion met on the way is passed on to the inner packet.

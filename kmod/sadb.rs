@@ -104,7 +104,7 @@ impl Csa {
     ///
     /// # Errors
     ///
-    /// `EAFNOSUPPORT` for outer ends of two families, `EOPNOTSUPP` for transport mode, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
+    /// `EAFNOSUPPORT` for outer ends of two families, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
     pub(crate) fn new(
         id: u64,
         csa: &pfkey::Csa<'_>,
@@ -115,10 +115,11 @@ impl Csa {
             outer: outer(&csa.src, &csa.dst)?,
             encap: csa.encap,
         });
-        if csa.ext.mode != pfkey::Mode::Tunnel {
-            return Err(EOPNOTSUPP);
-        }
-        let map = ZoneMap::new(Mode::Tunnel, csa.map.stops()).map_err(|_| EINVAL)?;
+        let mode = match csa.ext.mode {
+            pfkey::Mode::Tunnel => Mode::Tunnel,
+            pfkey::Mode::Transport => Mode::Transport,
+        };
+        let map = ZoneMap::new(mode, csa.map.stops()).map_err(|_| EINVAL)?;
         let selector = selector(&csa.selector).ok_or(EINVAL)?;
         let [first, second] = &csa.zones;
         let zone1 = zone(first)?.ok_or(EINVAL)?;
@@ -353,13 +354,19 @@ impl Csa {
         self.message.octets()
     }
 
-    /// The largest inner datagram, in octets, that an outer path of `mtu` octets carries whole.
+    /// The largest datagram, in octets, that an outer path of `mtu` octets carries whole, its own IP header being of `own`
+    /// octets, which in transport mode stays outside.
     #[inline]
-    pub(crate) fn inner_mtu(&self, mtu: usize, path: &Path) -> usize {
+    pub(crate) fn inner_mtu(&self, mtu: usize, path: &Path, own: usize) -> usize {
         let ivs = self.zone1.iv.octets() + self.zone2.as_ref().map_or(0, |zone| zone.iv.octets());
-        let room = mtu.saturating_sub(path.header_len() + esp::HEADER_LEN + ivs + 2 * ICV_LEN);
+        let (outside, own) = match self.map.mode() {
+            Mode::Tunnel => (path.outer.header_len(), 0),
+            Mode::Transport => (own, own),
+        };
+        let front = outside + path.udp_len() + esp::HEADER_LEN + ivs;
+        let room = mtu.saturating_sub(front + 2 * ICV_LEN);
         // A multiple of 4, of which the trailer takes 2 and the moved checksum 2.
-        (room & !3).saturating_sub(esp::TRAILER_LEN + 2)
+        (room & !3).saturating_sub(esp::TRAILER_LEN + 2) + own
     }
 }
 

@@ -9,7 +9,7 @@
 use core::sync::atomic::Ordering;
 use mml_core::esp::{self, Header, IvKind, Layout};
 use mml_core::ip::{self, Addresses};
-use mml_core::zone::Mode;
+use mml_core::zone::{Mode, Split};
 use mml_core::{checksum, ecn, tcp};
 use pfkey::Encap;
 
@@ -34,11 +34,8 @@ const CWR: u8 = 0x80;
 /// The least that any IPv6 path carries (RFC 8200 §5).
 const V6_MTU_MIN: usize = 1280;
 /// Offsets in the IP and the TCP header.
-const IP_LEN: usize = 2;
 const IP_ID: usize = 4;
 const IP_FRAGMENT: usize = 6;
-const IP_CHECKSUM: usize = 10;
-const V6_PAYLOAD: usize = 4;
 const TCP_SEQ: usize = 4;
 const TCP_FLAGS: usize = 13;
 const TCP_CHECKSUM: usize = 16;
@@ -57,8 +54,9 @@ struct Head {
 }
 
 impl Head {
-    fn get(&self) -> &[u8] {
-        self.octets.get(..self.len).unwrap_or(&[])
+    /// What lies behind the first `from` octets of it.
+    fn from(&self, from: usize) -> &[u8] {
+        self.octets.get(from..self.len).unwrap_or(&[])
     }
 
     fn transport(&self) -> &[u8] {
@@ -139,14 +137,8 @@ impl Head {
     /// Sets the datagram's length and makes the IP header's checksum good.
     fn set_total(&mut self, total: usize) {
         self.total = total;
-        if self.of.family == 6 {
-            self.put16(V6_PAYLOAD, total.saturating_sub(ip::V6_LEN) as u16);
-            return;
-        }
-        self.put16(IP_LEN, total as u16);
-        self.put16(IP_CHECKSUM, 0);
-        let sum = checksum::sum(self.octets.get(..self.ip).unwrap_or(&[]));
-        self.put16(IP_CHECKSUM, !sum);
+        let header = self.octets.get_mut(..self.ip).unwrap_or(&mut []);
+        ip::set_total(header, total);
     }
 }
 
@@ -157,6 +149,23 @@ struct Body<'a> {
     len: usize,
     /// Where a checksum over head and payload starts and goes, both offsets in the head.
     sum: Option<(usize, usize)>,
+}
+
+/// What of a datagram is sealed.
+struct Inside {
+    /// Where it begins: in transport mode behind the IP header.
+    from: usize,
+    /// The trailer's next header.
+    next: u8,
+    /// The zone header's protocol: 0 in tunnel mode.
+    protocol: u8,
+}
+
+/// How a sealed packet is divided.
+struct Room {
+    split: Split,
+    at: Layout,
+    pad: u8,
 }
 
 /// A packet's way out: everything but the packet.
@@ -208,8 +217,12 @@ fn send<'g>(
         device,
     };
     let refuse = |reason| (reason, Some(csa));
+    // A fragment's own header would have to stay outside, in front of what isn't a datagram (RFC 4303 §3.3.4).
+    if origin.is_transport() && head.of.fragment {
+        return Err(refuse(Reason::Fragment));
+    }
     let route = origin.route().map_err(refuse)?;
-    let room = csa.inner_mtu(route.mtu(), &origin.path);
+    let room = csa.inner_mtu(route.mtu(), &origin.path, head.ip);
     if ns.settings.mss_clamp.load(Ordering::Relaxed) && head.of.protocol == ip::TCP {
         let syn = head
             .transport()
@@ -228,13 +241,34 @@ fn send<'g>(
     if skb.is_gso() {
         return origin.super_packet(skb, head, room, route).map_err(refuse);
     }
-    if head.total > room {
+    if head.total > room && !origin.is_cut_outside(&head) {
         return origin.too_big(skb, head, room).map_err(refuse);
     }
     origin.whole(skb, head, route).map_err(refuse)
 }
 
 impl<'a> Origin<'a> {
+    #[inline]
+    fn is_transport(&self) -> bool {
+        self.csa.map.mode() == Mode::Transport
+    }
+
+    /// Whether a datagram that doesn't fit is sealed all the same, and its packet cut into outer fragments: transport mode's
+    /// datagrams are sealed whole. Not in UDP, whose fragments a guard can't tell from anybody's.
+    fn is_cut_outside(&self, head: &Head) -> bool {
+        self.is_transport() && !head.of.df && self.path.encap.is_none()
+    }
+
+    /// Octets that stay in front of ESP, of the outer header or in transport mode the datagram's own, without UDP's.
+    #[inline]
+    fn outer_len(&self, head: &Head) -> usize {
+        if self.is_transport() {
+            head.ip
+        } else {
+            self.path.outer.header_len()
+        }
+    }
+
     fn route(&self) -> Result<Route, Reason> {
         let mark = self.ns.settings.mark.load(Ordering::Relaxed);
         let route = self
@@ -271,7 +305,7 @@ impl<'a> Origin<'a> {
             sum,
         };
         let mut sealed = self.seal(&mut head, &body, seq, &route)?;
-        sealed.set_outgoing(&skb, &self.path.outer, route);
+        sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(&head), route);
         if skb.has_owner() {
             sealed.take_owner(&mut skb);
         }
@@ -297,7 +331,7 @@ impl<'a> Origin<'a> {
                 let one = Head::read(&mut segment)
                     .ok_or(Reason::BadInner)
                     .and_then(|head| {
-                        if head.total > room {
+                        if head.total > room && !self.is_cut_outside(&head) {
                             self.too_big(segment, head, room)
                         } else {
                             self.whole(segment, head, self.route()?)
@@ -351,7 +385,7 @@ impl<'a> Origin<'a> {
             let out = route.clone();
             let mut sealed = self.seal(&mut head, &body, seq, &out)?;
             seq += 1;
-            sealed.set_outgoing(&skb, &self.path.outer, out);
+            sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(&head), out);
             if last && skb.has_owner() {
                 sealed.take_owner(&mut skb);
             }
@@ -364,7 +398,8 @@ impl<'a> Origin<'a> {
 
     /// A datagram that doesn't fit: its sender is told, or it is cut into fragments (RFC 791 §3.2) before it is sealed.
     fn too_big(&self, mut skb: Skb, mut head: Head, room: usize) -> Result<(), Reason> {
-        if head.of.df {
+        // Transport mode seals no fragment.
+        if head.of.df || self.is_transport() {
             self.refuse_too_big(&mut skb, &head, room);
             return Err(Reason::TooBig);
         }
@@ -416,7 +451,12 @@ impl<'a> Origin<'a> {
             };
             let route = self.route()?;
             let mut sealed = self.seal(&mut piece, &body, seq, &route)?;
-            sealed.set_outgoing(&skb, &self.path.outer, route);
+            sealed.set_outgoing(
+                &skb,
+                self.path.outer.family,
+                self.path.outer.header_len(),
+                route,
+            );
             self.device.count_sent(1, piece.total);
             net::local_out(self.ns, sealed, &self.path.outer, self.bh);
         }
@@ -444,55 +484,78 @@ impl<'a> Origin<'a> {
     ) -> Result<Skb, Reason> {
         let csa = self.csa;
         let zone2 = csa.zone2.as_ref().ok_or(Reason::NoMemory)?;
-        let split = csa.map.split(0, head.get(), head.total);
-        let (at, pad) = Layout::seal([csa.zone1.iv, zone2.iv], &split, head.total);
+        let inside = if self.is_transport() {
+            Inside {
+                from: head.ip,
+                next: head.of.protocol,
+                protocol: head.of.protocol,
+            }
+        } else {
+            Inside {
+                from: 0,
+                next: head.of.encapsulated(),
+                protocol: 0,
+            }
+        };
+        let len = head.total - inside.from;
+        let split = csa.map.split(inside.protocol, head.from(inside.from), len);
+        let (at, pad) = Layout::seal([csa.zone1.iv, zone2.iv], &split, len);
         let path = &self.path;
-        let outer = path.header_len();
+        let udp = self.outer_len(head);
+        let outer = udp + path.udp_len();
+        if self.is_transport() && outer + at.end > ip::TOTAL_MAX {
+            return Err(Reason::TooBig);
+        }
         let mut skb =
             Skb::alloc(route.headroom(), outer + at.end, self.bh).ok_or(Reason::NoMemory)?;
         let mut octets = skb.linear_mut().ok_or(Reason::NoMemory)?;
-        let ds = ecn::encap(head.of.ds);
-        let ttl = route.ttl(path.outer.family);
-        if path.outer.family == 4 {
-            write_outer(&mut octets, path, ds, ttl, seq)
+        if self.is_transport() {
+            write_own(&mut octets, head, path)
         } else {
-            write_outer6(&mut octets, path, ds, ttl)
+            let ds = ecn::encap(head.of.ds);
+            let ttl = route.ttl(path.outer.family);
+            if path.outer.family == 4 {
+                write_outer(&mut octets, path, ds, ttl, seq)
+            } else {
+                write_outer6(&mut octets, path, ds, ttl)
+            }
         }
         .ok_or(Reason::NoMemory)?;
         if let Some(encap) = &path.encap {
-            write_udp(&mut octets, path, encap, at.end).ok_or(Reason::NoMemory)?;
+            write_udp(&mut octets, udp, encap, at.end).ok_or(Reason::NoMemory)?;
         }
         let mut esp = octets
             .range(outer, outer + at.end)
             .ok_or(Reason::NoMemory)?;
-        self.seal_zones(&mut esp, head, body, seq, split, at, pad)
+        let room = Room { split, at, pad };
+        self.seal_zones(&mut esp, head, body, seq, &inside, room)
             .ok_or(Reason::NoMemory)?;
         if path.encap.is_some() && path.outer.family == 6 {
-            sum_udp6(&mut octets, &path.outer).ok_or(Reason::NoMemory)?;
+            sum_udp6(&mut octets, udp, &path.outer).ok_or(Reason::NoMemory)?;
         }
         Ok(skb)
     }
 
     #[inline]
-    #[allow(clippy::too_many_arguments)]
     fn seal_zones(
         &self,
         esp: &mut Linear<'_>,
         head: &mut Head,
         body: &Body<'_>,
         seq: u64,
-        split: mml_core::zone::Split,
-        at: Layout,
-        pad: u8,
+        inside: &Inside,
+        Room { split, at, pad }: Room,
     ) -> Option<()> {
         let csa = self.csa;
         let zone2 = csa.zone2.as_ref()?;
-        let l1 = split.l1;
+        let (from, l1) = (inside.from, split.l1);
+        // The first octet of the headers that is zone 2's.
+        let second = from + l1;
         // Zone 2: the rest of the headers, the payload, the trailer.
         let mut next = at.z2 + if split.moved.is_some() { 2 } else { 0 };
         let rest = next;
         let headers = head.len;
-        next += headers.checked_sub(l1)?;
+        next += headers.checked_sub(second)?;
         let payload = body
             .from
             .copy_and_sum(body.at, esp.get_mut(next..next + body.len)?)?;
@@ -504,21 +567,21 @@ impl<'a> Origin<'a> {
             head.put16(field, if sum == 0xFFFF { 0xFFFF } else { !sum });
         }
         esp.get_mut(rest..next)?
-            .copy_from_slice(head.octets.get(l1..headers)?);
+            .copy_from_slice(head.octets.get(second..headers)?);
         let trailer = esp.get_mut(next + body.len..at.icv2)?;
-        esp::write_trailer(trailer, pad, head.of.encapsulated());
+        esp::write_trailer(trailer, pad, inside.next);
         if let Some(field) = split.moved {
-            let field = head.octets.get_mut(field..field + 2)?;
+            let field = head.octets.get_mut(from + field..from + field + 2)?;
             esp.get_mut(at.z2..at.z2 + 2)?.copy_from_slice(field);
             field.fill(0);
         }
-        let zone1 = head.octets.get(..l1)?;
+        let zone1 = head.octets.get(from..second)?;
         let mut header = [0; esp::HEADER_LEN];
         Header {
             spi: csa.spi,
             seq_lo: seq as u32,
             flags: 0,
-            protocol: 0,
+            protocol: inside.protocol,
             l1: l1 as u16,
         }
         .write(&mut header);
@@ -530,7 +593,7 @@ impl<'a> Origin<'a> {
         let bound = esp.get_mut(aad + esp::HEADER_LEN..at.z2)?;
         bound.copy_from_slice(zone1);
         if csa.may_write {
-            esp::mask(bound, Mode::Tunnel, 0);
+            esp::mask(bound, csa.map.mode(), inside.protocol);
         }
         zone2
             .aead
@@ -610,21 +673,29 @@ fn write_outer6(octets: &mut [u8], path: &Path, ds: u8, limit: u8) -> Option<()>
     Some(())
 }
 
+/// Transport mode's header: the datagram's own, options and extension headers included (RFC 4303 §3.1.1), with ESP or UDP
+/// behind it. Length and checksum are the stack's to fill in.
+#[inline(never)]
+fn write_own(octets: &mut [u8], head: &Head, path: &Path) -> Option<()> {
+    let header = octets.get_mut(..head.ip)?;
+    header.copy_from_slice(head.octets.get(..head.ip)?);
+    ip::set_next(header, path.protocol()).then_some(())
+}
+
 /// The UDP header of an encapsulated packet (RFC 3948 §2.1) with `esp` octets behind it: over IPv4 without a checksum.
 #[inline(never)]
-fn write_udp(octets: &mut [u8], path: &Path, encap: &Encap, esp: usize) -> Option<()> {
+fn write_udp(octets: &mut [u8], at: usize, encap: &Encap, esp: usize) -> Option<()> {
     let [s0, s1] = encap.sport.to_be_bytes();
     let [d0, d1] = encap.dport.to_be_bytes();
     let [l0, l1] = u16::try_from(esp + UDP_LEN).ok()?.to_be_bytes();
-    let at = path.outer.header_len();
     *octets.get_mut(at..)?.first_chunk_mut()? = [s0, s1, d0, d1, l0, l1, 0, 0];
     Some(())
 }
 
 /// Over IPv6 a receiver wants a checksum (RFC 8200 §8.1). It covers the sealed octets.
 #[inline(never)]
-fn sum_udp6(octets: &mut [u8], outer: &Outer) -> Option<()> {
-    let udp = octets.get(ip::V6_LEN..)?;
+fn sum_udp6(octets: &mut [u8], at: usize, outer: &Outer) -> Option<()> {
+    let udp = octets.get(at..)?;
     let [l0, l1] = u16::try_from(udp.len()).ok()?.to_be_bytes();
     let ends = checksum::add(checksum::sum(&outer.src), checksum::sum(&outer.dst));
     let rest = checksum::add(checksum::sum(&[0, ip::UDP, l0, l1]), checksum::sum(udp));
@@ -632,7 +703,7 @@ fn sum_udp6(octets: &mut [u8], outer: &Outer) -> Option<()> {
     // Zero is "none".
     let sum = if sum == 0 { 0xFFFF } else { sum };
     octets
-        .get_mut(ip::V6_LEN + 6..)?
+        .get_mut(at + 6..)?
         .first_chunk_mut()
         .map(|field| *field = sum.to_be_bytes())
 }

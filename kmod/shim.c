@@ -325,6 +325,10 @@ void mml_skb_incoming(struct sk_buff *skb, struct net_device *dev, u16 protocol)
 	skb_reset_network_header(skb);
 	skb_scrub_packet(skb, false);
 }
+void mml_skb_checksum_good(struct sk_buff *skb)
+{
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+}
 
 void mml_skb_keep(struct sk_buff *skb)
 {
@@ -347,9 +351,9 @@ struct rtable *mml_route_again(struct net *net, const struct sk_buff *skb, u8 pr
 	return ip_route_output_flow(net, &fl4, NULL);
 }
 int mml_dst_output(struct net *net, struct sk_buff *skb) { return dst_output(net, NULL, skb); }
-struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 protocol, u32 mark)
+struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 protocol, u32 mark, __be16 from, __be16 to)
 {
-	struct flowi4 fl4 = { .saddr = src, .daddr = dst, .flowi4_proto = protocol, .flowi4_mark = mark };
+	struct flowi4 fl4 = { .saddr = src, .daddr = dst, .flowi4_proto = protocol, .flowi4_mark = mark, .fl4_sport = from, .fl4_dport = to };
 
 	return ip_route_output_key(net, &fl4);
 }
@@ -359,9 +363,9 @@ struct dst_entry *mml_route_again6(struct net *net, const struct sk_buff *skb, u
 
 	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
 }
-struct dst_entry *mml_route6(struct net *net, const struct in6_addr *src, const struct in6_addr *dst, u8 protocol, u32 mark)
+struct dst_entry *mml_route6(struct net *net, const struct in6_addr *src, const struct in6_addr *dst, u8 protocol, u32 mark, __be16 from, __be16 to)
 {
-	struct flowi6 fl6 = { .saddr = *src, .daddr = *dst, .flowi6_proto = protocol, .flowi6_mark = mark };
+	struct flowi6 fl6 = { .saddr = *src, .daddr = *dst, .flowi6_proto = protocol, .flowi6_mark = mark, .fl6_sport = from, .fl6_dport = to };
 
 	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
 }

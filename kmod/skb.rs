@@ -14,7 +14,6 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
 use crate::crypto::Linear;
-use crate::ends::Outer;
 use crate::net::{Device, Route};
 use crate::sync::{Bh, PerCpu};
 use crate::sys;
@@ -457,6 +456,25 @@ impl Skb {
         true
     }
 
+    /// Puts octets in front of it. False, and nothing changed, if there is no room.
+    pub(crate) fn prepend(&mut self, octets: &[u8]) -> bool {
+        if !self.is_linear() || self.is_cloned() {
+            return false;
+        }
+        // SAFETY: The skb is ours, linear and not cloned, so that what lies between its head and its data is nobody
+        // else's; the range is within that.
+        unsafe {
+            let raw = &mut *self.as_ptr();
+            if (raw.data.offset_from(raw.head) as usize) < octets.len() {
+                return false;
+            }
+            raw.data = raw.data.sub(octets.len());
+            raw.len += octets.len() as u32;
+            core::ptr::copy_nonoverlapping(octets.as_ptr(), raw.data, octets.len());
+        }
+        true
+    }
+
     /// Frees it as used, not dropped.
     #[inline]
     pub(crate) fn consume(self) {
@@ -464,13 +482,14 @@ impl Skb {
         unsafe { sys::mml_skb_consume(self.into_raw()) };
     }
 
-    /// Makes it a packet between `outer` on its way out along `route`, with the priority and mark of `from`.
+    /// Makes it an IP packet, with a header of `header` octets, on its way out along `route`, with the priority and mark of
+    /// `from`.
     #[inline]
-    pub(crate) fn set_outgoing(&mut self, from: &Buffer, outer: &Outer, route: Route) {
-        let transport = outer.header_len() as u32;
+    pub(crate) fn set_outgoing(&mut self, from: &Buffer, family: u8, header: usize, route: Route) {
+        let transport = header as u32;
         // SAFETY: Both are live; the route's reference passes to the skb.
         unsafe {
-            if outer.family == 4 {
+            if family == 4 {
                 sys::mml_skb_outgoing(self.as_ptr(), from.as_ptr(), transport);
             } else {
                 sys::mml_skb_outgoing6(self.as_ptr(), from.as_ptr(), transport);
@@ -510,9 +529,9 @@ impl Skb {
         }
     }
 
-    /// Hands it to `device` as an IP packet that came in there, through GRO.
+    /// Hands it to `device` as an IP packet that came in there, through GRO. `good`: its transport checksum is known to be.
     #[inline]
-    pub(crate) fn deliver(self, device: Device<'_>) {
+    pub(crate) fn deliver(self, device: Device<'_>, good: bool) {
         let len = self.len();
         let protocol = if mml_core::ip::version(self.linear()) == 6 {
             ETH_P_IPV6
@@ -523,6 +542,9 @@ impl Skb {
         // SAFETY: The skb's ownership passes to the stack; the device lives under RCU.
         unsafe {
             sys::mml_skb_incoming(skb, device.as_ptr(), protocol);
+            if good {
+                sys::mml_skb_checksum_good(skb);
+            }
             sys::mml_dev_rx_add(device.as_ptr(), len as u32);
             sys::mml_dev_gro_receive(device.as_ptr(), skb);
         }

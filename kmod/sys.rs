@@ -130,6 +130,8 @@ extern "C" {
         dst: *const [u8; 16],
         protocol: u8,
         mark: u32,
+        from: u16,
+        to: u16,
     ) -> *mut Dst;
     pub(crate) fn mml_route_again6(
         net: *mut net,
@@ -141,8 +143,15 @@ extern "C" {
     pub(crate) fn mml_icmp6_too_big(skb: *mut sk_buff, mtu: u32);
     pub(crate) fn mml_update_pmtu6(skb: *mut sk_buff, net: *mut net, mtu: u32);
     pub(crate) fn mml_redirect6(skb: *mut sk_buff, net: *mut net);
-    pub(crate) fn mml_route(net: *mut net, src: u32, dst: u32, protocol: u8, mark: u32)
-        -> *mut Dst;
+    pub(crate) fn mml_route(
+        net: *mut net,
+        src: u32,
+        dst: u32,
+        protocol: u8,
+        mark: u32,
+        from: u16,
+        to: u16,
+    ) -> *mut Dst;
     pub(crate) fn mml_routes_expire(net: *mut net);
     pub(crate) fn mml_is_err(p: *const c_void) -> bool;
     pub(crate) fn mml_dst_dev(rt: *const Dst) -> *mut net_device;
@@ -193,6 +202,7 @@ extern "C" {
     pub(crate) fn mml_alarm_timer_setup(timer: *mut hrtimer);
     pub(crate) fn mml_alarm_work_setup(work: *mut work_struct);
     pub(crate) fn mml_work_queue(wq: *mut workqueue_struct, work: *mut work_struct) -> bool;
+    pub(crate) fn mml_skb_checksum_good(skb: *mut sk_buff);
     pub(crate) fn mml_skb_keep(skb: *mut sk_buff);
     pub(crate) fn mml_skb_out_qlen(skb: *const sk_buff) -> c_uint;
     pub(crate) fn mml_skb_out_limit(skb: *const sk_buff) -> c_uint;

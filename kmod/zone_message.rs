@@ -6,6 +6,7 @@
 use kernel::alloc::{flags::*, KVec};
 use kernel::prelude::*;
 use mml_core::ip::Addresses;
+use mml_core::zone::Mode;
 use pfkey::number::{message as kind, policy, satype};
 use pfkey::{
     genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Migrate, NewMapping,
@@ -148,6 +149,9 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: b
             return Err(e);
         }
     };
+    if csa.ext.mode == pfkey::Mode::Transport {
+        check_transport(request, &csa)?;
+    }
     let given = Given::by(&csa);
     if let Some(given) = given {
         request.ns.give_number(given).inspect_err(|e| {
@@ -176,7 +180,6 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: b
             e if e == EEXIST => c"SA: this SPI is taken for this destination and role",
             e if e == ENOSPC => c"CSA: this network namespace has as many as it may",
             e if e == ENOSYS => c"ZONE_SA: the kernel has no such cipher",
-            e if e == EOPNOTSUPP => c"CSA: this module has tunnel mode only",
             _ => return,
         };
         request.say(text);
@@ -190,6 +193,27 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: b
     added.life.begin();
     state_event(request.ns, &added);
     answer(request, message, |w| id.write(w, &csa.ext))
+}
+
+/// Refuses what transport mode can't be: its CSAs join two hosts, whose addresses are the packets' own, and a relay of them
+/// has nothing to do (docs/wire.md §1).
+fn check_transport(request: &mut Request<'_>, csa: &CsaMessage<'_>) -> Result {
+    if csa.ext.role == Role::Relay {
+        request.say(c"CSA: a relay of transport mode can't see where segments end; give it to the end points alone");
+        return Err(EOPNOTSUPP);
+    }
+    let selector = &csa.selector;
+    let bits = csa.src.family.bits();
+    if selector.family != csa.src.family
+        || (selector.src_len, selector.dst_len) != (bits, bits)
+        || (selector.src, selector.dst) != (csa.src.octets, csa.dst.octets)
+    {
+        request.say(
+            c"SELECTOR: in transport mode its source and destination are the CSA's own addresses",
+        );
+        return Err(EINVAL);
+    }
+    Ok(())
 }
 
 /// Refuses settings of SNOOP that are out of range.
@@ -247,6 +271,10 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
         outer: sadb::outer(&given.src, &given.dst)?,
         encap: given.encap,
     };
+    if csa.map.mode() == Mode::Transport && path.outer != csa.ends.get().outer {
+        request.say(c"SELECTOR: the addresses of a transport mode CSA are its packets' own; only its ports can change");
+        return Err(EOPNOTSUPP);
+    }
     request.ns.migrate(&csa, &path).inspect_err(|e| {
         if *e == EEXIST {
             request.say(c"SELECTOR: another CSA of this SPI and role lies there");

@@ -34,6 +34,8 @@ pub struct Plan {
     pub generation: u32,
     /// Whether the packets travel in UDP, from port 4500 to port 4500.
     pub udp: bool,
+    /// Whether it is the two hosts' own packets that are sealed, in transport mode: nobody is between them.
+    pub transport: bool,
 }
 
 /// A node's file, with its name.
@@ -61,8 +63,8 @@ struct Zone {
 const FILE_ROOM: usize = 8192;
 
 impl Plan {
-    /// The files of home agent, foreign agent and mobile host, with fresh keys and SPIs.
-    pub fn files(&self, random: &dyn SecureRandom) -> Result<[NodeFile; 3], NoRandom> {
+    /// The files of home agent, mobile host and, in tunnel mode, foreign agent, with fresh keys and SPIs.
+    pub fn files(&self, random: &dyn SecureRandom) -> Result<Vec<NodeFile>, NoRandom> {
         let to_mh = self.direction(
             random,
             [self.ha, self.mh],
@@ -76,14 +78,15 @@ impl Plan {
         let ha = [(Role::Origin, &to_mh), (Role::Terminus, &from_mh)];
         let fa = [(Role::Relay, &to_mh), (Role::Relay, &from_mh)];
         let mh = [(Role::Origin, &from_mh), (Role::Terminus, &to_mh)];
-        Ok([
+        let mut files = vec![
             ("ha.toml", self.file("the home agent", &ha)),
-            (
-                "fa.toml",
-                self.file("the foreign agent: zone 1's keys alone", &fa),
-            ),
             ("mh.toml", self.file("the mobile host", &mh)),
-        ])
+        ];
+        if !self.transport {
+            let relay = self.file("the foreign agent: zone 1's keys alone", &fa);
+            files.insert(1, ("fa.toml", relay));
+        }
+        Ok(files)
     }
 
     fn direction(
@@ -138,6 +141,9 @@ impl Plan {
             Stop(pfkey::TRANSPORT_END) => writeln!(text, "map = \"transport-end\""),
             Stop(octets) => writeln!(text, "map = {octets}"),
         };
+        if self.transport {
+            text.push_str("mode = \"transport\"\n");
+        }
         if self.udp {
             text.push_str("udp = { src-port = 4500, dst-port = 4500 }\n");
         }

@@ -153,6 +153,8 @@ const BEYOND_THE_FORMAT: &[&str] = &[
     "route-loop",
     "too-big",
     "bad-inner",
+    "link-scope",
+    "fragment",
     "sequence-exhausted",
     "no-memory",
     "not-active",

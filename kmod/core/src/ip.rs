@@ -25,6 +25,8 @@ const DESTINATION: u8 = 60;
 
 /// IPv4 header without options, in octets.
 pub const V4_MIN: usize = 20;
+/// The longest datagram, in octets, whose length an IPv4 header can say.
+pub const TOTAL_MAX: usize = 65_535;
 /// IPv6 header without extension headers, in octets.
 pub const V6_LEN: usize = 40;
 /// Extension headers that are followed (`docs/wire.md` §1, zone map).
@@ -278,6 +280,71 @@ fn addresses6(head: &[u8]) -> Option<Addresses> {
         transport: walk.transport,
         df: true,
     })
+}
+
+/// Makes `next` the protocol behind a datagram's IP header, of which `headers` is all, with its options or extension headers;
+/// `false`, and nothing changed, if it isn't IP. IPv4's header checksum is left to [`set_total`].
+pub fn set_next(headers: &mut [u8], next: u8) -> bool {
+    let field = match version(headers) {
+        4 => Some(9),
+        6 => last_next_header(headers),
+        _ => None,
+    };
+    field
+        .and_then(|at| headers.get_mut(at))
+        .map(|field| *field = next)
+        .is_some()
+}
+
+/// Where the next header field of the last header is (RFC 8200 §4): in the fixed header, or in the last extension header.
+fn last_next_header(headers: &[u8]) -> Option<usize> {
+    let (mut field, mut end) = (6, V6_LEN);
+    while end < headers.len() {
+        let octets = match *headers.get(field)? {
+            FRAGMENT => 8,
+            kind if is_extension(kind) => {
+                usize::from(*headers.get(end.checked_add(1)?)?).saturating_add(1) << 3
+            }
+            _ => return None,
+        };
+        field = end;
+        end = end.checked_add(octets)?;
+    }
+    (end == headers.len()).then_some(field)
+}
+
+/// Sets the length in a datagram's IP header to `total` octets, header included, and makes IPv4's checksum good; `headers` is
+/// all of the IP header. `false`, and nothing of use in it, if it isn't IP or the length doesn't fit the field.
+#[inline]
+pub fn set_total(headers: &mut [u8], total: usize) -> bool {
+    match version(headers) {
+        4 => set_total4(headers, total).is_some(),
+        6 => set_total6(headers, total).is_some(),
+        _ => false,
+    }
+}
+
+#[inline]
+fn set_total4(headers: &mut [u8], total: usize) -> Option<()> {
+    let total = u16::try_from(total).ok()?;
+    let fixed = headers.first_chunk_mut::<V4_MIN>()?;
+    let [_, _, l0, l1, _, _, _, _, _, _, c0, c1, ..] = fixed;
+    [*l0, *l1] = total.to_be_bytes();
+    [*c0, *c1] = [0; 2];
+    let sum = !checksum::sum(headers);
+    headers
+        .get_mut(10..)?
+        .first_chunk_mut()
+        .map(|field| *field = sum.to_be_bytes())
+}
+
+#[inline]
+fn set_total6(headers: &mut [u8], total: usize) -> Option<()> {
+    let payload = u16::try_from(total.checked_sub(V6_LEN)?).ok()?;
+    headers
+        .get_mut(4..)?
+        .first_chunk_mut()
+        .map(|field| *field = payload.to_be_bytes())
 }
 
 /// An IPv4 address in the 16 octets every address field here has.

@@ -251,3 +251,73 @@ fn selectors_match_prefixes_in_their_direction() {
         }));
     }
 }
+
+/// A header, in front of `payload` octets of what `next` names, with these extension headers.
+fn with_extensions(extensions: &[(u8, usize)], next: u8, payload: usize) -> Vec<u8> {
+    let kinds = extensions.iter().map(|(kind, _)| *kind).chain([next]);
+    let mut packet = vec![0u8; 40];
+    packet[0] = 0x60;
+    let mut kinds = kinds.peekable();
+    packet[6] = kinds.next().unwrap();
+    for (kind, units) in extensions {
+        let mut header = vec![0u8; if *kind == 44 { 8 } else { (units + 1) * 8 }];
+        header[0] = kinds.next().unwrap();
+        header[1] = if *kind == 44 { 0 } else { *units as u8 };
+        packet.extend(header);
+    }
+    assert!(ip::set_total(&mut packet, 40 + payload));
+    packet
+}
+
+/// Transport mode keeps a datagram's own headers and puts ESP behind the last of them.
+#[test]
+fn the_last_next_header_is_the_one_that_changes() {
+    for extensions in [
+        &[][..],
+        &[(0, 0)],
+        &[(0, 0), (43, 2), (60, 1)],
+        &[(44, 0), (60, 0)],
+    ] {
+        let before = with_extensions(extensions, ip::TCP, 100);
+        let mut headers = before.clone();
+        assert!(ip::set_next(&mut headers, ip::ESP));
+        assert_eq!(headers, with_extensions(extensions, ip::ESP, 100));
+        assert!(ip::set_next(&mut headers, ip::TCP));
+        assert_eq!(headers, before);
+    }
+    let mut v4 = ipv4(ip::TCP, &[], 0, &[0; 40])[..20].to_vec();
+    assert!(ip::set_next(&mut v4, ip::ESP) && ip::set_total(&mut v4, 1234));
+    let of = ip::addresses(&v4).unwrap();
+    assert_eq!((of.protocol, of.total_len), (ip::ESP, 1234));
+    assert_eq!(naive_sum(&v4), 0xFFFF);
+}
+
+#[test]
+fn what_is_no_header_is_left_alone() {
+    let cut = &with_extensions(&[(0, 0), (60, 1)], ip::TCP, 0)[..60];
+    for octets in [
+        &[][..],
+        &[0x20; 40],
+        cut,
+        &with_extensions(&[], ip::TCP, 0)[..39],
+    ] {
+        let mut headers = octets.to_vec();
+        assert!(!ip::set_next(&mut headers, ip::ESP));
+        assert_eq!(headers, octets);
+    }
+    let mut v4 = ipv4(ip::TCP, &[], 0, &[0; 40])[..20].to_vec();
+    assert!(!ip::set_total(&mut v4, 65_536));
+    assert!(!ip::set_total(&mut with_extensions(&[], ip::TCP, 0), 39));
+    assert!(ip::set_total(&mut v4, 65_535));
+}
+
+proptest! {
+    #[test]
+    fn no_octets_upset_the_setters(mut octets in prop::collection::vec(any::<u8>(), 0..300), next: u8, total: usize) {
+        if let Some(first) = octets.first_mut() {
+            *first = *first & 0x2F | 0x40;
+        }
+        ip::set_next(&mut octets, next);
+        ip::set_total(&mut octets, total);
+    }
+}

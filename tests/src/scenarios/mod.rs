@@ -19,6 +19,7 @@ mod snoop;
 mod states;
 mod strangers;
 mod teardown;
+mod transport;
 mod tunnel;
 mod udp;
 mod wireless;
@@ -38,6 +39,7 @@ const TABLES: &[&[Scenario]] = &[
     neighbours::TABLE,
     ipv6::TABLE,
     udp::TABLE,
+    transport::TABLE,
     strangers::TABLE,
     bad_packets::TABLE,
     relay::TABLE,

@@ -108,7 +108,7 @@ pub fn distant(ctx: &Ctx) -> Result<()> {
 }
 
 /// A radio hop keeps its order. A veth doesn't where several CPUs take turns at its sending end: each has a backlog of its
-/// own at the receiving one, unless they are told to use one CPU's.
+/// own at the receiving one, unless they are told to use one CPU's. A kernel that can't be told so is one without RPS.
 fn in_order(node: &Netns) -> Result<()> {
     command::run(&[
         "ip",
@@ -117,7 +117,7 @@ fn in_order(node: &Netns) -> Result<()> {
         node.name(),
         "sh",
         "-c",
-        "echo 1 > /sys/class/net/wl1/queues/rx-0/rps_cpus",
+        "cpus=/sys/class/net/wl1/queues/rx-0/rps_cpus; [ ! -e $cpus ] || echo 1 > $cpus",
     ])?;
     Ok(())
 }

@@ -52,14 +52,14 @@ const UDP_ENCAP: i32 = 100;
 const ESPINUDP: i32 = 2;
 
 /// A socket that gives the kernel's IPsec what comes in to it, as a key manager holds one.
-fn encap(namespace: &Netns, address: impl Into<IpAddr>, port: u16) -> Result<UdpSocket> {
+pub fn encap(namespace: &Netns, address: impl Into<IpAddr>, port: u16) -> Result<UdpSocket> {
     let socket = traffic::udp(namespace, address, port)?;
     sys::set_option(&socket, libc::SOL_UDP, UDP_ENCAP, ESPINUDP).context("UDP_ENCAP")?;
     Ok(socket)
 }
 
 /// The core hides the mobile host's network behind its own address.
-const NAT: &str = "198.51.100.2";
+pub const NAT: &str = "198.51.100.2";
 
 /// A tunnel in UDP through a NAT. The sockets live as long as what is returned.
 fn behind_a_nat(ctx: &Ctx) -> Result<[UdpSocket; 2]> {

@@ -260,11 +260,24 @@ pub struct New {
     #[arg(long, value_name = "ADDRESS")]
     pub mh: IpAddr,
     /// Inner addresses of the mobile host
-    #[arg(long, value_name = "PREFIX")]
-    pub selector_mh: Prefix,
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        required_unless_present = "transport",
+        conflicts_with = "transport"
+    )]
+    pub selector_mh: Option<Prefix>,
     /// Inner addresses of its correspondents
-    #[arg(long, value_name = "PREFIX", default_value = "any")]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "any",
+        conflicts_with = "transport"
+    )]
     pub selector_cn: Prefix,
+    /// Transport mode: seal what the two hosts say to one another, under their own IP headers; there is no file for a foreign agent
+    #[arg(long, conflicts_with = "may_write")]
+    pub transport: bool,
     #[arg(long, value_name = "TRANSFORM", value_parser = algorithm, help = format!("Zone 1's transform: {ALGORITHMS} [default: aes256-gcm16-iiv, with --may-write aes256-gcm16]"))]
     pub zone1: Option<(Algorithm, u16)>,
     /// Zone 2's transform, likewise

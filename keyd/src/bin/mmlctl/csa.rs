@@ -6,6 +6,7 @@ use crate::csa_load;
 use crate::failure::Failure;
 use crate::output::{count, Output};
 use crate::table::Table;
+use keyd::address::Prefix;
 use keyd::csa_file::{self, Entry};
 use keyd::fresh::Plan;
 use keyd::info::{selector_text, CsaInfo};
@@ -144,11 +145,17 @@ fn new(arguments: &cli::New, output: Output) -> Result<(), Failure> {
     } else {
         Algorithm::AesGcm16Iiv
     };
+    let host =
+        |address: std::net::IpAddr| Prefix::new(address, if address.is_ipv4() { 32 } else { 128 });
+    let (selector_mh, selector_cn) = match arguments.selector_mh {
+        Some(selector_mh) => (selector_mh, arguments.selector_cn),
+        None => (host(arguments.mh), host(arguments.ha)),
+    };
     let plan = Plan {
         ha: arguments.ha,
         mh: arguments.mh,
-        selector_mh: arguments.selector_mh,
-        selector_cn: arguments.selector_cn,
+        selector_mh,
+        selector_cn,
         zones: [arguments.zone1.unwrap_or((default, 256)), arguments.zone2],
         map: arguments.map,
         window: arguments.window,
@@ -156,6 +163,7 @@ fn new(arguments: &cli::New, output: Output) -> Result<(), Failure> {
         relay_number: arguments.relay_number,
         generation: arguments.generation,
         udp: arguments.udp,
+        transport: arguments.transport,
     };
     let files = plan
         .files(&ring::rand::SystemRandom::new())
