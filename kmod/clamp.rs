@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The limit on the TCP windows that hosts behind a link advertise: which connections are known, and what their windows
-//! are shifted by (docs/wire.md §1.5). What follows from that is mml-core's to say; relay.rs puts it into the packet.
+//! are shifted by (docs/wire.md 1.5k). What follows from that is mml-core's to say; relay.rs puts it into the packet.
 //!
 //! Connections are found under RCU and have a lock each; one is made when a SYN passes, not for each packet. There is
 //! room for as many as [`FLOWS`]; one that was quiet goes for a new one, and what isn't known is left alone.
@@ -47,7 +47,7 @@ struct Ring {
 pub(crate) struct Clamp {
     /// The interface that the hosts are behind; 0 for none.
     interface: AtomicU32,
-    /// The greatest window, in octets; 0 for no limit.
+    /// The greatest window, in octets; 0 for no limit (docs/wire.md 2.1k).
     limit: AtomicU32,
     flows: Table<Arc<Flow>>,
     #[pin]
@@ -129,7 +129,8 @@ impl Clamp {
         ring.hand = 0;
     }
 
-    /// From which side of the link a packet comes between interfaces with these indices, if its window is looked at.
+    /// From which side of the link a packet comes between interfaces with these indices, if its window is looked at
+    /// (docs/wire.md 2.1l).
     #[inline]
     pub(crate) fn side(&self, (from, to): (u32, u32)) -> Option<Side> {
         let interface = self.interface();
@@ -144,7 +145,7 @@ impl Clamp {
         }
     }
 
-    /// Looks at a TCP segment's zone 1 that came in `csa`: the window it is to have instead.
+    /// Looks at a TCP segment's zone 1 that came in `csa`: the window it is to have instead (docs/wire.md 1.5l).
     pub(crate) fn look(
         &self,
         csa: &Csa,

@@ -20,9 +20,9 @@ pub(crate) enum Reason {
     TooBig,
     /// Origin: not IP, or headers that can't be read or followed.
     BadInner,
-    /// Origin: IPv6 of the link's own, which a tunnel has no use for: neighbour discovery, multicast.
+    /// Origin: IPv6 of the link's own, which a tunnel has no use for: neighbour discovery, multicast (docs/wire.md 5f).
     LinkScope,
-    /// Origin: a fragment, which transport mode can't seal.
+    /// Origin: a fragment, which transport mode can't seal (docs/wire.md 1.11d).
     Fragment,
     /// Origin: the sequence numbers are used up.
     Exhausted,
@@ -30,7 +30,7 @@ pub(crate) enum Reason {
     NoMemory,
     /// Terminus, relay: the CSA isn't in a state in which it opens.
     NotActive,
-    /// Past a hard limit of the CSA's life.
+    /// Past a hard limit of the CSA's life (docs/wire.md 2.5d).
     Expired,
     /// Terminus: no device to deliver on.
     NoDevice,
@@ -42,7 +42,7 @@ pub(crate) enum Reason {
     Discard,
     /// Relay: an ESP packet of no CSA here.
     RelayNoCsa,
-    /// Relay: an outer fragment.
+    /// Relay: an outer fragment (docs/wire.md 1.7l).
     RelayFragment,
 }
 
@@ -80,7 +80,7 @@ impl Reason {
         }
     }
 
-    /// The counter's name.
+    /// The counter's name (docs/wire.md 1.9a).
     pub(crate) fn name(self) -> &'static str {
         match self {
             Reason::Format(reason) => reason.name(),

@@ -205,7 +205,7 @@ impl Words {
     }
 }
 
-/// The ends a CSA has, and those it had before: what was sent between them may still be under way.
+/// The ends a CSA has, and those it had before: what was sent between them may still be under way (docs/wire.md 2.2h).
 pub(crate) struct Ends {
     /// Odd while they are changed.
     version: AtomicU32,

@@ -22,7 +22,7 @@ const ROUTER_SOLICITATION: u8 = 10;
 /// Decides on a packet at any of the guard's places. `skb`'s data starts at the IP header there.
 pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader) -> Disposition {
     let outbound = matches!(way.place, Place::Forward | Place::LocalOut);
-    // What we sealed; what goes to our device or came from it.
+    // What we sealed; what goes to our device or came from it (docs/wire.md 5a).
     let device = if outbound { way.to } else { way.from };
     if way.sealed || ns.device.is(device) {
         return Disposition::Accept;
@@ -38,6 +38,7 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
     if !outbound && of.protocol == ip::ESP {
         return Disposition::Accept;
     }
+    // docs/wire.md 5d.
     if way.place != Place::Forward && is_link_control(skb, &of) {
         return Disposition::Accept;
     }
@@ -57,7 +58,7 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
 }
 
 /// What policies ask for. `None` for what isn't IP, and for IPv6 with more extension headers than are followed: what it
-/// carries can't be told, so that no policy for a protocol would cover it.
+/// carries can't be told, so that no policy for a protocol would cover it (docs/wire.md 5e).
 #[inline]
 fn read(skb: &Buffer) -> Option<Addresses> {
     // IP has made its header linear before any hook sees the packet; IPv6's extension headers may lie elsewhere.
@@ -78,7 +79,7 @@ fn read6(skb: &Buffer) -> Option<Addresses> {
     ip::addresses(head).filter(|of| !ip::is_extension(of.protocol))
 }
 
-/// `forwarded`: bypass policies are for the host's own traffic and say nothing here.
+/// `forwarded`: bypass policies are for the host's own traffic and say nothing here (docs/wire.md 5c, 5d).
 fn outgoing(
     ns: &Namespace,
     skb: &Buffer,
@@ -95,8 +96,10 @@ fn outgoing(
             ns.counters.count(Reason::Discard);
             Disposition::Drop
         }
+        // docs/wire.md 2.4b.
         Action::Protect if skb.goes_through_xfrm() || skb.left_xfrm() => Disposition::Accept,
         Action::Protect => {
+            // docs/wire.md 2.4a.
             ns.counters.count(Reason::GuardOut);
             zone_message::acquire(ns, policy, of);
             Disposition::Drop
@@ -147,7 +150,8 @@ fn is_encapsulated(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader
 
 /// Control of the link itself (docs/wire.md §5), to link-local or multicast destinations: ICMP router discovery, IGMP;
 /// ICMPv6's multicast listeners (130 to 132, 143) and neighbour discovery (133 to 137). Solicitations and advertisements
-/// of neighbours to any destination, if no router has passed them on: their hop limit is 255 (RFC 4861 §7.1).
+/// of neighbours to any destination, if no router has passed them on: their hop limit is 255 (RFC 4861 §7.1)
+/// (docs/wire.md 5b).
 fn is_link_control(skb: &Buffer, of: &Addresses) -> bool {
     if !of.transport {
         return false;

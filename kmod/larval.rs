@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Larval CSAs: SPIs that GETSPI reserved for a terminus, until an UPDATE gives them keys (RFC 2367 §3.1.1). No packet
-//! finds them.
+//! finds them (docs/wire.md 2.2q).
 
 use kernel::alloc::flags::*;
 use kernel::prelude::*;
@@ -12,7 +12,7 @@ use crate::sync;
 
 /// SPIs that may be reserved in a namespace at a time.
 const MOST: usize = 4096;
-/// Seconds until one that nobody gives keys is forgotten: longer than a key exchange is tried.
+/// Seconds until one that nobody gives keys is forgotten: longer than a key exchange is tried (docs/wire.md 2.2r).
 const SECONDS: u64 = 165;
 
 /// A reserved SPI.
@@ -62,7 +62,7 @@ pub(crate) fn place(config: &Config, spi: u32, dst: &pfkey::Address) -> Option<u
 }
 
 impl Namespace {
-    /// Reserves an SPI; `taken` says of one whether a CSA has it.
+    /// Reserves an SPI; `taken` says of one whether a CSA has it (docs/wire.md 2.2b).
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@
 //! its alarm says that one has come (docs/wire.md §2.5).
 //!
 //! Times are of the clock that counts the machine's sleep and that nobody sets (CLOCK_BOOTTIME): by the wall clock
-//! ([`sync::now`]), a clock set back would lengthen the life of a key.
+//! ([`sync::now`]), a clock set back would lengthen the life of a key (docs/wire.md 2.5f).
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::new_spinlock;
@@ -158,7 +158,7 @@ impl Life {
         }
     }
 
-    /// Other limits, for those that are given.
+    /// Other limits, for those that are given (docs/wire.md 2.5g).
     pub(crate) fn change(&self, soft: Option<pfkey::Lifetime>, hard: Option<pfkey::Lifetime>) {
         {
             let _bh = Bh::off();
@@ -197,7 +197,8 @@ impl Life {
         deadline
     }
 
-    /// What is to be told, once each: what packets found, and what these counts and the time have reached.
+    /// What is to be told, once each: what packets found, and what these counts and the time have reached
+    /// (docs/wire.md 2.5b).
     pub(crate) fn due(&self, now: u64, packets: u64, octets: u64) -> Due {
         let _bh = Bh::off();
         let mut told = self.told.lock();
@@ -228,7 +229,8 @@ impl Life {
         ended
     }
 
-    /// LIFETIME_CURRENT: what was carried, and in seconds since 1970 when it was added and first used.
+    /// LIFETIME_CURRENT: what was carried, and in seconds since 1970 when it was added and first used
+    /// (docs/wire.md 2.5f).
     pub(crate) fn current(&self, packets: u64, octets: u64) -> pfkey::Lifetime {
         let (wall, now) = (sync::now(), sync::boottime_ns());
         let seconds = |then: u64| wall.saturating_sub(now.saturating_sub(then) / SECOND);
@@ -242,7 +244,7 @@ impl Life {
 }
 
 /// Looks at every life of the namespace: tells what has come to its end, takes away what is over, and sets the alarm for
-/// the next.
+/// the next (docs/wire.md 2.5c).
 pub(crate) fn run(ns: &Namespace) {
     let now = sync::boottime_ns();
     let mut next = Limit::NONE;

@@ -21,7 +21,7 @@ use crate::sadb::{Csa, Sadb};
 use crate::snoop::{Snoop, Told};
 use crate::sync::{Alarm, ModuleRef};
 
-/// CSAs and policies that a namespace may have. What they allocate is accounted to who asks, too.
+/// CSAs and policies that a namespace may have. What they allocate is accounted to who asks, too (docs/wire.md 2.1b).
 pub(crate) const CSAS_MAX: usize = 65_536;
 /// See [`CSAS_MAX`].
 pub(crate) const POLICIES_MAX: usize = 65_536;
@@ -29,7 +29,8 @@ pub(crate) const POLICIES_MAX: usize = 65_536;
 /// A policy as the namespace lists it.
 pub(crate) struct Listed {
     pub policy: Arc<Policy>,
-    /// A protect policy keeps the module from going; given back when the policy goes, not when its memory does.
+    /// A protect policy keeps the module from going; given back when the policy goes, not when its memory does
+    /// (docs/wire.md 2.4c).
     _module: Option<ModuleRef>,
 }
 
@@ -125,7 +126,7 @@ impl Namespace {
     }
 
     /// Adds a CSA; `make` gets its number. `fills`: it takes the place of a larval one, of a reserved SPI.
-    /// Nothing is changed where it fails.
+    /// Nothing is changed where it fails (docs/wire.md 2.2q).
     ///
     /// # Errors
     ///

@@ -218,7 +218,7 @@ impl Fields {
     }
 }
 
-/// Sends a zone message to the group of events. From any context.
+/// Sends a zone message to the group of events. From any context (docs/wire.md 2.1q).
 pub(crate) fn event(ns: &Namespace, message: &[u8]) {
     // SAFETY: The namespace lives; the skb is ours until it is sent, which consumes it.
     unsafe {

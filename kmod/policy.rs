@@ -62,7 +62,7 @@ impl Policy {
         )?)
     }
 
-    /// Whether an ACQUIRE is due: at most one a second a policy.
+    /// Whether an ACQUIRE is due: at most one a second a policy (docs/wire.md 2.4a).
     pub(crate) fn acquire_due(&self) -> bool {
         sync::once_a_second(&self.acquired)
     }
@@ -92,7 +92,7 @@ impl Spd {
     }
 
     /// The policy that decides on a packet: the lowest priority's, and of those the oldest. `bypass`: whether bypass
-    /// policies are asked at all.
+    /// policies are asked at all (docs/wire.md 2.4e).
     #[inline]
     pub(crate) fn find<'g>(
         &'g self,

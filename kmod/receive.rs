@@ -17,7 +17,7 @@ use crate::skb::{Buffer, Skb};
 use crate::sync::{Bh, Reader};
 use crate::zone_message;
 
-/// The terminus CSA of an ESP packet whose data starts at the ESP header, if it is one of ours.
+/// The terminus CSA of an ESP packet whose data starts at the ESP header, if it is one of ours (docs/wire.md 1.7a).
 #[inline]
 pub(crate) fn find<'g>(ns: &'g Namespace, skb: &mut Buffer, reader: &'g Reader) -> Option<&'g Csa> {
     if ns.sadb.termini.len() == 0 || !skb.pull_head(4) {
@@ -54,6 +54,7 @@ pub(crate) fn deliver(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Rea
     }
 }
 
+/// docs/wire.md 1.7b.
 fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result<(), Reason> {
     if !csa.opens() {
         return Err(csa.closed());
@@ -84,7 +85,8 @@ fn open(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) -> Result
         }
     }
     let device = ns.device.get(reader).ok_or(Reason::NoDevice)?;
-    // Past a NAT the checksum is over other addresses; that both ICVs hold says more than it would (RFC 3948 §3.1.2).
+    // Past a NAT the checksum is over other addresses; that both ICVs hold says more than it would (RFC 3948 §3.1.2)
+    // (docs/wire.md 1.7p).
     skb.deliver(
         device,
         csa.map.mode() == Mode::Transport && csa.ends.are_in_udp(),
@@ -114,7 +116,7 @@ impl Own {
         Some(Own { octets, of })
     }
 
-    /// Makes it the header of `len` octets of `next`.
+    /// Makes it the header of `len` octets of `next` (docs/wire.md 1.11b).
     fn becomes(&mut self, next: u8, len: usize) -> Result<&[u8], esp::Drop> {
         let of_len = self.of.header_len;
         let header = self
@@ -137,7 +139,7 @@ struct Inside {
 }
 
 /// Tells if an authentic packet came from another address or port than its CSA's: a NAT has changed its mind (RFC 3948,
-/// RFC 7296 §2.23). `outer` is all in front of ESP.
+/// RFC 7296 §2.23). `outer` is all in front of ESP (docs/wire.md 2.2i).
 #[inline]
 fn mapping(ns: &Namespace, csa: &Csa, outer: &[u8]) {
     if csa.ends.are_in_udp() {
@@ -161,7 +163,7 @@ fn compare(ns: &Namespace, csa: &Csa, outer: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Opens and checks it all; says where in `octets` the datagram then lies.
+/// Opens and checks it all; says where in `octets` the datagram then lies (docs/wire.md 1.7b).
 #[inline]
 fn open_zones(
     csa: &Csa,
@@ -192,7 +194,7 @@ fn open_zones(
         .first_chunk::<{ esp::HEADER_LEN }>()
         .ok_or(truncated)?;
 
-    // Each zone and its AAD are brought together into one piece before the cipher sees them.
+    // Each zone and its AAD are brought together into one piece before the cipher sees them (docs/wire.md 1.3a).
     let l1 = at.zone1_len();
     let aad = at.z1 - esp::HEADER_LEN;
     octets
@@ -210,7 +212,8 @@ fn open_zones(
         )
         .map_err(|_| esp::Drop::Icv1)?;
 
-    // AAD 2 in front of zone 2: zone 1 goes there for good, but for what a relay may have changed in it.
+    // AAD 2 in front of zone 2: zone 1 goes there for good, but for what a relay may have changed in it
+    // (docs/wire.md 1.3b).
     let moved = zone::moved(
         csa.map.mode(),
         header.protocol,
@@ -237,6 +240,7 @@ fn open_zones(
         let kept = kept.get_mut(..l1).ok_or(esp::Drop::L1)?;
         let zone1 = octets.get_mut(place..at.z2).ok_or(truncated)?;
         kept.copy_from_slice(zone1);
+        // docs/wire.md 1.3c.
         esp::mask(zone1, csa.map.mode(), header.protocol);
         open(&mut octets)?;
         octets
@@ -255,6 +259,7 @@ fn open_zones(
         }
         book.packets += 1;
         book.octets += octets.len() as u64;
+        // docs/wire.md 2.5d, 2.5e.
         csa.spend(book.packets, book.octets)?;
     }
     let inside = assemble(csa, &header, &at, moved, own, &mut octets)?;
@@ -301,6 +306,7 @@ fn assemble(
             .get_mut(start + field..)
             .and_then(|o| o.first_chunk_mut())
             .ok_or(truncated)?;
+        // docs/wire.md 1.4c.
         *field = checksum::restore(u16::from_be_bytes(*field), check).to_be_bytes();
     }
     let datagram = octets.get(start..end).ok_or(truncated)?;
@@ -341,7 +347,7 @@ fn assemble(
     })
 }
 
-/// RFC 6040 §4.2: congestion met on the way is passed on to the inner packet.
+/// RFC 6040 §4.2: congestion met on the way is passed on to the inner packet (docs/wire.md 1.7i).
 #[inline]
 fn decapsulate_ecn(datagram: &mut [u8], outer_ds: u8) -> Result<(), Reason> {
     let inner_ds = ip::ds(datagram).ok_or(esp::Drop::InnerHeader)?;

@@ -2,7 +2,7 @@
 
 //! Relay: at a foreign agent, a forwarded ESP packet of one of our CSAs has its zone 1 opened into scratch space and
 //! checked. The packet's own octets go on untouched, unless the relay may write and lowers a TCP window (clamp.rs,
-//! rewrite.rs); what can't be opened goes on like at any router (docs/wire.md §1).
+//! rewrite.rs); what can't be opened goes on like at any router (docs/wire.md 1.5g, 1.7e).
 
 use core::sync::atomic::Ordering;
 use mml_core::esp::{self, Header, Layout, RelayLayout};
@@ -53,6 +53,7 @@ pub(crate) fn forward(
         };
     }
     let result = if fragment {
+        // docs/wire.md 1.7l.
         ns.counters.count(Reason::RelayFragment);
         None
     } else {
@@ -61,6 +62,7 @@ pub(crate) fn forward(
     if let Some(disposition) = result {
         return disposition;
     }
+    // docs/wire.md 2.1j.
     if ns.settings.relay_drop.load(Ordering::Relaxed) {
         return Disposition::Drop;
     }
@@ -125,7 +127,7 @@ impl Door {
         )
     }
 
-    /// ESP in UDP (RFC 3948 §2.1): from or to port 4500, and no zeros where IKE has its marker.
+    /// ESP in UDP (RFC 3948 §2.1): from or to port 4500, and no zeros where IKE has its marker (docs/wire.md 1.7o).
     #[inline(never)]
     fn through_udp(self, skb: &Buffer) -> Self {
         if self.protocol != ip::UDP || self.fragment {
@@ -181,7 +183,7 @@ fn opened(
                 .look(csa, &ends, octets, side, ns.sadb.seed, reader)
         });
         if let Some(window) = lower {
-            // What can't be rewritten goes on as it came.
+            // What can't be rewritten goes on as it came (docs/wire.md 1.5o).
             let _ = rewrite::window(csa, skb, at, &zone1, &mut scratch, window, bh);
         }
         Ok(snoops.then_some((seq, ends, segment)))
@@ -200,6 +202,7 @@ fn opened(
             )
         }
         Err(reason) => {
+            // docs/wire.md 1.9v.
             csa.counters.count(reason);
             None
         }
@@ -235,6 +238,7 @@ fn open(
         }
     };
     header.check_ivs(iv, None, true)?;
+    // docs/wire.md 1.5f.
     if header.rewritten() {
         return Err(esp::Drop::Rewritten.into());
     }
@@ -262,7 +266,8 @@ fn open(
     let seq = match attempt(seq) {
         Ok(()) => seq,
         Err(reason) => {
-            // One that joined past a wrap of the low half finds the high one by trying (RFC 4303, appendix A).
+            // One that joined past a wrap of the low half finds the high one by trying (RFC 4303, appendix A)
+            // (docs/wire.md 1.7g).
             if !csa.book.lock().resync.failed() {
                 return Err(reason);
             }
@@ -280,11 +285,13 @@ fn open(
     let zone1 = scratch
         .get(esp::HEADER_LEN..esp::HEADER_LEN + l1)
         .ok_or(truncated)?;
+    // docs/wire.md 1.7h.
     if !csa.map.admits(0, zone1, layout.len_max) {
         return Err(esp::Drop::ZoneMap.into());
     }
     book.packets += 1;
     book.octets += total as u64;
+    // docs/wire.md 2.5d, 2.5e.
     csa.spend(book.packets, book.octets)?;
     csa.window.set(book.replay.top());
     Ok((layout, seq))

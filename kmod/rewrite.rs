@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A relay that writes: a changed zone 1 is sealed under the relay's own IV and put into the packet (docs/wire.md §1.5).
+//! A relay that writes: a changed zone 1 is sealed under the relay's own IV and put into the packet (docs/wire.md 1.5b).
 //!
 //! The octets are made private before they are written to: whoever else holds the packet keeps what it was given.
 
@@ -15,9 +15,10 @@ use crate::skb::Buffer;
 use crate::sync::Bh;
 
 /// Gives the TCP segment, whose zone 1 lies opened behind its header in `scratch`, another window. `at` is where the
-/// packet's ESP header lies in `skb`, `layout` where the rest does from there.
+/// packet's ESP header lies in `skb`, `layout` where the rest does from there (docs/wire.md 1.5b).
 ///
-/// `None`, and the packet as it was, where the relay may not write, has no counter left, or memory is refused.
+/// `None`, and the packet as it was, where the relay may not write, has no counter left, or memory is refused
+/// (docs/wire.md 1.5a, 1.5o).
 pub(crate) fn window(
     csa: &Csa,
     skb: &mut Buffer,
@@ -68,7 +69,7 @@ pub(crate) fn window(
 }
 
 /// Whether the packet travels in UDP whose checksum covers what would be written (RFC 3948 §2.1): over IPv6 it does. `front`
-/// is all in front of ESP.
+/// is all in front of ESP (docs/wire.md 1.7n).
 fn is_summed(front: &[u8]) -> Option<bool> {
     let at = match ip::version(front) {
         4 => 9,
@@ -78,5 +79,5 @@ fn is_summed(front: &[u8]) -> Option<bool> {
     Some(front.get(at) == Some(&ip::UDP) && *sum != [0; 2])
 }
 
-/// Where the ESP packet has its flags (docs/wire.md §1).
+/// Where the ESP packet has its flags (docs/wire.md 1a).
 const FLAGS: usize = 8;

@@ -26,7 +26,7 @@ use crate::sync::{self, Alarm, Reader, Table};
 /// The state of a CSA whose life is over: it has no name in messages, and nothing comes after it.
 const OVER: u8 = u8::MAX;
 
-/// A zone's SA: its keyed transform, salt and kind of IV.
+/// A zone's SA: its keyed transform, salt and kind of IV (docs/wire.md 1.2b).
 pub(crate) struct Zone {
     pub aead: Aead,
     pub salt: [u8; esp::SALT_LEN],
@@ -72,11 +72,11 @@ pub(crate) struct Csa {
     pub generation: u32,
     pub may_write: bool,
     /// A relay's own number, and how many of its IVs are spent: it begins at 0 when the CSA is added, and no message
-    /// sets it.
+    /// sets it (docs/wire.md 1.5h).
     relay_number: u16,
     written: AtomicU64,
     pub zone1: Zone,
-    /// `None` at a relay.
+    /// `None` at a relay (docs/wire.md 1.2b).
     pub zone2: Option<Zone>,
     state: AtomicU8,
     /// The number it began behind.
@@ -124,6 +124,7 @@ impl Csa {
         let [first, second] = &csa.zones;
         let zone1 = zone(first)?.ok_or(EINVAL)?;
         let zone2 = zone(second)?;
+        // docs/wire.md 1.7f.
         let replay = Replay::starting_at(csa.ext.window, csa.ext.sequence).ok_or(EINVAL)?;
         let mut bits = KVec::new();
         if csa.ext.role != Role::Origin {
@@ -199,7 +200,7 @@ impl Csa {
     }
 
     /// Counts what the packet in hand brings the CSA's packets and octets to, with bottom halves off. `Expired` if that is
-    /// past a hard limit.
+    /// past a hard limit (docs/wire.md 2.5d).
     #[inline]
     pub(crate) fn spend(&self, packets: u64, octets: u64) -> Result<(), Reason> {
         if !self.life.is_due(packets, octets) {
@@ -216,13 +217,13 @@ impl Csa {
         }
     }
 
-    /// Whether it seals.
+    /// Whether it seals (docs/wire.md 2.2s).
     #[inline]
     pub(crate) fn seals(&self) -> bool {
         self.state.load(Ordering::Relaxed) == State::Active.number()
     }
 
-    /// Whether it opens: dying ones still do, so that what is under way arrives.
+    /// Whether it opens: dying ones still do, so that what is under way arrives (docs/wire.md 2.2s).
     #[inline]
     pub(crate) fn opens(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
@@ -230,7 +231,7 @@ impl Csa {
     }
 
     /// The next `count` sequence numbers for so many octets: the first of them. `Exhausted` once they are used up,
-    /// `Expired` past a hard limit. The origin's only atomics.
+    /// `Expired` past a hard limit. The origin's only atomics (docs/wire.md 1.1b, 2.5e).
     #[inline]
     pub(crate) fn take_numbers(&self, count: u64, octets: u64) -> Result<u64, Reason> {
         let last = self.sequence.fetch_add(count, Ordering::Relaxed);
@@ -244,7 +245,7 @@ impl Csa {
         }
     }
 
-    /// Its numbers are used up: another CSA, if there is one, seals from now on.
+    /// Its numbers are used up: another CSA, if there is one, seals from now on (docs/wire.md 2.2t).
     #[cold]
     fn exhausted(&self) -> Reason {
         let dies = self.state.compare_exchange(
@@ -264,7 +265,7 @@ impl Csa {
         (self.role == Role::Relay && self.may_write).then_some(self.relay_number)
     }
 
-    /// Whether this relay may rewrite zone 1, and has an IV left to do it with.
+    /// Whether this relay may rewrite zone 1, and has an IV left to do it with (docs/wire.md 1.5a).
     #[inline]
     pub(crate) fn writes(&self) -> bool {
         self.role == Role::Relay
@@ -272,7 +273,7 @@ impl Csa {
             && esp::relay_iv(self.relay_number, self.written()).is_some()
     }
 
-    /// The relay's next IV, which nobody gets again; `None` once they are used up.
+    /// The relay's next IV, which nobody gets again; `None` once they are used up (docs/wire.md 1.5h).
     pub(crate) fn relay_iv(&self) -> Option<u64> {
         // Past the end it stays refused: 2^63 more would be needed to wrap.
         esp::relay_iv(
@@ -297,7 +298,7 @@ impl Csa {
         }
     }
 
-    /// Whether a new mapping is to be told of: at most one a second.
+    /// Whether a new mapping is to be told of: at most one a second (docs/wire.md 2.2i).
     pub(crate) fn mapping_due(&self) -> bool {
         sync::once_a_second(&self.mapped)
     }
@@ -355,7 +356,7 @@ impl Csa {
     }
 
     /// The largest datagram, in octets, that an outer path of `mtu` octets carries whole, its own IP header being of `own`
-    /// octets, which in transport mode stays outside.
+    /// octets, which in transport mode stays outside (docs/wire.md 1.6e, 1.11f).
     #[inline]
     pub(crate) fn inner_mtu(&self, mtu: usize, path: &Path, own: usize) -> usize {
         let ivs = self.zone1.iv.octets() + self.zone2.as_ref().map_or(0, |zone| zone.iv.octets());
@@ -370,7 +371,7 @@ impl Csa {
     }
 }
 
-/// SNOOP's settings as the core has them. `EINVAL` for one out of range.
+/// SNOOP's settings as the core has them. `EINVAL` for one out of range (docs/wire.md 2.3g).
 pub(crate) fn told(given: &pfkey::Snoop) -> Result<Told> {
     let settings = Settings::new(
         given.window,
@@ -435,6 +436,7 @@ pub(crate) fn selector(s: &pfkey::Selector) -> Option<Selector> {
     .ok()
 }
 
+/// docs/wire.md 2.3j.
 fn zone(sa: &pfkey::ZoneSa<'_>) -> Result<Option<Zone>> {
     let Some(keys) = &sa.keys else {
         return Ok(None);
@@ -569,7 +571,7 @@ impl Sadb {
         }
     }
 
-    /// The terminus CSA of a packet.
+    /// The terminus CSA of a packet (docs/wire.md 1.7a).
     #[inline]
     pub(crate) fn terminus<'g>(
         &'g self,
@@ -583,7 +585,7 @@ impl Sadb {
             .find(|csa| csa.spi == spi && csa.ends.are_to(outer))
     }
 
-    /// The relay CSA of a packet.
+    /// The relay CSA of a packet (docs/wire.md 1.7a).
     #[inline]
     pub(crate) fn relay<'g>(
         &'g self,
@@ -610,7 +612,7 @@ impl Sadb {
             .find(|csa| csa.spi == spi && csa.ends.are(outer))
     }
 
-    /// The CSA that seals a packet: the closest selector's, and of those the newest.
+    /// The CSA that seals a packet: the closest selector's, and of those the newest (docs/wire.md 2.2p).
     #[inline]
     pub(crate) fn origin<'g>(&'g self, of: &Addresses, reader: &'g Reader) -> Option<&'g Csa> {
         let rank = |csa: &Csa| {
@@ -695,7 +697,7 @@ impl Sadb {
     }
 
     /// Moves a CSA to other ends. It is found by the old ones too, until it moves again: what is under way between them
-    /// arrives. The caller holds the writers' lock and has seen that the new place is free.
+    /// arrives. The caller holds the writers' lock and has seen that the new place is free (docs/wire.md 2.2h).
     ///
     /// # Errors
     ///

@@ -155,9 +155,9 @@ struct Body<'a> {
 struct Inside {
     /// Where it begins: in transport mode behind the IP header.
     from: usize,
-    /// The trailer's next header.
+    /// The trailer's next header (docs/wire.md 1.6d).
     next: u8,
-    /// The zone header's protocol: 0 in tunnel mode.
+    /// The zone header's protocol: 0 in tunnel mode (docs/wire.md 1.1d).
     protocol: u8,
 }
 
@@ -196,12 +196,13 @@ fn send<'g>(
     reader: &'g Reader,
 ) -> Result<(), Refusal<'g>> {
     let mut head = Head::read(&mut skb).ok_or((Reason::BadInner, None))?;
-    // Neighbour discovery and the like are the link's own affair; this one has no neighbours (docs/wire.md §5).
+    // Neighbour discovery and the like are the link's own affair; this one has no neighbours (docs/wire.md 5f).
     if head.of.family == 6 && head.of.is_link_scope() {
         return Err((Reason::LinkScope, None));
     }
     let Some(csa) = ns.sadb.origin(&head.of, reader) else {
         if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, reader) {
+            // docs/wire.md 2.4a.
             zone_message::acquire(ns, policy, &head.of);
         }
         return Err(match ns.sadb.ended_origin(&head.of, reader) {
@@ -217,12 +218,14 @@ fn send<'g>(
         device,
     };
     let refuse = |reason| (reason, Some(csa));
-    // A fragment's own header would have to stay outside, in front of what isn't a datagram (RFC 4303 §3.3.4).
+    // A fragment's own header would have to stay outside, in front of what isn't a datagram (RFC 4303 §3.3.4)
+    // (docs/wire.md 1.11d).
     if origin.is_transport() && head.of.fragment {
         return Err(refuse(Reason::Fragment));
     }
     let route = origin.route().map_err(refuse)?;
     let room = csa.inner_mtu(route.mtu(), &origin.path, head.ip);
+    // docs/wire.md 2.1i.
     if ns.settings.mss_clamp.load(Ordering::Relaxed) && head.of.protocol == ip::TCP {
         let syn = head
             .transport()
@@ -254,7 +257,7 @@ impl<'a> Origin<'a> {
     }
 
     /// Whether a datagram that doesn't fit is sealed all the same, and its packet cut into outer fragments: transport mode's
-    /// datagrams are sealed whole. Not in UDP, whose fragments a guard can't tell from anybody's.
+    /// datagrams are sealed whole. Not in UDP, whose fragments a guard can't tell from anybody's (docs/wire.md 1.11e).
     fn is_cut_outside(&self, head: &Head) -> bool {
         self.is_transport() && !head.of.df && self.path.encap.is_none()
     }
@@ -269,6 +272,7 @@ impl<'a> Origin<'a> {
         }
     }
 
+    /// docs/wire.md 2.1m.
     fn route(&self) -> Result<Route, Reason> {
         let mark = self.ns.settings.mark.load(Ordering::Relaxed);
         let route = self
@@ -396,7 +400,8 @@ impl<'a> Origin<'a> {
         Ok(())
     }
 
-    /// A datagram that doesn't fit: its sender is told, or it is cut into fragments (RFC 791 §3.2) before it is sealed.
+    /// A datagram that doesn't fit: its sender is told, or it is cut into fragments (RFC 791 §3.2) before it is sealed
+    /// (docs/wire.md 1.7k).
     fn too_big(&self, mut skb: Skb, mut head: Head, room: usize) -> Result<(), Reason> {
         // Transport mode seals no fragment.
         if head.of.df || self.is_transport() {
@@ -464,7 +469,8 @@ impl<'a> Origin<'a> {
         Ok(())
     }
 
-    /// Tells the sender of a datagram that doesn't fit. Below IPv6's least there is nothing it could do.
+    /// Tells the sender of a datagram that doesn't fit. Below IPv6's least there is nothing it could do
+    /// (docs/wire.md 1.7k).
     fn refuse_too_big(&self, skb: &mut Skb, head: &Head, room: usize) {
         if head.of.family == 4 {
             skb.too_big(room);
@@ -512,6 +518,7 @@ impl<'a> Origin<'a> {
         if self.is_transport() {
             write_own(&mut octets, head, path)
         } else {
+            // docs/wire.md 1.7i.
             let ds = ecn::encap(head.of.ds);
             let ttl = route.ttl(path.outer.family);
             if path.outer.family == 4 {
@@ -551,7 +558,7 @@ impl<'a> Origin<'a> {
         let (from, l1) = (inside.from, split.l1);
         // The first octet of the headers that is zone 2's.
         let second = from + l1;
-        // Zone 2: the rest of the headers, the payload, the trailer.
+        // Zone 2: the rest of the headers, the payload, the trailer (docs/wire.md 1.3e).
         let mut next = at.z2 + if split.moved.is_some() { 2 } else { 0 };
         let rest = next;
         let headers = head.len;
@@ -569,7 +576,9 @@ impl<'a> Origin<'a> {
         esp.get_mut(rest..next)?
             .copy_from_slice(head.octets.get(second..headers)?);
         let trailer = esp.get_mut(next + body.len..at.icv2)?;
+        // docs/wire.md 1.6a.
         esp::write_trailer(trailer, pad, inside.next);
+        // docs/wire.md 1.4a.
         if let Some(field) = split.moved {
             let field = head.octets.get_mut(from + field..from + field + 2)?;
             esp.get_mut(at.z2..at.z2 + 2)?.copy_from_slice(field);
@@ -579,6 +588,7 @@ impl<'a> Origin<'a> {
         let mut header = [0; esp::HEADER_LEN];
         Header {
             spi: csa.spi,
+            // docs/wire.md 1.1b.
             seq_lo: seq as u32,
             flags: 0,
             protocol: inside.protocol,
@@ -586,13 +596,15 @@ impl<'a> Origin<'a> {
         }
         .write(&mut header);
 
-        // AAD 2 is laid right in front of zone 2, so that both are one piece to the cipher; what belongs there comes after.
+        // AAD 2 is laid right in front of zone 2, so that both are one piece to the cipher; what belongs there comes after
+        // (docs/wire.md 1.3b).
         let aad = at.z2.checked_sub(esp::HEADER_LEN + l1)?;
         esp.get_mut(aad..aad + esp::HEADER_LEN)?
             .copy_from_slice(&header);
         let bound = esp.get_mut(aad + esp::HEADER_LEN..at.z2)?;
         bound.copy_from_slice(zone1);
         if csa.may_write {
+            // docs/wire.md 1.3c.
             esp::mask(bound, csa.map.mode(), inside.protocol);
         }
         zone2
@@ -604,12 +616,14 @@ impl<'a> Origin<'a> {
                 &esp::nonce(&zone2.salt, seq),
             )
             .ok()?;
+        // docs/wire.md 1.2d.
         if zone2.iv == IvKind::Explicit {
             esp.get_mut(at.iv2..at.iv2 + esp::IV_LEN)?
                 .copy_from_slice(&seq.to_be_bytes());
         }
 
-        // Zone 1 likewise: its header right in front of it, and moved to its own place if an IV stands between.
+        // Zone 1 likewise: its header right in front of it, and moved to its own place if an IV stands between
+        // (docs/wire.md 1.3a).
         let aad = at.z1.checked_sub(esp::HEADER_LEN)?;
         esp.get_mut(aad..at.z1)?.copy_from_slice(&header);
         esp.get_mut(at.z1..at.icv1)?.copy_from_slice(zone1);
@@ -631,7 +645,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// The outer IPv4 header (RFC 4301 §5.1.2): DF set; length and checksum are the stack's to fill in.
+/// The outer IPv4 header (RFC 4301 §5.1.2): DF set; length and checksum are the stack's to fill in (docs/wire.md 1.7j).
 #[inline]
 fn write_outer(octets: &mut [u8], path: &Path, ds: u8, ttl: u8, seq: u64) -> Option<()> {
     let [_, _, _, _, _, _, i0, i1] = seq.to_be_bytes();
@@ -674,7 +688,7 @@ fn write_outer6(octets: &mut [u8], path: &Path, ds: u8, limit: u8) -> Option<()>
 }
 
 /// Transport mode's header: the datagram's own, options and extension headers included (RFC 4303 §3.1.1), with ESP or UDP
-/// behind it. Length and checksum are the stack's to fill in.
+/// behind it. Length and checksum are the stack's to fill in (docs/wire.md 1.11a).
 #[inline(never)]
 fn write_own(octets: &mut [u8], head: &Head, path: &Path) -> Option<()> {
     let header = octets.get_mut(..head.ip)?;
@@ -682,7 +696,8 @@ fn write_own(octets: &mut [u8], head: &Head, path: &Path) -> Option<()> {
     ip::set_next(header, path.protocol()).then_some(())
 }
 
-/// The UDP header of an encapsulated packet (RFC 3948 §2.1) with `esp` octets behind it: over IPv4 without a checksum.
+/// The UDP header of an encapsulated packet (RFC 3948 §2.1) with `esp` octets behind it: over IPv4 without a checksum
+/// (docs/wire.md 1.7m, 1.7n).
 #[inline(never)]
 fn write_udp(octets: &mut [u8], at: usize, encap: &Encap, esp: usize) -> Option<()> {
     let [s0, s1] = encap.sport.to_be_bytes();
@@ -692,7 +707,7 @@ fn write_udp(octets: &mut [u8], at: usize, encap: &Encap, esp: usize) -> Option<
     Some(())
 }
 
-/// Over IPv6 a receiver wants a checksum (RFC 8200 §8.1). It covers the sealed octets.
+/// Over IPv6 a receiver wants a checksum (RFC 8200 §8.1). It covers the sealed octets (docs/wire.md 1.7n).
 #[inline(never)]
 fn sum_udp6(octets: &mut [u8], at: usize, outer: &Outer) -> Option<()> {
     let udp = octets.get(at..)?;

@@ -104,7 +104,7 @@ static void mml_dev_setup(struct net_device *dev)
 	dev->pcpu_stat_type = NETDEV_PCPU_STAT_TSTATS;
 	dev->features |= MML_FEATURES;
 	dev->hw_features |= MML_FEATURES;
-	dev->mtu = ETH_DATA_LEN - 68; /* docs/wire.md section 1: what 1,500 octets carry with implicit IVs */
+	dev->mtu = ETH_DATA_LEN - 68; /* docs/wire.md 1.6e: what 1,500 octets carry with implicit IVs */
 	dev->min_mtu = IPV4_MIN_MTU;
 	dev->max_mtu = IP_MAX_MTU - 87;
 	netif_keep_dst(dev);
@@ -225,6 +225,7 @@ static const struct nla_policy mml_policy[__MML_A_MAX] = {
 	[MML_A_COUNTER] = NLA_POLICY_NESTED(mml_counter_policy),
 	[MML_A_STATS_SCOPE] = { .type = NLA_NUL_STRING, .len = 15 },
 };
+/* Nothing is to be had without CAP_NET_ADMIN over the network namespace (docs/wire.md 2.1a). */
 static const struct genl_small_ops mml_genl_ops[] = {
 	{ .cmd = MML_CMD_PFKEY, .flags = GENL_UNS_ADMIN_PERM, .doit = mml_rs_pfkey_doit, .dumpit = mml_rs_pfkey_dumpit },
 	{ .cmd = MML_CMD_STATS, .flags = GENL_UNS_ADMIN_PERM, .dumpit = mml_rs_stats_dumpit },

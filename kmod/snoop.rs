@@ -21,11 +21,11 @@ use crate::sadb::{Csa, Seed};
 use crate::skb::{Buffer, List, Skb};
 use crate::sync::{self, Bh, Reader, Table, Timed};
 
-/// Flows that a namespace may be allowed to have.
+/// Flows that a namespace may be allowed to have (docs/wire.md 2.1p).
 pub(crate) const FLOWS_MAX: u32 = 16_384;
 /// Flows of a namespace that nobody has set otherwise.
 const FLOWS: u32 = 1024;
-/// Octets kept of plain TCP where nobody has set otherwise.
+/// Octets kept of plain TCP where nobody has set otherwise (docs/wire.md 2.1o).
 const BYTES: u64 = 16 << 20;
 /// Segments a flow has room for at first, and all that one nobody has answered may have.
 const FIRST_SLOTS: usize = 64;
@@ -313,7 +313,7 @@ impl Snoop {
         self.interface.load(Ordering::Relaxed)
     }
 
-    /// See [`Self::interface`]. Flows of another one go.
+    /// See [`Self::interface`]. Flows of another one go (docs/wire.md 2.1n).
     pub(crate) fn set_interface(&self, index: u32) {
         if self.interface.swap(index, Ordering::Relaxed) != index {
             self.flush_plain();

@@ -50,6 +50,7 @@ const HOUR: u64 = 3_600_000;
 /// All of them. What holds for plain TCP and SNOOP holds for new flows.
 const SETTINGS: &[Setting] = &[
     Setting {
+        // docs/wire.md 2.1i.
         name: "mss-clamp",
         range: 0..=1,
         get: |ns| ns.settings.mss_clamp.load(Ordering::Relaxed).into(),
@@ -59,6 +60,7 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        // docs/wire.md 2.1j.
         name: "relay-drop-unopened",
         range: 0..=1,
         get: |ns| ns.settings.relay_drop.load(Ordering::Relaxed).into(),
@@ -68,6 +70,7 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        // docs/wire.md 2.1m.
         name: "route-mark",
         range: 0..=u32::MAX as u64,
         get: |ns| ns.settings.mark.load(Ordering::Relaxed).into(),
@@ -77,6 +80,7 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        // docs/wire.md 2.1o.
         name: "snoop-window",
         range: 1..=Settings::WINDOW_MAX as u64,
         get: |ns| ns.snoop.plain().settings.window.into(),
@@ -119,6 +123,7 @@ const SETTINGS: &[Setting] = &[
         set: |ns, value| plain(ns, |told| told.bytes = value),
     },
     Setting {
+        // docs/wire.md 2.1p.
         name: "snoop-flows",
         range: 1..=FLOWS_MAX as u64,
         get: |ns| ns.snoop.limit().into(),
@@ -128,12 +133,14 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        // docs/wire.md 2.1k.
         name: "relay-window",
         range: 0..=(u16::MAX as u64) << 14,
         get: |ns| ns.clamp.limit().into(),
         set: |ns, value| ns.clamp.set_limit(value as u32),
     },
     Setting {
+        // docs/wire.md 2.1l.
         name: "relay-window-interface",
         range: 0..=i32::MAX as u64,
         get: |ns| ns.clamp.interface().into(),
@@ -141,6 +148,7 @@ const SETTINGS: &[Setting] = &[
     },
     // The last, so that what comes with it in one message holds already.
     Setting {
+        // docs/wire.md 2.1n.
         name: "snoop-interface",
         range: 0..=i32::MAX as u64,
         get: |ns| ns.snoop.interface().into(),
@@ -154,7 +162,8 @@ fn find(name: &[u8]) -> Option<&'static Setting> {
         .find(|setting| setting.name.as_bytes() == name)
 }
 
-/// Gives the namespace's counters, all CSAs' together, then each CSA's; or SNOOP's flows, if the request says so.
+/// Gives the namespace's counters, all CSAs' together, then each CSA's; or SNOOP's flows, if the request says so
+/// (docs/wire.md 2.1d).
 pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
     if dump.attribute(genl::A_STATS_SCOPE) == Some(b"flow\0") {
         return flows(dump);
@@ -186,6 +195,7 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
             ns.snoop
                 .totals(|name, value| fields.counter("snoop-", name, value))?;
             for setting in SETTINGS {
+                // docs/wire.md 2.1h.
                 fields.counter(genl::SETTING_PREFIX, setting.name, (setting.get)(ns))?;
             }
             Ok(())
@@ -216,6 +226,7 @@ fn carried_in_all(fields: &mut Fields, gone: &[[AtomicU64; 2]; 3], csas: &[Arc<C
     Ok(())
 }
 
+/// docs/wire.md 2.1g.
 fn one(fields: &mut Fields, csa: &Csa) -> Result {
     fields.put(genl::A_STATS_SCOPE, b"csa\0")?;
     fields.put(genl::A_SPI, &csa.spi.to_be_bytes())?;
@@ -242,7 +253,7 @@ fn one(fields: &mut Fields, csa: &Csa) -> Result {
 }
 
 /// Gives SNOOP's flows. The cursor is a place in their list, which moves while they come and go: one may be missed or
-/// shown twice.
+/// shown twice (docs/wire.md 2.1g).
 fn flows(dump: &mut Dump<'_>) -> Result {
     let ns = dump.ns;
     loop {
@@ -279,7 +290,8 @@ fn flows(dump: &mut Dump<'_>) -> Result {
     }
 }
 
-/// Takes settings; an unknown one or a value out of range refuses the message before anything is changed.
+/// Takes settings; an unknown one or a value out of range refuses the message before anything is changed
+/// (docs/wire.md 2.1e, 2.1h).
 pub(crate) fn set(request: &mut Request<'_>) -> Result {
     let check = request.pairs(|name, value| match find(name) {
         Some(setting) if setting.range.contains(&value) => Ok(()),

@@ -46,7 +46,8 @@ fn refuse(request: &mut Request<'_>, error: pfkey::Error) -> Error {
     Error::from_errno(-error.errno)
 }
 
-/// Handles a request whole, or refuses it whole with RFC 2367's errno and a text that names the extension.
+/// Handles a request whole, or refuses it whole with RFC 2367's errno and a text that names the extension
+/// (docs/wire.md 2.1r).
 pub(crate) fn request(request: &mut Request<'_>) -> Result {
     let Some(octets) = request.attribute(genl::A_PFKEY) else {
         request.say(c"attribute PFKEY: missing");
@@ -65,6 +66,7 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
         kind::X_SPDADD => policy_add(request, &message),
         kind::X_SPDDELETE => policy_delete(request, &message),
         kind::X_SPDGET => policy_get(request, &message),
+        // docs/wire.md 2.2m.
         kind::X_SPDFLUSH => {
             request.ns.remove_policies(|_| true);
             answer(request, &message, |w| Ok(w))
@@ -80,7 +82,7 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
     }
 }
 
-/// Answers with the request's header and what `f` writes.
+/// Answers with the request's header and what `f` writes (docs/wire.md 2.1c).
 fn answer(
     request: &mut Request<'_>,
     message: &Message<'_>,
@@ -109,7 +111,7 @@ fn find(ns: &Namespace, id: &CsaId) -> Option<kernel::sync::Arc<Csa>> {
         .cloned()
 }
 
-/// Reserves an SPI: a larval CSA of a terminus.
+/// Reserves an SPI: a larval CSA of a terminus (docs/wire.md 2.2b).
 fn get_spi(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let asked = SpiRequest::from_message(message).map_err(|e| refuse(request, e))?;
     let outer = sadb::outer(&asked.src, &asked.dst).inspect_err(|_| {
@@ -130,13 +132,13 @@ fn get_spi(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| larval.id.write(w, &larval.ext()))
 }
 
-/// Whether an UPDATE gives a larval CSA its keys.
+/// Whether an UPDATE gives a larval CSA its keys (docs/wire.md 2.2r).
 fn fills(request: &Request<'_>, message: &Message<'_>) -> bool {
     message.zone_sa(1).is_some()
         && CsaId::from_message(message).is_ok_and(|id| request.ns.larval(&id).is_some())
 }
 
-/// Adds a CSA; `fills`: in the place of a larval one.
+/// Adds a CSA; `fills`: in the place of a larval one (docs/wire.md 2.2c).
 fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: bool) -> Result {
     let csa = CsaMessage::from_message(message).map_err(|e| refuse(request, e))?;
     if let Some(given) = &csa.snoop {
@@ -196,7 +198,7 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: b
 }
 
 /// Refuses what transport mode can't be: its CSAs join two hosts, whose addresses are the packets' own, and a relay of them
-/// has nothing to do (docs/wire.md §1).
+/// has nothing to do (docs/wire.md 1.11c).
 fn check_transport(request: &mut Request<'_>, csa: &CsaMessage<'_>) -> Result {
     if csa.ext.role == Role::Relay {
         request.say(c"CSA: a relay of transport mode can't see where segments end; give it to the end points alone");
@@ -235,6 +237,7 @@ fn standing(csa: &Csa, given: &CsaExt) -> CsaExt {
     }
 }
 
+/// docs/wire.md 2.2d.
 fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let update = CsaUpdate::from_message(message).map_err(|e| refuse(request, e))?;
     let told = match &update.snoop {
@@ -262,6 +265,7 @@ fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
+/// docs/wire.md 2.2h.
 fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let given = Migrate::from_message(message).map_err(|e| refuse(request, e))?;
     let Some(csa) = find(request.ns, &given.id) else {
@@ -271,6 +275,7 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
         outer: sadb::outer(&given.src, &given.dst)?,
         encap: given.encap,
     };
+    // docs/wire.md 1.11c.
     if csa.map.mode() == Mode::Transport && path.outer != csa.ends.get().outer {
         request.say(c"SELECTOR: the addresses of a transport mode CSA are its packets' own; only its ports can change");
         return Err(EOPNOTSUPP);
@@ -284,7 +289,8 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
-/// Tells that a CSA's packets come from another address and port than it says. From softirq, at most once a second a CSA.
+/// Tells that a CSA's packets come from another address and port than it says. From softirq, at most once a second a CSA
+/// (docs/wire.md 2.2i).
 pub(crate) fn new_mapping(ns: &Namespace, csa: &Csa, path: &Path, (from, port): (&Outer, u16)) {
     let Some(encap) = path.encap.filter(|_| csa.mapping_due()) else {
         return;
@@ -311,6 +317,7 @@ fn missing(request: &mut Request<'_>) -> Result {
     Err(ESRCH)
 }
 
+/// docs/wire.md 2.2g.
 fn delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
     let gone = request.ns.remove_csas(|csa| named(csa, &id))?;
@@ -325,6 +332,7 @@ fn delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
+/// docs/wire.md 2.2g.
 fn get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
     if let Some(csa) = find(request.ns, &id) {
@@ -336,6 +344,7 @@ fn get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     }
 }
 
+/// docs/wire.md 2.2j.
 fn flush(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     if !matches!(message.header().satype, satype::MLESP | satype::UNSPEC) {
         request.say(c"message: SA type is not SADB_X_SATYPE_MLESP (249)");
@@ -399,12 +408,13 @@ fn csa_event(
     }
 }
 
-/// Tells of a CSA's state. From process context, as what tells of CSAs is.
+/// Tells of a CSA's state. From process context, as what tells of CSAs is (docs/wire.md 2.2f).
 pub(crate) fn state_event(ns: &Namespace, csa: &Csa) {
     csa_event(ns, kind::X_CSA_STATE, csa, |w| Ok(w));
 }
 
-/// Tells that a CSA has come to its hard limit, or to its soft one: the limits of that kind, and what it has carried.
+/// Tells that a CSA has come to its hard limit, or to its soft one: the limits of that kind, and what it has carried
+/// (docs/wire.md 2.2e).
 pub(crate) fn expire(ns: &Namespace, csa: &Csa, is_hard: bool) {
     let (soft, hard) = csa.life.given();
     csa_event(ns, kind::EXPIRE, csa, |w| {
@@ -417,7 +427,7 @@ pub(crate) fn expire(ns: &Namespace, csa: &Csa, is_hard: bool) {
     });
 }
 
-/// Tells that a reserved SPI was given no keys in time.
+/// Tells that a reserved SPI was given no keys in time (docs/wire.md 2.2r).
 pub(crate) fn expire_larval(ns: &Namespace, larval: &Larval) {
     let mut buffer = [0; 512];
     let written = Writer::new(&mut buffer, kind::EXPIRE, satype::MLESP, 0, 0)
@@ -429,6 +439,7 @@ pub(crate) fn expire_larval(ns: &Namespace, larval: &Larval) {
     }
 }
 
+/// docs/wire.md 2.2k.
 fn policy_add(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let given = PolicyMessage::from_message(message).map_err(|e| refuse(request, e))?;
     let added = request.ns.add_policy(&given).inspect_err(|e| {
@@ -453,6 +464,7 @@ fn is(policy: &Policy, id: &PolicyId) -> bool {
     }
 }
 
+/// docs/wire.md 2.2l.
 fn policy_delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = PolicyId::from_message(message).map_err(|e| refuse(request, e))?;
     if request.ns.remove_policies(|policy| is(policy, &id)) == 0 {
@@ -462,6 +474,7 @@ fn policy_delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
+/// docs/wire.md 2.2l.
 fn policy_get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = PolicyId::from_message(message).map_err(|e| refuse(request, e))?;
     let found = request
@@ -480,7 +493,8 @@ fn policy_get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 }
 
 /// Lists CSAs (DUMP) or policies (X_SPDDUMP), keys and all: the capability was asked for. The cursor is the number of
-/// the last one listed, so that what is added or taken away meanwhile upsets nothing.
+/// the last one listed, so that what is added or taken away meanwhile upsets nothing
+/// (docs/wire.md 2.1c, 2.2j, 2.2m, 2.2o).
 pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
     let message = match dump.attribute(genl::A_PFKEY) {
         Some(octets) => Message::parse(octets).map_err(|e| Error::from_errno(-e.errno))?,
@@ -534,7 +548,8 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
     }
 }
 
-/// Asks for a CSA: the policy, its template, and the packet's own ends. From any context, at most once a second a policy.
+/// Asks for a CSA: the policy, its template, and the packet's own ends. From any context, at most once a second a policy
+/// (docs/wire.md 2.4a).
 pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
     if asking.given.ext.kind != policy::PROTECT || !asking.acquire_due() {
         return;

@@ -116,7 +116,7 @@ unsafe extern "C" fn mml_rs_alarm_work(work: *mut bindings::work_struct) {
     }
 }
 
-/// Nanoseconds since the machine started, with its sleep.
+/// Nanoseconds since the machine started, with its sleep (docs/wire.md 2.5f).
 pub(crate) fn boottime_ns() -> u64 {
     // SAFETY: No requirements.
     unsafe { sys::mml_boottime_ns() }

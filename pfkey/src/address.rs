@@ -9,7 +9,7 @@ use crate::text::Fault;
 /// The family of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum Family {
-    /// IPv4: the first four of sixteen octets, the others zero.
+    /// IPv4: the first four of sixteen octets, the others zero (docs/wire.md 2.3a).
     V4,
     /// IPv6: all sixteen octets.
     V6,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The transforms of a zone: IKEv2's ENCR numbers (docs/wire.md §1).
+//! The transforms of a zone: IKEv2's ENCR numbers (docs/wire.md 2.3j).
 
 /// Octets of salt that come with each key (RFC 4106 §8.1, RFC 7634 §2).
 pub const SALT_LEN: usize = 4;
 /// Octets of an ICV.
 pub const ICV_LEN: usize = 16;
 
-/// What a zone is sealed with.
+/// What a zone is sealed with (docs/wire.md 1.2c, 1.2d, 2.3j).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Algorithm {
     /// AES-GCM with a 16-octet ICV and an explicit IV (RFC 4106).

@@ -16,7 +16,7 @@ use crate::zone::{
     WINDOW_MAX, WINDOW_MIN,
 };
 
-/// Zones of a CSA on the data path.
+/// Zones of a CSA on the data path (docs/wire.md 1.8c).
 pub const ZONES: usize = 2;
 /// Octets that zone 1 may have: a stop behind them is never reached.
 const ZONE1_MAX: u16 = 256;
@@ -53,7 +53,7 @@ pub struct Csa<'a> {
 }
 
 impl<'a> Csa<'a> {
-    /// Takes a CSA from an ADD, and only a whole and consistent one.
+    /// Takes a CSA from an ADD, and only a whole and consistent one (docs/wire.md 2.2c).
     ///
     /// # Errors
     ///
@@ -138,6 +138,7 @@ impl<'a> Csa<'a> {
         self.check_lifetimes()
     }
 
+    /// docs/wire.md 1.2b, 2.3d.
     fn check_zones(&self) -> Result<(), Error> {
         let [zone1, zone2] = &self.zones;
         if zone1.zone != 1 || zone2.zone != 2 {
@@ -169,6 +170,7 @@ impl<'a> Csa<'a> {
     fn check_relay(&self) -> Result<(), Error> {
         let [zone1, _] = &self.zones;
         let explicit = zone1.keys.is_some_and(|keys| keys.algorithm.is_explicit());
+        // docs/wire.md 1.5a.
         if self.relay.may_write && !explicit {
             return Err(Error::invalid(
                 c"RELAY: writing needs an explicit IV in zone 1",
@@ -196,7 +198,7 @@ impl<'a> Csa<'a> {
     }
 }
 
-/// Whether a soft limit lies behind its hard one, where it would never be heard of.
+/// Whether a soft limit lies behind its hard one, where it would never be heard of (docs/wire.md 2.5g).
 ///
 /// # Errors
 ///
@@ -233,6 +235,7 @@ pub(crate) fn check_spi(spi: u32) -> Result<(), Error> {
     Ok(())
 }
 
+/// docs/wire.md 2.2n.
 fn check_sa(sa: &Sa) -> Result<(), Error> {
     if sa.state != sastate::MATURE {
         return Err(Error::invalid(
@@ -247,6 +250,7 @@ fn check_sa(sa: &Sa) -> Result<(), Error> {
     Ok(())
 }
 
+/// docs/wire.md 1.7c.
 fn check_ext(ext: &CsaExt) -> Result<(), Error> {
     if !matches!(ext.state, State::Active | State::Standby) {
         return Err(Error::invalid(c"CSA: a new one is active or standby"));
@@ -259,7 +263,7 @@ fn check_ext(ext: &CsaExt) -> Result<(), Error> {
     check_sequence(ext.sequence)
 }
 
-/// Sequence numbers stay below 2^63 (docs/wire.md §1).
+/// Sequence numbers stay below 2^63 (docs/wire.md 1.1b).
 pub(crate) fn check_sequence(sequence: u64) -> Result<(), Error> {
     if sequence >> 63 != 0 {
         return Err(Error::invalid(c"CSA: sequence number is not below 2^63"));
@@ -267,6 +271,7 @@ pub(crate) fn check_sequence(sequence: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// docs/wire.md 1.8c.
 fn check_map(map: &ZoneMap, mode: Mode) -> Result<(), Error> {
     if map.mode() != mode {
         return Err(Error::invalid(c"ZONE_MAP: its mode is not the CSA's"));
@@ -277,6 +282,7 @@ fn check_map(map: &ZoneMap, mode: Mode) -> Result<(), Error> {
     if *stop > ZONE1_MAX && *stop != TRANSPORT_END {
         return Err(Error::invalid(c"ZONE_MAP: zone 1 stops behind octet 256"));
     }
+    // docs/wire.md 1.8k.
     if *stop == 0 && mode == Mode::Tunnel {
         return Err(Error::invalid(c"ZONE_MAP: zone 1 is empty in tunnel mode"));
     }

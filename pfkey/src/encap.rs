@@ -15,7 +15,7 @@ use crate::zone::{CsaExt, Selector};
 /// `UDP_ENCAP_ESPINUDP` of Linux's `<linux/udp.h>`.
 const ESPINUDP: u8 = 2;
 
-/// The UDP ports of a CSA's packets, in their own direction.
+/// The UDP ports of a CSA's packets, in their own direction (docs/wire.md 2.2c).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Encap {
     /// Source port.
@@ -63,7 +63,7 @@ impl Encap {
 }
 
 /// MIGRATE: a CSA goes on between other outer ends. Beside the CSA's name, SELECTOR has the new ends as whole addresses,
-/// and X_NAT_T_* the new ports, if there are any.
+/// and X_NAT_T_* the new ports, if there are any (docs/wire.md 2.2h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Migrate {
     /// Which CSA, by the ends it has.
@@ -126,7 +126,8 @@ impl Migrate {
 }
 
 /// X_NAT_T_NEW_MAPPING: authentic packets of a CSA come from another address or port than it says: a NAT has changed its
-/// mind. As Linux has it, ADDRESS_SRC and X_NAT_T_SPORT are the old ones, ADDRESS_DST and X_NAT_T_DPORT the new ones.
+/// mind. As Linux has it, ADDRESS_SRC and X_NAT_T_SPORT are the old ones, ADDRESS_DST and X_NAT_T_DPORT the new ones
+/// (docs/wire.md 2.2i).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NewMapping {
     /// The CSA's SPI.

@@ -20,7 +20,7 @@ pub mod errno {
     pub const EPROTONOSUPPORT: i32 = 93;
 }
 
-/// A refusal.
+/// A refusal (docs/wire.md 2.1r).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Error {
     /// A positive errno.

@@ -12,7 +12,7 @@ use crate::text::Fault;
 use crate::writer::Writer;
 use crate::zone::Role;
 
-/// What a GETSPI asks for: an SPI of a terminus, which is who chooses it (RFC 2367 §3.1.1).
+/// What a GETSPI asks for: an SPI of a terminus, which is who chooses it (RFC 2367 §3.1.1; docs/wire.md 2.2b).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpiRequest {
     /// The outer source, as far as it is known.

@@ -11,7 +11,8 @@ use crate::text::Fault;
 use crate::writer::Writer;
 use crate::zone::{CsaExt, Role, Snoop, State};
 
-/// A CSA's name: DELETE, GET, UPDATE, EXPIRE and CSA_STATE hold SA, ADDRESS_SRC, ADDRESS_DST and CSA.
+/// A CSA's name: DELETE, GET, UPDATE, EXPIRE and CSA_STATE hold SA, ADDRESS_SRC, ADDRESS_DST and CSA
+/// (docs/wire.md 2.2e, 2.2f, 2.2g).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CsaId {
     /// The designated SA's SPI.
@@ -58,7 +59,7 @@ impl CsaId {
     }
 }
 
-/// What UPDATE changes: the state, and the life-times and SNOOP's settings that are given.
+/// What UPDATE changes: the state, and the life-times and SNOOP's settings that are given (docs/wire.md 2.2d).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CsaUpdate {
     /// Which CSA.

@@ -7,7 +7,7 @@
 //! [`Policy`], pure functions that both sides call, so that a mistake gets the same words wherever it is found.
 //!
 //! Nothing here allocates, reads a clock or knows a kernel type. Every integer is host-endian, but for addresses, ports
-//! and SPIs, which are big-endian on the wire and host integers in the structures.
+//! and SPIs, which are big-endian on the wire and host integers in the structures (docs/wire.md 2b).
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -15,12 +15,12 @@ use crate::zone::{Binding, CsaExt, Relay, Selector, Snoop, ZoneMap, ZoneSa};
 
 /// Octets of `sadb_msg`.
 pub const HEADER_LEN: usize = 16;
-/// Octets of the longest message either side takes.
+/// Octets of the longest message either side takes (docs/wire.md 2.1f).
 pub const MAX_LEN: usize = 4096;
-/// Octets of `sadb_ext`.
+/// Octets of `sadb_ext` (docs/wire.md 2.3a).
 pub(crate) const EXT_HEADER_LEN: usize = 4;
 
-/// `sadb_msg` (RFC 2367 §2.1), but for its version and length.
+/// `sadb_msg` (RFC 2367 §2.1), but for its version and length (docs/wire.md 2a).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// One of [`number::message`].
@@ -57,7 +57,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a message from the whole of `octets`.
+    /// Reads a message from the whole of `octets` (docs/wire.md 2.1r).
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ pub mod message {
     pub const X_SPDDELETE2: u8 = 22;
     pub const X_NAT_T_NEW_MAPPING: u8 = 23;
     pub const X_MIGRATE: u8 = 24;
-    /// A CSA changed its state; ours.
+    /// A CSA changed its state; ours (docs/wire.md 2.2a).
     pub const X_CSA_STATE: u8 = 128;
 
     /// Whether a message of this type exists.
@@ -46,7 +46,7 @@ pub mod satype {
     pub const UNSPEC: u8 = 0;
     /// Plain ESP, which lives in XFRM and never here.
     pub const ESP: u8 = 3;
-    /// Zone ESP; ours.
+    /// Zone ESP; ours (docs/wire.md 2.2a).
     pub const MLESP: u8 = 249;
 }
 
@@ -94,7 +94,7 @@ pub mod ext {
 
 /// What a policy does with a packet (`sadb_x_policy_type`, Linux's `ipsec.h`).
 pub mod policy {
-    /// Drop it.
+    /// Drop it (docs/wire.md 2.4d).
     pub const DISCARD: u16 = 0;
     /// Let it pass in clear (`IPSEC_POLICY_NONE`).
     pub const BYPASS: u16 = 1;
@@ -106,7 +106,7 @@ pub mod policy {
     pub const DIR_OUT: u8 = 2;
 }
 
-/// SPIs below this are the IANA's and refused (RFC 4303 §2.1).
+/// SPIs below this are the IANA's and refused (RFC 4303 §2.1; docs/wire.md 1.1a).
 pub const SPI_MIN: u32 = 256;
 /// `AF_INET`, the family of a sockaddr and of SELECTOR.
 pub const AF_INET: u8 = 2;

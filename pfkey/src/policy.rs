@@ -12,7 +12,7 @@ use crate::text::Fault;
 use crate::writer::Writer;
 use crate::zone::Selector;
 
-/// What is done with which packets.
+/// What is done with which packets (docs/wire.md 2.2k).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
     /// Discard, bypass or protect; direction, number and priority.
@@ -60,7 +60,8 @@ impl Policy {
     }
 }
 
-/// How X_SPDDELETE and X_SPDGET name a policy: by number if X_POLICY's id isn't 0, else by direction and selector.
+/// How X_SPDDELETE and X_SPDGET name a policy: by number if X_POLICY's id isn't 0, else by direction and selector
+/// (docs/wire.md 2.2l).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PolicyId {
     /// By the module's number for it.

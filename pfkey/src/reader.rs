@@ -37,7 +37,7 @@ impl fmt::Debug for Secret<'_> {
     }
 }
 
-/// The octets of one extension after its header.
+/// The octets of one extension after its header (docs/wire.md 2b).
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// A reserved field. It must be zero, so that it can mean something one day.
+    /// A reserved field. It must be zero, so that it can mean something one day (docs/wire.md 2.3k).
     pub(crate) fn reserved(&mut self, len: usize) -> Result<(), Fault> {
         if self.bytes(len)?.iter().any(|&octet| octet != 0) {
             return Err(Fault::Reserved);

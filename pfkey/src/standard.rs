@@ -23,7 +23,7 @@ pub struct Sa {
 }
 
 impl Sa {
-    /// The SA extension of a CSA with this SPI.
+    /// The SA extension of a CSA with this SPI (docs/wire.md 2.2n).
     pub const fn mature(spi: u32) -> Self {
         Sa {
             spi,
@@ -58,7 +58,8 @@ impl Sa {
     }
 }
 
-/// LIFETIME_CURRENT, LIFETIME_HARD, LIFETIME_SOFT (RFC 2367 §2.3.2). In HARD and SOFT 0 means no limit.
+/// LIFETIME_CURRENT, LIFETIME_HARD, LIFETIME_SOFT (RFC 2367 §2.3.2). In HARD and SOFT 0 means no limit
+/// (docs/wire.md 2.3b).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Lifetime {
     /// Packets, as Linux has it; what is more than it holds counts as the most it holds.
@@ -410,7 +411,8 @@ impl SpiRange {
     }
 }
 
-/// X_POLICY (Linux's `sadb_x_policy`), without `sadb_x_ipsecrequest`: the template is ADDRESS_SRC and ADDRESS_DST.
+/// X_POLICY (Linux's `sadb_x_policy`), without `sadb_x_ipsecrequest`: the template is ADDRESS_SRC and ADDRESS_DST
+/// (docs/wire.md 2.4d).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PolicyExt {
     /// One of [`crate::number::policy`]: DISCARD, BYPASS, PROTECT.

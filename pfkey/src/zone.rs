@@ -9,7 +9,7 @@ use crate::text::Fault;
 
 /// Zones a map may have here; the data path takes two.
 pub const MAX_ZONES: usize = 8;
-/// A stop at the end of the transport header.
+/// A stop at the end of the transport header (docs/wire.md 1.8a).
 pub const TRANSPORT_END: u16 = 0xFFFE;
 /// A stop at the end of the datagram: the last zone's.
 pub const END: u16 = 0xFFFF;
@@ -17,7 +17,7 @@ pub const END: u16 = 0xFFFF;
 pub const WINDOW_MIN: u32 = 64;
 /// The widest.
 pub const WINDOW_MAX: u32 = 65_536;
-/// The window when nobody says anything.
+/// The window when nobody says anything (docs/wire.md 1.7c).
 pub const WINDOW_DEFAULT: u32 = 8_192;
 /// Octets of an identity in BINDING.
 pub const MAX_BINDING: usize = 1_024;
@@ -54,7 +54,7 @@ macro_rules! numbered {
 }
 
 numbered! {
-    /// What a node does with a CSA's packets.
+    /// What a node does with a CSA's packets (docs/wire.md 2.3e).
     Role {
         /// Seals both zones.
         Origin = 1 "origin",
@@ -66,7 +66,7 @@ numbered! {
 }
 
 numbered! {
-    /// What stands behind the ESP header; numbered as Linux's `IPSEC_MODE_*`.
+    /// What stands behind the ESP header; numbered as Linux's `IPSEC_MODE_*` (docs/wire.md 1b).
     Mode {
         /// The datagram from its transport header on.
         Transport = 1 "transport",
@@ -76,7 +76,7 @@ numbered! {
 }
 
 numbered! {
-    /// Where a CSA stands in its life.
+    /// Where a CSA stands in its life (docs/wire.md 2.3e).
     State {
         /// Its SPI is reserved; it has no keys yet.
         Larval = 0 "larval",
@@ -89,7 +89,7 @@ numbered! {
     }
 }
 
-/// ZONE_MAP (docs/wire.md §1, without the ENCR lists).
+/// ZONE_MAP (docs/wire.md 1.8e, 2.3c).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ZoneMap {
     mode: Mode,
@@ -99,7 +99,7 @@ pub struct ZoneMap {
 
 impl ZoneMap {
     /// The map whose zone *i* stops at `stops[i - 1]`: an octet offset below [`TRANSPORT_END`], that, or, for the last
-    /// zone and no other, [`END`]. Each stop lies behind the one before. `None` if they don't.
+    /// zone and no other, [`END`]. Each stop lies behind the one before. `None` if they don't (docs/wire.md 1.8a).
     pub fn new(mode: Mode, stops: &[u16]) -> Option<Self> {
         let (last, inner) = stops.split_last()?;
         let count = u8::try_from(stops.len()).ok()?;
@@ -166,7 +166,7 @@ impl ZoneMap {
     }
 }
 
-/// ZONE_SA: the SA of one zone.
+/// ZONE_SA: the SA of one zone (docs/wire.md 2.3d).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ZoneSa<'a> {
     /// The zone, from 1.
@@ -264,7 +264,7 @@ impl<'a> ZoneSa<'a> {
     }
 }
 
-/// CSA: what a composite SA is, beyond its zones.
+/// CSA: what a composite SA is, beyond its zones (docs/wire.md 2.3e).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CsaExt {
     /// What this node does with it.
@@ -315,7 +315,7 @@ impl CsaExt {
     }
 }
 
-/// SELECTOR: which packets, source and destination as in the packets themselves.
+/// SELECTOR: which packets, source and destination as in the packets themselves (docs/wire.md 2.3f).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Selector {
     /// IPv4 or IPv6.
@@ -369,7 +369,7 @@ impl Selector {
     }
 }
 
-/// SNOOP: how a relay repairs losses of this CSA's TCP flows.
+/// SNOOP: how a relay repairs losses of this CSA's TCP flows (docs/wire.md 2.3g).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "each says what SNOOP calls it")]
 pub struct Snoop {
@@ -387,7 +387,8 @@ pub struct Snoop {
 }
 
 impl Default for Snoop {
-    /// What nobody asked otherwise for: the repair starts at the first duplicate, and the time-outs follow the hop.
+    /// What nobody asked otherwise for: the repair starts at the first duplicate, and the time-outs follow the hop
+    /// (docs/wire.md 2.1o).
     fn default() -> Self {
         Snoop {
             flags: 0,
@@ -436,7 +437,7 @@ impl Snoop {
     }
 }
 
-/// RELAY: what a relay may do with zone 1.
+/// RELAY: what a relay may do with zone 1 (docs/wire.md 2.3h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Relay {
     /// Whether it may rewrite. Origin and terminus must know too: some fields leave AAD 2.
@@ -469,7 +470,7 @@ impl Relay {
     }
 }
 
-/// BINDING: the IKE identity a restarted daemon claims the CSA by.
+/// BINDING: the IKE identity a restarted daemon claims the CSA by (docs/wire.md 2.3i).
 ///
 /// Of the 24 reserved bits behind the type the last 16 hold the identity's length in octets: behind 8-octet padding a
 /// KEY_ID that ends in zeros could not be told from its padding.

@@ -46,9 +46,9 @@ pub const fn update16(check: u16, old: u16, new: u16) -> u16 {
     !add(!check, add(!old, new))
 }
 
-/// What a writing relay adds to the zeroed field in zone 1 when a word went from `old` to `new`.
+/// What a writing relay adds to the zeroed field in zone 1 when a word went from `old` to `new` (docs/wire.md 1.4b).
 ///
-/// [`restore`] of it and the moved checksum is [`update16`] of the moved checksum (`docs/wire.md` §1, moved checksum).
+/// [`restore`] of it and the moved checksum is [`update16`] of the moved checksum (docs/wire.md 1.4b).
 #[inline]
 pub const fn correction(old: u16, new: u16) -> u16 {
     if old == new {
@@ -58,7 +58,8 @@ pub const fn correction(old: u16, new: u16) -> u16 {
     add(old, !new)
 }
 
-/// The checksum as the receiver must see it, from zone 1's field and the one that travelled in zone 2.
+/// The checksum as the receiver must see it, from zone 1's field and the one that travelled in zone 2
+/// (docs/wire.md 1.4c).
 ///
 /// A field no relay has touched is zero, and zero leaves every moved value as it was, UDP's "none" (0) too.
 #[inline]

@@ -12,13 +12,14 @@ pub const ECT0: u8 = 0b10;
 /// Congestion experienced.
 pub const CE: u8 = 0b11;
 
-/// The outer header's DS octet for an inner one: DSCP and ECN are copied (RFC 6040 §4.1, RFC 4301 §5.1.2.1).
+/// The outer header's DS octet for an inner one: DSCP and ECN are copied (RFC 6040 §4.1, RFC 4301 §5.1.2.1)
+/// (docs/wire.md 1.7i).
 #[inline]
 pub const fn encap(inner_ds: u8) -> u8 {
     inner_ds
 }
 
-/// The DS octet to deliver, or `None` where the packet must be dropped (RFC 6040 §4.2, figure 4).
+/// The DS octet to deliver, or `None` where the packet must be dropped (RFC 6040 §4.2, figure 4; docs/wire.md 1.7i).
 ///
 /// The DSCP stays the inner one's.
 #[inline]

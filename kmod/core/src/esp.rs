@@ -21,21 +21,21 @@ pub const TRAILER_LEN: usize = 2;
 pub const TRAILER_MAX: usize = 255 + TRAILER_LEN;
 /// Longest AAD 2, in octets.
 pub const AAD2_MAX: usize = HEADER_LEN + L1_MAX;
-/// Zone 1 at its longest, in octets.
+/// Zone 1 at its longest, in octets (docs/wire.md 1.1e).
 pub const L1_MAX: usize = HEAD_MAX;
-/// Flag `W`: a relay rewrote zone 1.
+/// Flag `W`: a relay rewrote zone 1 (docs/wire.md 1.1c).
 pub const FLAG_W: u8 = 1;
-/// The lowest SPI that isn't reserved (RFC 4303 §2.1).
+/// The lowest SPI that isn't reserved (RFC 4303 §2.1; docs/wire.md 1.1a).
 pub const SPI_MIN: u32 = 256;
-/// The bit of an IV that says a relay made it.
+/// The bit of an IV that says a relay made it (docs/wire.md 1.2e).
 pub const IV_W: u64 = 1 << 63;
 
 /// Whether a zone's IV is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IvKind {
-    /// The sequence number, not sent (RFC 8750).
+    /// The sequence number, not sent (RFC 8750; docs/wire.md 1.2c).
     Implicit,
-    /// Eight octets in front of the ciphertext.
+    /// Eight octets in front of the ciphertext (docs/wire.md 1.2d).
     Explicit,
 }
 
@@ -50,7 +50,7 @@ impl IvKind {
     }
 }
 
-/// The first twelve octets of a packet.
+/// The first twelve octets of a packet (docs/wire.md 1a).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// The designated SA's SPI.
@@ -132,7 +132,7 @@ impl Header {
         self.flags & FLAG_W != 0
     }
 
-    /// Tunnel mode has no protocol in the clear.
+    /// Tunnel mode has no protocol in the clear (docs/wire.md 1.1d).
     ///
     /// # Errors
     /// [`Drop::Protocol`].
@@ -145,7 +145,7 @@ impl Header {
     }
 
     /// The rules on `W` that need no key: zone 1's IV agrees (`None`: implicit), zone 2's never has it, and the
-    /// CSA permits writing.
+    /// CSA permits writing (docs/wire.md 1.2e, 1.5j).
     ///
     /// # Errors
     /// [`Drop::IvW`], [`Drop::WriteUnpermitted`].
@@ -167,7 +167,8 @@ impl Header {
     }
 }
 
-/// The IV that goes into a zone's nonce, from the one sent (`None`: implicit) and the inferred sequence number.
+/// The IV that goes into a zone's nonce, from the one sent (`None`: implicit) and the inferred sequence number
+/// (docs/wire.md 1.2c, 1.2d).
 ///
 /// # Errors
 /// [`Drop::SeqMismatch`] where the origin's IV isn't that number.
@@ -180,7 +181,8 @@ pub fn nonce_iv(sent: Option<u64>, seq: u64) -> Result<u64, Drop> {
     }
 }
 
-/// A writing relay's IV: 1 (1 bit) ‖ relay number (15) ‖ its own counter (48); `None` once either is used up.
+/// A writing relay's IV: 1 (1 bit) ‖ relay number (15) ‖ its own counter (48); `None` once either is used up
+/// (docs/wire.md 1.5b).
 #[inline]
 pub const fn relay_iv(number: u16, counter: u64) -> Option<u64> {
     if number >= 1 << 15 || counter >= 1 << 48 {
@@ -189,7 +191,7 @@ pub const fn relay_iv(number: u16, counter: u64) -> Option<u64> {
     Some(IV_W | (number as u64) << 48 | counter)
 }
 
-/// A zone's nonce: salt ‖ IV.
+/// A zone's nonce: salt ‖ IV (docs/wire.md 1.2a).
 #[inline]
 pub fn nonce(salt: &[u8; SALT_LEN], iv: u64) -> [u8; 12] {
     let [s0, s1, s2, s3] = *salt;
@@ -197,7 +199,7 @@ pub fn nonce(salt: &[u8; SALT_LEN], iv: u64) -> [u8; 12] {
     [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]
 }
 
-/// Where everything lies in a zone ESP packet, in octets from the ESP header.
+/// Where everything lies in a zone ESP packet, in octets from the ESP header (docs/wire.md 1a).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
     /// Zone 1's IV, if it is explicit.
@@ -218,7 +220,7 @@ pub struct Layout {
 
 impl Layout {
     /// The layout for a datagram of `len` octets (TFC padding included), and how much padding it needs so that
-    /// both zones' ciphertext together are a multiple of 4.
+    /// both zones' ciphertext together are a multiple of 4 (docs/wire.md 1.6b).
     #[inline]
     pub fn seal(ivs: [IvKind; 2], split: &Split, len: usize) -> (Self, u8) {
         let front = RelayLayout::at(ivs, split.l1);
@@ -234,7 +236,7 @@ impl Layout {
         )
     }
 
-    /// The layout of a packet of `total` octets that arrived.
+    /// The layout of a packet of `total` octets that arrived (docs/wire.md 1.6b).
     ///
     /// # Errors
     /// [`Drop::L1`]; [`Drop::Truncated`] if zone 2 doesn't hold its trailer; [`Drop::Alignment`].
@@ -353,7 +355,7 @@ impl Trailer {
         usize::from(self.pad).saturating_add(TRAILER_LEN)
     }
 
-    /// Whether the trailer names what this mode carries and the header said.
+    /// Whether the trailer names what this mode carries and the header said (docs/wire.md 1.1d, 1.6d).
     ///
     /// # Errors
     /// [`Drop::Protocol`] in transport mode, [`Drop::NextHeader`] in tunnel mode; [`Drop::Dummy`] in both.
@@ -368,7 +370,7 @@ impl Trailer {
     }
 }
 
-/// Writes padding 1, 2, 3 …, pad length and next header at the front of `out`.
+/// Writes padding 1, 2, 3 …, pad length and next header at the front of `out` (docs/wire.md 1.6a).
 #[inline]
 pub fn write_trailer(out: &mut [u8], pad: u8, next: u8) {
     let tail = (1..=pad).chain([pad, next]);
@@ -377,7 +379,7 @@ pub fn write_trailer(out: &mut [u8], pad: u8, next: u8) {
     }
 }
 
-/// Reads and checks the trailer at the end of `tail` (RFC 4303 §2.4).
+/// Reads and checks the trailer at the end of `tail` (RFC 4303 §2.4; docs/wire.md 1.6b, 1.6c).
 ///
 /// `tail` is the last [`TRAILER_MAX`] octets of zone 2's plaintext, or all of it behind a moved checksum where that is less.
 ///
@@ -399,7 +401,8 @@ pub fn check_trailer(tail: &[u8]) -> Result<Trailer, Drop> {
     Ok(Trailer { pad, next })
 }
 
-/// Writes AAD 2 and says how long it is: the header with `W` cleared ‖ zone 1's plaintext as sealed.
+/// Writes AAD 2 and says how long it is: the header with `W` cleared ‖ zone 1's plaintext as sealed
+/// (docs/wire.md 1.3b).
 ///
 /// Where the CSA permits writing, the fields a relay may change count as zero: ECN bits, IPv4 header checksum, TCP
 /// window and TCP checksum. `next` is the transport protocol in transport mode, and doesn't matter in tunnel mode.
@@ -429,7 +432,7 @@ pub fn aad2(
     HEADER_LEN.saturating_add(len)
 }
 
-/// Zeroes the fields of zone 1 that a permitted relay may change.
+/// Zeroes the fields of zone 1 that a permitted relay may change (docs/wire.md 1.3c).
 #[inline]
 pub fn mask(zone1: &mut [u8], mode: Mode, next: u8) {
     if let Some(tcp) = zone::tcp_header(mode, next, zone1) {
@@ -463,7 +466,7 @@ pub fn mask(zone1: &mut [u8], mode: Mode, next: u8) {
     }
 }
 
-/// Whether a sequence number may be sent: from 1, below 2^63.
+/// Whether a sequence number may be sent: from 1, below 2^63 (docs/wire.md 1.1b).
 #[inline]
 pub const fn seq_valid(seq: u64) -> bool {
     seq != 0 && seq < SEQ_END

@@ -29,9 +29,9 @@ pub const V4_MIN: usize = 20;
 pub const TOTAL_MAX: usize = 65_535;
 /// IPv6 header without extension headers, in octets.
 pub const V6_LEN: usize = 40;
-/// Extension headers that are followed (`docs/wire.md` §1, zone map).
+/// Extension headers that are followed (docs/wire.md 1.8f).
 pub const EXTENSIONS_MAX: usize = 8;
-/// IPv6 header and extension headers that are followed, in octets together (`docs/wire.md` §1, zone map).
+/// IPv6 header and extension headers that are followed, in octets together (docs/wire.md 1.8f).
 pub const HEADERS_MAX: usize = 192;
 
 #[inline]
@@ -66,7 +66,7 @@ pub(crate) struct Walk {
 }
 
 /// Walks the headers in `head`, the first octets of a datagram that are there to be seen; it has `len` in all, or
-/// as many as its header says where that isn't known (`usize::MAX`).
+/// as many as its header says where that isn't known (`usize::MAX`) (docs/wire.md 1.8f).
 ///
 /// `None`: not IPv4 or IPv6, or an IPv4 header that says it is shorter than 20 octets.
 #[inline(always)]

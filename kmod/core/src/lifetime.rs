@@ -5,7 +5,7 @@
 //! Who counts asks [`Life::count`] when a count reaches [`Life::watch`], and nothing before that; who keeps time asks
 //! [`Life::time`] when [`Life::deadline`] has come. Each limit is told once.
 
-/// Limits of one kind. [`Limit::NONE`] in a field is no limit.
+/// Limits of one kind. [`Limit::NONE`] in a field is no limit (docs/wire.md 2.5a).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limit {
     /// Packets.
@@ -83,7 +83,8 @@ impl Life {
         }
     }
 
-    /// Other limits from now on, for those that are given. A new soft limit is told anew; what is over stays over.
+    /// Other limits from now on, for those that are given. A new soft limit is told anew; what is over stays over
+    /// (docs/wire.md 2.5g).
     pub fn change(&mut self, soft: Option<Limit>, hard: Option<Limit>) {
         if let Some(soft) = soft {
             self.soft = soft;
@@ -116,7 +117,8 @@ impl Life {
         )
     }
 
-    /// Whether a packet that brings the counts to this is past the hard limit: the one that reaches it is the last.
+    /// Whether a packet that brings the counts to this is past the hard limit: the one that reaches it is the last
+    /// (docs/wire.md 2.5d).
     #[inline]
     pub const fn is_past(&self, packets: u64, octets: u64) -> bool {
         packets > self.hard.packets || octets > self.hard.octets
@@ -138,7 +140,7 @@ impl Life {
         )
     }
 
-    /// Where both are reached in one step, the soft one has nothing left to say.
+    /// Where both are reached in one step, the soft one has nothing left to say (docs/wire.md 2.5b, 2.5c).
     fn tell(&mut self, soft: bool, hard: bool) -> Due {
         if self.over {
             return Due::Nothing;

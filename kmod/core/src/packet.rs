@@ -98,7 +98,7 @@ pub struct Relayed {
 /// Seals `datagram` with `tfc` octets of traffic flow padding behind it (RFC 4303 §2.7) into the front of `out`.
 ///
 /// `next` is the protocol of what is inside: 4 or 41 in tunnel mode, the transport protocol in transport mode, 59
-/// for a dummy. Zone 2 is sealed first, zone 1 second.
+/// for a dummy. Zone 2 is sealed first, zone 1 second (docs/wire.md 1.3e).
 ///
 /// # Errors
 /// A sequence number that may not be sent, or a buffer too short.
@@ -172,11 +172,12 @@ fn seal_into(
     esp::write_trailer(trailer, pad, next);
 
     seal_zone(&zone2, seq, aad.get(..aad_len)?, out, at.z2..at.icv2)?;
+    // docs/wire.md 1.3a.
     seal_zone(&zone1, seq, &octets, out, at.z1..at.icv1)?;
     Some(at.end)
 }
 
-/// Opens a packet in place, in the terminus' order.
+/// Opens a packet in place, in the terminus' order (docs/wire.md 1.7b).
 ///
 /// `outer` is the IP header the packet came under; in transport mode its addresses are what the selector is about.
 ///
@@ -209,6 +210,7 @@ pub fn open(
     let iv1 = esp::nonce_iv(iv1, seq)?;
     let iv2 = esp::nonce_iv(iv2, seq)?;
 
+    // docs/wire.md 1.3a.
     open_zone(&zone1, iv1, &octets, packet, at.z1..at.icv1, Drop::Icv1)?;
     let plain1 = packet.get(at.z1..at.icv1).ok_or(Drop::Truncated)?;
     let moved = zone::moved(mode, header.protocol, plain1);
@@ -266,6 +268,7 @@ fn deliver(
     if let Some(field) = moved {
         let field = start.saturating_add(field);
         let change = ip::be16(packet, field).ok_or(Drop::Truncated)?;
+        // docs/wire.md 1.4c.
         put16(packet, field, checksum::restore(change, check));
     }
     let datagram = packet.get(start..end).ok_or(Drop::Truncated)?;
@@ -310,7 +313,8 @@ fn inner_length(sa: &Sa<'_>, next: u8, head: &[u8], len: usize) -> Result<usize,
 
 /// Opens zone 1 into `scratch`; the packet's own octets stay what goes on.
 ///
-/// An `Err` is no reason to drop the packet: a relay forwards what it can't open, uncounted by SNOOP.
+/// An `Err` is no reason to drop the packet: a relay forwards what it can't open, uncounted by SNOOP
+/// (docs/wire.md 1.7e).
 ///
 /// # Errors
 /// The first reason not to look at it.
@@ -332,6 +336,7 @@ pub fn relay_open(
     let at = Layout::relay(sa.zone.iv, &header, packet.len())?;
     let iv = sent_iv(sa.zone.iv, packet, at.iv1)?;
     header.check_ivs(iv, None, true)?;
+    // docs/wire.md 1.5f.
     if header.rewritten() {
         return Err(Drop::Rewritten);
     }
@@ -383,7 +388,7 @@ pub fn relay_open(
     })
 }
 
-/// Puts a changed zone 1 into a packet that [`relay_open`] opened, under the relay's own IV.
+/// Puts a changed zone 1 into a packet that [`relay_open`] opened, under the relay's own IV (docs/wire.md 1.5a, 1.5b).
 ///
 /// `iv` comes from [`esp::relay_iv`] and is never used twice. `false`, and nothing changed, if zone 1's IV isn't
 /// explicit or `plain` isn't as long as the zone 1 it replaces.

@@ -7,11 +7,11 @@
 
 use core::ops::RangeInclusive;
 
-/// Widths a window may have, in packets.
+/// Widths a window may have, in packets (docs/wire.md 1.7c).
 pub const WIDTHS: RangeInclusive<u32> = 64..=65_536;
-/// The width of a window nobody asked otherwise for, in packets.
+/// The width of a window nobody asked otherwise for, in packets (docs/wire.md 1.7c).
 pub const DEFAULT_WIDTH: u32 = 8_192;
-/// Sequence numbers stay below this: bit 63 marks a relay's IV.
+/// Sequence numbers stay below this: bit 63 marks a relay's IV (docs/wire.md 1.1b).
 pub const SEQ_END: u64 = 1 << 63;
 
 /// The window's right edge and width.
@@ -28,7 +28,7 @@ impl Replay {
         Self::starting_at(width, 0)
     }
 
-    /// A window with `top` as its highest number and nothing below it seen: how a relay joins.
+    /// A window with `top` as its highest number and nothing below it seen: how a relay joins (docs/wire.md 1.7f).
     #[inline]
     pub fn starting_at(width: u32, top: u64) -> Option<Self> {
         (WIDTHS.contains(&width) && top < SEQ_END).then_some(Self { top, width })
@@ -54,7 +54,7 @@ impl Replay {
         self.width
     }
 
-    /// The 64-bit number whose low half is `lo` (RFC 4303 §A2.2).
+    /// The 64-bit number whose low half is `lo` (RFC 4303 §A2.2; docs/wire.md 1.7d).
     ///
     /// Where the appendix' rule would go below zero the number is in the first half-space after all.
     #[inline]
@@ -152,7 +152,7 @@ pub struct Resync {
 }
 
 impl Resync {
-    /// Failures in a row before the next high half is tried (`docs/wire.md` §1).
+    /// Failures in a row before the next high half is tried (docs/wire.md 1.7g).
     pub const LIMIT: u8 = 8;
 
     /// The same low half in the next high half.

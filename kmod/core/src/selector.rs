@@ -32,7 +32,7 @@ pub enum SelectorError {
 }
 
 impl Selector {
-    /// Checks and makes a selector.
+    /// Checks and makes a selector (docs/wire.md 2.3f).
     ///
     /// # Errors
     /// Family neither 4 nor 6, a prefix too long, or bits set behind one.

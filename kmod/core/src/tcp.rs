@@ -14,7 +14,8 @@ const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_MSS: u8 = 2;
 
-/// Lowers the MSS option of a SYN to `max` octets and makes the TCP checksum good again; says whether it did.
+/// Lowers the MSS option of a SYN to `max` octets and makes the TCP checksum good again; says whether it did
+/// (docs/wire.md 2.1i).
 ///
 /// `head` begins with the IP header and holds the TCP header with its options. A checksum that the stack has left
 /// to hardware (the pseudo-header's sum alone) covers no option: the caller puts it back.
@@ -81,7 +82,8 @@ fn find_mss(tcp: &[u8]) -> Option<usize> {
     }
 }
 
-/// Changes the TCP window in zone 1 as a relay may, and adds the correction to the zeroed checksum field.
+/// Changes the TCP window in zone 1 as a relay may, and adds the correction to the zeroed checksum field
+/// (docs/wire.md 1.4b).
 ///
 /// `false`, and nothing changed, where zone 1 isn't TCP with its checksum moved: the checksum couldn't follow.
 #[inline]

@@ -66,7 +66,7 @@ impl Look {
     }
 }
 
-/// What a SYN's options offer; malformed ones, and two offers, say nothing for certain.
+/// What a SYN's options offer; malformed ones, and two offers, say nothing for certain (docs/wire.md 1.5l).
 fn read_offer(options: &[u8]) -> Offer {
     let mut offer = Offer::Without;
     let mut rest = options;
@@ -138,7 +138,7 @@ impl Default for Scales {
 }
 
 impl Scales {
-    /// Takes note of a segment from `side`.
+    /// Takes note of a segment from `side` (docs/wire.md 1.5l).
     pub fn note(&mut self, side: Side, look: &Look) {
         if !look.is_syn() {
             return;
@@ -172,7 +172,7 @@ impl Scales {
         *self.offer_mut(side) = look.offer;
     }
 
-    /// How far `side`'s window is shifted, if that is known.
+    /// How far `side`'s window is shifted, if that is known (docs/wire.md 1.5k).
     pub fn shift(&self, side: Side) -> Option<u8> {
         if !self.answered {
             return None;
@@ -199,13 +199,13 @@ impl Scales {
     }
 
     /// The window that the host's segment is to have instead, for a limit in octets; `None` where it stays as it is: it is
-    /// low enough, or what it means isn't known.
+    /// low enough, or what it means isn't known (docs/wire.md 1.5m).
     pub fn clamp(&self, look: &Look, limit: u32) -> Option<u16> {
         if look.flags & FLAG_RST != 0 {
             return None;
         }
         let most = if look.is_syn() {
-            // Rounded as what follows it will be: an edge that was shown is never taken back.
+            // Rounded as what follows it will be: an edge that was shown is never taken back (docs/wire.md 1.5n).
             let shift = match look.offer {
                 Offer::With(shift) => shift,
                 _ => 0,
@@ -219,7 +219,8 @@ impl Scales {
     }
 }
 
-/// The limit in units of the shift, at least one of them: a window of 0 would stop the peer for good.
+/// The limit in units of the shift, at least one of them: a window of 0 would stop the peer for good
+/// (docs/wire.md 1.5m).
 fn scaled(limit: u32, shift: u8) -> u32 {
     limit.checked_shr(shift.into()).unwrap_or(0).max(1)
 }

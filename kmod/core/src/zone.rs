@@ -3,7 +3,7 @@
 
 use crate::ip;
 
-/// What an SA encapsulates; numbered as `IPSEC_MODE_*` of Linux's `<linux/ipsec.h>`.
+/// What an SA encapsulates; numbered as `IPSEC_MODE_*` of Linux's `<linux/ipsec.h>` (docs/wire.md 1b).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {
@@ -25,13 +25,13 @@ impl Mode {
     }
 }
 
-/// A stop at the end of the transport header.
+/// A stop at the end of the transport header (docs/wire.md 1.8a).
 pub const TRANSPORT_END: u16 = 0xFFFE;
-/// The last zone's stop: the datagram's end.
+/// The last zone's stop: the datagram's end (docs/wire.md 1.8a).
 pub const END: u16 = 0xFFFF;
-/// Octets of a datagram that ever matter to find L1: 192 of IP headers and 60 of TCP's, rounded up.
+/// Octets of a datagram that ever matter to find L1: 192 of IP headers and 60 of TCP's, rounded up (docs/wire.md 1.8k).
 pub const HEAD_MAX: usize = 256;
-/// Zones the data path supports; the encoding carries more.
+/// Zones the data path supports; the encoding carries more (docs/wire.md 1.8c).
 pub const ZONES: usize = 2;
 
 /// Where the zones of a datagram end.
@@ -67,7 +67,7 @@ pub struct Split {
 }
 
 impl ZoneMap {
-    /// The map nobody asked otherwise for: zone 1 is the headers, zone 2 the rest.
+    /// The map nobody asked otherwise for: zone 1 is the headers, zone 2 the rest (docs/wire.md 1.8b).
     #[inline]
     pub const fn default_for(mode: Mode) -> Self {
         // INVARIANT: 0 < TRANSPORT_END < END, and it is even.
@@ -77,7 +77,7 @@ impl ZoneMap {
         }
     }
 
-    /// Checks and makes a map.
+    /// Checks and makes a map (docs/wire.md 1.8a).
     ///
     /// # Errors
     /// Other than two stops, stops that don't ascend from above zero, a last one other than [`END`], or an odd one
@@ -92,7 +92,8 @@ impl ZoneMap {
         if first == 0 || first >= last {
             return Err(MapError::Order);
         }
-        // Every header in front of a checksum field has a multiple of 4 octets, and the field an even offset.
+        // Every header in front of a checksum field has a multiple of 4 octets, and the field an even offset
+        // (docs/wire.md 1.8d).
         if first % 2 != 0 {
             return Err(MapError::Odd);
         }
@@ -115,7 +116,7 @@ impl ZoneMap {
         &self.stops
     }
 
-    /// Divides a datagram of `len` octets.
+    /// Divides a datagram of `len` octets (docs/wire.md 1.8c).
     ///
     /// `head` is its first `min(len, HEAD_MAX)` octets; in transport mode from the transport header on, whose
     /// protocol is `next`. In tunnel mode `next` doesn't matter, and octets behind the inner header's own length
@@ -125,7 +126,7 @@ impl ZoneMap {
         self.divide(next, head, len).0
     }
 
-    /// Whether `zone1` can be zone 1 of a datagram of at most `len` octets under this map.
+    /// Whether `zone1` can be zone 1 of a datagram of at most `len` octets under this map (docs/wire.md 1.7h).
     ///
     /// It is what a relay checks, which has zone 1 alone: where an octet that decides lies in zone 2 the map's
     /// own stop is taken as right.
@@ -146,9 +147,11 @@ impl ZoneMap {
                 transport: true,
             },
             Mode::Tunnel => {
+                // docs/wire.md 1.8j.
                 let Some(walk) = ip::walk(head, len) else {
                     return (Split { l1: 0, moved: None }, false);
                 };
+                // docs/wire.md 1.8i.
                 let bound = walk.total.min(len);
                 if walk.unseen {
                     let l1 = walk.base.min(self.first_stop()).min(bound);
@@ -163,7 +166,8 @@ impl ZoneMap {
             }
         };
         let (end, unseen) = start.transport_end(head);
-        // An octet stop never reaches past TRANSPORT_END, and TRANSPORT_END as a number lies past any.
+        // An octet stop never reaches past TRANSPORT_END, and TRANSPORT_END as a number lies past any
+        // (docs/wire.md 1.8h).
         let l1 = end.min(self.first_stop()).min(start.bound);
         (
             Split {
@@ -190,7 +194,7 @@ struct Start {
 }
 
 impl Start {
-    /// The end of the transport header, or of what is in front of it where that isn't all there.
+    /// The end of the transport header, or of what is in front of it where that isn't all there (docs/wire.md 1.8g).
     #[inline]
     fn transport_end(&self, head: &[u8]) -> (usize, bool) {
         if !self.transport {
@@ -216,7 +220,7 @@ impl Start {
         )
     }
 
-    /// The checksum field of a TCP or UDP header, if all of it lies below `l1`.
+    /// The checksum field of a TCP or UDP header, if all of it lies below `l1` (docs/wire.md 1.4a).
     #[inline]
     fn checksum_within(&self, l1: usize) -> Option<usize> {
         if !self.transport {
@@ -231,7 +235,7 @@ impl Start {
     }
 }
 
-/// What [`Split::moved`] was, from zone 1 alone.
+/// What [`Split::moved`] was, from zone 1 alone (docs/wire.md 1.4d).
 ///
 /// `next` is the transport protocol in transport mode, and doesn't matter in tunnel mode.
 #[inline]
@@ -263,7 +267,7 @@ fn transport_header(mode: Mode, next: u8, head: &[u8]) -> Option<Start> {
     }
 }
 
-/// Offset of the TCP header that begins in `zone1`, if one does.
+/// Offset of the TCP header that begins in `zone1`, if one does (docs/wire.md 1.3c).
 #[inline]
 pub fn tcp_header(mode: Mode, next: u8, zone1: &[u8]) -> Option<usize> {
     let start = transport_header(mode, next, zone1)?;
