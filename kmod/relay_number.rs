@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Relay numbers that were given here, for as long as the namespace lives: under one of them a relay's counter begins at
-//! 0, so none is taken a second time for a CSA, whatever became of it meanwhile (docs/wire.md 1.5i).
+//! 0, so none is taken a second time for a CSA, whatever became of it meanwhile (docs/wire.md 1.5d, 1.5i).
 
 use kernel::alloc::flags::*;
 use kernel::prelude::*;

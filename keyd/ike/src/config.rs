@@ -25,7 +25,8 @@ pub struct Config {
     pub retransmission: Retransmission,
     /// The longest IKE message sent in one datagram, in octets, UDP and IP headers not counted (RFC 7383 §2.5.1).
     pub fragment_size: usize,
-    /// How long the inbound half of a replaced child is kept: the longer of 10 s and SNOOP's garbage time.
+    /// How long the inbound half of a replaced child is kept: the longer of 10 s and SNOOP's garbage time
+    /// (docs/wire.md 3.2r).
     pub linger: Duration,
     /// What an HA knows of its FAs.
     pub home: HomeConfig,
@@ -97,7 +98,8 @@ pub struct Connection {
     pub ike: Vec<IkeProposal>,
     /// The child that goes with it. Without one the IKE SA is childless (RFC 6023).
     pub child: Option<ChildConfig>,
-    /// Requests the peer may have on their way at once (SET_WINDOW_SIZE); 64 between HA and FA, FA and FA.
+    /// Requests the peer may have on their way at once (SET_WINDOW_SIZE); 64 between HA and FA, FA and FA
+    /// (docs/wire.md 3.2t).
     pub window: u32,
     /// Whether addresses may change (RFC 4555).
     pub mobike: bool,
@@ -152,7 +154,7 @@ pub struct ChildConfig {
 /// What becomes of a child between peers that know zones.
 #[derive(Clone, Debug)]
 pub struct ZonePolicy {
-    /// No plain child will do.
+    /// No plain child will do (docs/wire.md 3.2d).
     pub required: bool,
     /// Where the zones stop.
     pub map: ZoneMap,
@@ -207,7 +209,7 @@ pub struct HomeConfig {
     pub foreign_agents: Vec<Agent>,
     /// Whether relays may rewrite zone 1, where both ends of the CSA permit it.
     pub grant_write: bool,
-    /// How long a rekeying waits for the current FA.
+    /// How long a rekeying waits for the current FA (docs/wire.md 3.2o).
     pub patience: Duration,
 }
 

@@ -55,7 +55,7 @@ pub enum Down {
     Rekeyed,
     /// The peer said it has no other (INITIAL_CONTACT).
     Replaced,
-    /// The peer doesn't answer. Composite SAs stay; they can be claimed again.
+    /// The peer doesn't answer. Composite SAs stay; they can be claimed again (docs/wire.md 3.2w).
     Dead,
     /// It was never set up: the peer refused with that notification.
     Refused(NotifyType),

@@ -18,7 +18,7 @@ pub trait Host {
     fn secure(&self) -> &dyn SecureRandom;
 
     /// An SPI for packets from `peer` to `local`, reserved in every place a child SA may be installed
-    /// (docs/wire.md §3.2). `None` when there is none to be had.
+    /// (docs/wire.md 3.2f). `None` when there is none to be had.
     fn child_spi(&mut self, local: IpAddr, peer: IpAddr) -> Option<u32> {
         let _ = (local, peer);
         let mut octets = [0; 4];

@@ -250,7 +250,8 @@ pub(crate) fn zone_lengths(transforms: &[ZoneTransform]) -> Vec<ZoneKeyLengths> 
     transforms.iter().map(lengths).collect()
 }
 
-/// What a request's Zone Map says to ours: the first transform of ours each zone's candidates have. `None`: no zones.
+/// What a request's Zone Map says to ours: the first transform of ours each zone's candidates have. `None`: no zones
+/// (docs/wire.md 3.1a).
 pub(crate) fn select_zones(
     policy: &ZonePolicy,
     theirs: &ZoneMapPayload,
@@ -271,7 +272,7 @@ pub(crate) fn select_zones(
         .collect()
 }
 
-/// A response's choice, if it is one of what `policy` offered.
+/// A response's choice, if it is one of what `policy` offered (docs/wire.md 3.1a).
 pub(crate) fn accept_zones(
     policy: &ZonePolicy,
     answer: &ZoneMapPayload,

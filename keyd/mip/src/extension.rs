@@ -78,7 +78,7 @@ pub enum Extension<'a> {
     },
 }
 
-/// The previous-FA extension's content.
+/// The previous-FA extension's content (docs/wire.md 4b).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreviousFa<'a> {
     /// The care-of address the mobile node had there.

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-/// UDP port of registration (RFC 5944 §3.3).
+/// UDP port of registration (RFC 5944 §3.3; docs/wire.md 4a).
 pub const PORT: u16 = 434;
 /// A lifetime that never ends, in s (RFC 5944 §3.3).
 pub const INFINITE: u16 = 0xFFFF;
@@ -13,7 +13,8 @@ pub const ALL_SYSTEMS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 pub const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 2);
 /// All mobility agents on this link (RFC 5944 §2.4).
 pub const ALL_AGENTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 11);
-/// Organisation of the previous-FA extension: the documentation number of RFC 5612 until one is registered.
+/// Organisation of the previous-FA extension: the documentation number of RFC 5612 until one is registered
+/// (docs/wire.md 4b).
 pub const ORGANISATION: u32 = 32473;
 
 /// Message types on UDP port 434.
@@ -46,7 +47,7 @@ pub mod extension {
     pub const NORMAL_VENDOR: u8 = 134;
     /// Revocation Support (RFC 3543 §3.2).
     pub const REVOCATION_SUPPORT: u8 = 137;
-    /// The first type that an agent which doesn't know it skips (RFC 5944 §1.8).
+    /// The first type that an agent which doesn't know it skips (RFC 5944 §1.8; docs/wire.md 4c).
     pub const SKIPPABLE: u8 = 128;
 }
 
@@ -68,5 +69,5 @@ pub mod icmp {
     pub const PREFIX_LENGTHS: u8 = 19;
 }
 
-/// The previous-FA extension's number within the organisation (docs/wire.md §4).
+/// The previous-FA extension's number within the organisation (docs/wire.md 4b).
 pub const PREVIOUS_FA: u16 = 1;

@@ -63,7 +63,7 @@ impl Handover {
 }
 
 impl HandoverKey {
-    /// K_FA for the foreign agent with this address, out of K_ho.
+    /// K_FA for the foreign agent with this address, out of K_ho (docs/wire.md 3.2h).
     pub fn derive(prf: Prf, k_ho: &Key, fa: Ipv4Addr, generation: u32) -> Self {
         let mut octets = [0; 8];
         octets[..4].copy_from_slice(&fa.octets());
@@ -75,7 +75,7 @@ impl HandoverKey {
         }
     }
 
-    /// The token that lets the new foreign agent ask the previous one, whose key this is.
+    /// The token that lets the new foreign agent ask the previous one, whose key this is (docs/wire.md 3.2i).
     pub fn token(&self, handover: &Handover) -> Vec<u8> {
         hmac::sign(&self.prf.keyed(&self.key), &handover.octets())
             .as_ref()

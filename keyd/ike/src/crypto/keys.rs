@@ -115,7 +115,7 @@ pub struct ChildKeys {
 }
 
 impl ChildKeys {
-    /// KEYMAT of a plain child: initiator to responder first.
+    /// KEYMAT of a plain child: initiator to responder first (docs/wire.md 3.2c).
     pub fn plain(
         prf: Hash,
         sk_d: &Secret,
@@ -126,7 +126,8 @@ impl ChildKeys {
         Self::cut(prf, sk_d, shared, nonces, &[lengths], 0)
     }
 
-    /// KEYMAT of a composite SA: within a direction zone 1's key and salt, then zone 2's; then K_ho.
+    /// KEYMAT of a composite SA: within a direction zone 1's key and salt, then zone 2's; then K_ho
+    /// (docs/wire.md 3.2g).
     pub fn zones(
         prf: Hash,
         sk_d: &Secret,
@@ -164,7 +165,7 @@ impl ChildKeys {
     }
 }
 
-/// K_FA = prf(K_ho, FA address ‖ generation).
+/// K_FA = prf(K_ho, FA address ‖ generation) (docs/wire.md 3.2h).
 pub fn k_fa(prf: Hash, k_ho: &Secret, fa: IpAddr, generation: u32) -> Secret {
     prf.prf(k_ho.expose(), &[&octets(fa), &generation.to_be_bytes()])
 }

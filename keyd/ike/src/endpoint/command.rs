@@ -201,7 +201,7 @@ impl Endpoint {
         self.task(ike, Task::Csa(task), now, host)
     }
 
-    /// Says that CSAs the kernel still has are this side's, after a restart (docs/wire.md §3.2).
+    /// Says that CSAs the kernel still has are this side's, after a restart (docs/wire.md 3.2v).
     ///
     /// # Errors
     /// [`Refused::Ike`]; [`Refused::Ability`] when the peer knows no zones.

@@ -47,7 +47,7 @@ fn revocation(sa: &IkeSa, child: &Child, generation: u32) -> Revocation {
 }
 
 impl Endpoint {
-    /// The IKE SA with the FA of that address, if that is who it is.
+    /// The IKE SA with the FA of that address, if that is who it is (docs/wire.md 3.2l).
     fn agent(&self, fa: IpAddr) -> Option<IkeId> {
         let is = |sa: &IkeSa| {
             let may = peer_of(sa).is_some_and(|peer| peer.is_foreign_agent(&self.config, fa));
@@ -174,7 +174,7 @@ impl Endpoint {
         self.work(agent, now, host, |sa, cx| sa.want(Task::Csa(task), cx));
     }
 
-    /// One CSA, as that FA gets it.
+    /// One CSA, as that FA gets it (docs/wire.md 3.2h).
     fn group(
         &mut self,
         child: ChildId,
@@ -268,6 +268,7 @@ impl Endpoint {
                 }
                 refused
             }
+            // docs/wire.md 3.1e.
             (ExchangeType::NEIGHBOR_NOTIFY, _) if peer.is_any_foreign_agent(config) => {
                 let list = payloads.iter().find_map(|payload| match payload {
                     Payload::CsaData(CsaData::Neighbours(list)) => Some(list.clone()),
@@ -287,7 +288,7 @@ impl Endpoint {
         });
     }
 
-    /// A peer that came back claims CSAs: those it has with this side are the new IKE SA's.
+    /// A peer that came back claims CSAs: those it has with this side are the new IKE SA's (docs/wire.md 3.2v).
     fn claimed(&mut self, ike: IkeId, payloads: &[Payload]) -> Vec<Payload> {
         let Some(peer) = self.peer(ike).cloned() else {
             return Vec::new();

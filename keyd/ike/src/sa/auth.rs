@@ -14,7 +14,7 @@ use crate::wire::{
 };
 use std::net::IpAddr;
 
-/// The most requests at once that are taken from a peer's SET_WINDOW_SIZE, and announced (docs/wire.md §3.2).
+/// The most requests at once that are taken from a peer's SET_WINDOW_SIZE, and announced (docs/wire.md 3.2t).
 const MAX_WINDOW: u32 = 64;
 /// Certificates taken from one message.
 const MAX_CERTS: usize = 16;

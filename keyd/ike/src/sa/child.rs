@@ -149,12 +149,13 @@ impl IkeSa {
         }
     }
 
+    /// docs/wire.md 3.2p.
     pub(super) fn distributes(&mut self, id: ChildId) -> bool {
         let composite = self.child(id).and_then(|child| child.composite.as_ref());
         composite.is_some_and(|composite| composite.role == ZoneRole::Home)
     }
 
-    /// HA, having rekeyed: the new CSA is with its relay, or that was waited for long enough.
+    /// HA, having rekeyed: the new CSA is with its relay, or that was waited for long enough (docs/wire.md 3.2p).
     pub fn seal_with(&mut self, id: ChildId, old: ChildId, cx: &mut Cx<'_>) {
         if self.child(id).is_some_and(|child| !child.replaced) {
             cx.event(Event::ChildSeal { child: id });
@@ -248,7 +249,7 @@ impl IkeSa {
                 }
             }
         };
-        // Rekey order (docs/wire.md §3.2): an HA that asked distributes first; whoever was asked waits for the first good
+        // Rekey order (docs/wire.md 3.2o, 3.2p): an HA that asked distributes first; whoever was asked waits for the first good
         // packet, or the Delete, for the other side opens only once it has the answer (RFC 7296 §2.8). Whoever made a
         // plain child seals with it at once.
         let zoned = composite.is_some();
@@ -335,7 +336,7 @@ impl IkeSa {
         }
     }
 
-    /// Whether the answer that brings this child waits for its relay (docs/wire.md §3.2, rekey order): the HA's, to a
+    /// Whether the answer that brings this child waits for its relay (docs/wire.md 3.2o): the HA's, to a
     /// rekeying. The end point lets it go at once where there is no relay.
     pub(super) fn holds(&mut self, draft: &ChildDraft) -> bool {
         let old = draft.rekeys.and_then(|id| self.child(id));

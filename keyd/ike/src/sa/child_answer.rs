@@ -155,7 +155,7 @@ impl IkeSa {
         Ok((vec![shared], Some(KeyExchange { group, data })))
     }
 
-    /// Zones or none, and whether none will do (docs/wire.md §3.2).
+    /// Zones or none, and whether none will do (docs/wire.md 3.2c, 3.2d).
     pub(super) fn answer_zones(
         &mut self,
         config: &ChildConfig,
@@ -167,7 +167,7 @@ impl IkeSa {
         let old_map = old.and_then(|old| old.composite.as_ref()).map(|c| c.map);
         let policy = self.zone_policy(config, cx);
         let offered = asked.payloads.zone_map();
-        // A rekeying repeats the Zone Map, the same one.
+        // A rekeying repeats the Zone Map, the same one (docs/wire.md 3.2e).
         if let Some(map) = old_map {
             if offered.map(|offered| offered.map) != Some(map) {
                 return Err(refused);

@@ -37,7 +37,7 @@ impl IkeSa {
         }
         let remote_ts = config.remote_ts.clone();
         let policy = self.zone_policy(config, cx);
-        // Zones need 64-bit sequence numbers, and the fall-back stands in the same proposal.
+        // Zones need 64-bit sequence numbers, and the fall-back stands in the same proposal (docs/wire.md 3.2b).
         let esn: &[bool] = if policy.is_some() {
             &[true]
         } else {
@@ -308,6 +308,7 @@ impl IkeSa {
             (_, None) => None,
         };
         let required = config.zones.as_ref().is_some_and(|zones| zones.required);
+        // docs/wire.md 3.2d, 3.2e.
         if zones.is_none() && (required || old_map.is_some()) {
             return Err((ChildFailure::NoZones, Some(spi_out)));
         }

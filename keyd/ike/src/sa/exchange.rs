@@ -62,7 +62,7 @@ pub(crate) enum Effect {
     ChildRaised(IkeId, ChildId, Option<u32>, Option<ChildId>),
     /// A composite SA was taken down.
     CsaGone(Box<Child>),
-    /// The peer is gone: its composite SAs, which stay.
+    /// The peer is gone: its composite SAs, which stay (docs/wire.md 3.2w).
     Orphans(Id, Vec<Child>),
     /// A request of ML-IKE came, to be answered.
     Serve(IkeId, u32, ExchangeType, Vec<Payload>),

@@ -25,10 +25,10 @@ pub(crate) const NONCE_LEN: usize = 32;
 const MAX_AGAIN: u8 = 5;
 /// How long an unprotected refusal is held back, in case a true answer comes (§2.21.1).
 const DOUBT: Duration = Duration::from_millis(500);
-/// ZONES_SUPPORTED's version.
+/// ZONES_SUPPORTED's version (docs/wire.md 3.1i).
 const ZONES_VERSION: u16 = 1;
 
-/// SHA-256("mml-ipsec 1"), the first 16 octets.
+/// SHA-256("mml-ipsec 1"), the first 16 octets (docs/wire.md 3.1k).
 fn vendor_id() -> Vec<u8> {
     let sum = digest::digest(&digest::SHA256, b"mml-ipsec 1");
     sum.as_ref().iter().take(16).copied().collect()
@@ -76,7 +76,7 @@ pub(crate) fn nat_notifies(spis: (u64, u64), path: Path) -> [Payload; 2] {
     ]
 }
 
-/// What both IKE_SA_INIT messages say beside SA, KE and nonce.
+/// What both IKE_SA_INIT messages say beside SA, KE and nonce (docs/wire.md 3.2a).
 fn abilities(config: &Config, spis: (u64, u64), path: Path, additional: bool) -> Vec<Payload> {
     let mut payloads = nat_notifies(spis, path).to_vec();
     payloads.push(Payload::notify(
@@ -106,6 +106,7 @@ fn abilities(config: &Config, spis: (u64, u64), path: Path, additional: bool) ->
     payloads
 }
 
+/// docs/wire.md 3.2a.
 fn traits(payloads: &[Payload]) -> Traits {
     let has = |kind| payloads.notify(kind).is_some();
     let vendor = vendor_id();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Numbers by the names their registry gives them (IANA, "Internet Key Exchange Version 2 (IKEv2) Parameters"), and
-//! ours from the private ranges (docs/wire.md §3.1).
+//! ours from the private ranges (docs/wire.md 3.2x).
 //!
 //! Each is an open set: a number without a name is carried like any other.
 

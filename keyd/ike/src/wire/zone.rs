@@ -17,7 +17,7 @@ pub struct ZoneTransform {
     pub key_bits: u16,
 }
 
-/// Zone Map: the map, and for each zone its candidates, or in a response the one chosen.
+/// Zone Map: the map, and for each zone its candidates, or in a response the one chosen (docs/wire.md 1.8e, 3.1a).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ZoneMapPayload {
     /// Where the zones stop, and the mode.
@@ -95,7 +95,7 @@ pub enum Direction {
     In,
 }
 
-/// SECRET: a key. Only ever within SK.
+/// SECRET: a key. Only ever within SK (docs/wire.md 3.1b).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SecretPayload {
     /// Which direction it seals.
@@ -143,7 +143,7 @@ impl SecretPayload {
 const MAY_WRITE: u32 = 1;
 const STANDBY: u32 = 2;
 
-/// CSA Identity: which CSA, and where it stands.
+/// CSA Identity: which CSA, and where it stands (docs/wire.md 1.7c, 3.1c).
 ///
 /// `in` and `out` are named from the sender in a child negotiation or claim, from the distributor in a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -240,7 +240,7 @@ impl CsaIdentity {
     }
 }
 
-/// What became of one group of CSA_DISTRIBUTE.
+/// What became of one group of CSA_DISTRIBUTE (docs/wire.md 3.1d).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum GroupStatus {
     /// Taken.
@@ -282,7 +282,7 @@ impl GroupStatus {
     }
 }
 
-/// A neighbouring FA.
+/// A neighbouring FA (docs/wire.md 3.1e).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Neighbour {
     /// Its address.
@@ -291,7 +291,7 @@ pub struct Neighbour {
     pub identity: Id,
 }
 
-/// Which CSA a relay shall forget.
+/// Which CSA a relay shall forget (docs/wire.md 3.1g).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Revocation {
     /// The SPI towards the outer destination.
@@ -302,7 +302,7 @@ pub struct Revocation {
     pub generation: u32,
 }
 
-/// CSA_REQUEST and CSA_HANDOVER: what the new FA says.
+/// CSA_REQUEST and CSA_HANDOVER: what the new FA says (docs/wire.md 3.1f, 3.1h).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ask {
     /// The host that moved.
@@ -311,11 +311,11 @@ pub struct Ask {
     pub care_of: IpAddr,
     /// Its registration's Identification (RFC 5944 §3.3).
     pub identification: u64,
-    /// Its proof that it wanted this (docs/wire.md §3.2); none from the HA.
+    /// Its proof that it wanted this (docs/wire.md 3.2i); none from the HA.
     pub token: Secret,
 }
 
-/// CSA Data: what a CSA exchange says beside Zone Map, SECRET and CSA Identity.
+/// CSA Data: what a CSA exchange says beside Zone Map, SECRET and CSA Identity (docs/wire.md 3.1j).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CsaData {
     /// One status a group, in the groups' order.
@@ -330,7 +330,7 @@ pub enum CsaData {
     SnoopState(Secret),
 }
 
-/// Neighbours, or groups, in one message.
+/// Neighbours, or groups, in one message (docs/wire.md 3.1d, 3.1e).
 pub const MAX_GROUPS: usize = 32;
 const MAX_REVOCATIONS: usize = 1024;
 

@@ -28,7 +28,7 @@ impl Peer<'_> {
         agent.identity.matches(self.id) && owns
     }
 
-    /// HA: whether the peer is the FA of that address.
+    /// HA: whether the peer is the FA of that address (docs/wire.md 3.2l).
     pub fn is_foreign_agent(&self, config: &Config, address: IpAddr) -> bool {
         config
             .home
@@ -46,7 +46,7 @@ impl Peer<'_> {
             .any(|fa| fa.identity.matches(self.id))
     }
 
-    /// FA: whether the peer is the neighbour of that address.
+    /// FA: whether the peer is the neighbour of that address (docs/wire.md 3.2j).
     pub fn is_neighbour(&self, config: &Config, address: IpAddr) -> bool {
         config
             .foreign
@@ -55,7 +55,7 @@ impl Peer<'_> {
             .any(|fa| self.is(fa, address))
     }
 
-    /// FA: the HA the peer is, if all these home addresses are its own.
+    /// FA: the HA the peer is, if all these home addresses are its own (docs/wire.md 3.2m).
     pub fn home_agent<'c>(
         &self,
         config: &'c Config,
@@ -73,7 +73,8 @@ impl Peer<'_> {
     }
 }
 
-/// The token: prf(K_FA of the previous FA, new FA's address ‖ home address ‖ registration Identification).
+/// The token: prf(K_FA of the previous FA, new FA's address ‖ home address ‖ registration Identification)
+/// (docs/wire.md 3.2i).
 pub(crate) fn token(
     prf: Hash,
     k_fa: &Secret,
@@ -85,7 +86,7 @@ pub(crate) fn token(
     prf.prf(k_fa.expose(), &[&fa, &home, &identification.to_be_bytes()])
 }
 
-/// Whether `token` is that.
+/// Whether `token` is that (docs/wire.md 3.2j).
 pub(crate) fn is_token(
     prf: Hash,
     k_fa: &Secret,

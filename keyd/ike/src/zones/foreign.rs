@@ -84,7 +84,7 @@ impl Foreign {
             .any(|(address, of)| of == agent && group::is_of(home, *address))
     }
 
-    /// CSA_DISTRIBUTE: one status a group.
+    /// CSA_DISTRIBUTE: one status a group (docs/wire.md 3.1d, 3.2m).
     pub fn distribute(
         &mut self,
         config: &Config,
@@ -120,7 +120,7 @@ impl Foreign {
         out: &mut VecDeque<Output>,
     ) -> GroupStatus {
         let key = (csa.identity.destination, csa.identity.spi_out);
-        // Message IDs count a side's requests one after the other, in whatever order they are read.
+        // Message IDs count a side's requests one after the other, in whatever order they are read (docs/wire.md 3.2s).
         let revoked = self.revoked.get(&key).is_some_and(|revoked| {
             csa.identity.generation < revoked.generation
                 || by.ike == revoked.by.0 && by.message_id < revoked.by.1
@@ -157,7 +157,7 @@ impl Foreign {
         GroupStatus::Accepted
     }
 
-    /// CSA_REVOKE, from who distributed: what was dropped.
+    /// CSA_REVOKE, from who distributed: what was dropped (docs/wire.md 3.1g, 3.2n).
     pub fn revoke(
         &mut self,
         config: &Config,
@@ -214,7 +214,7 @@ impl Foreign {
         })
     }
 
-    /// CSA_REQUEST: the CSA, to who may have it, once; again only to the same asker.
+    /// CSA_REQUEST: the CSA, to who may have it, once; again only to the same asker (docs/wire.md 3.1f, 3.2j).
     pub fn request(
         &mut self,
         config: &Config,
@@ -237,7 +237,7 @@ impl Foreign {
         let progress = host.progress(csa.identity.spi_in, csa.identity.spi_out);
         csa.identity.sequence_in = csa.identity.sequence_in.max(progress.sequence_in);
         csa.identity.sequence_out = csa.identity.sequence_out.max(progress.sequence_out);
-        // The right to write isn't handed on (docs/wire.md §1.5).
+        // The right to write isn't handed on (docs/wire.md 1.5e).
         csa.identity.may_write = false;
         csa.identity.relay_number = 0;
         csa.identity.standby = false;
@@ -253,7 +253,8 @@ impl Foreign {
         answer
     }
 
-    /// CSA_HANDOVER: whether SNOOP's state may be had: by a token, or by who distributed the host's CSA.
+    /// CSA_HANDOVER: whether SNOOP's state may be had: by a token, or by who distributed the host's CSA
+    /// (docs/wire.md 3.1h).
     pub fn handover(&mut self, config: &Config, peer: Peer<'_>, ask: &Ask) -> bool {
         let distributor = self.relays.values().any(|relay| {
             relay.distributor == *peer.id && group::is_of(&relay.csa.ts_home, ask.home)
@@ -286,7 +287,7 @@ impl Foreign {
         let Some(Group { mut csa, .. }) = group::parse(payloads) else {
             return false;
         };
-        // Of the host asked for and nobody else, and as a reader alone.
+        // Of the host asked for and nobody else, and as a reader alone (docs/wire.md 1.5e).
         let own = csa
             .ts_home
             .iter()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Groups: one CSA each, as CSA_DISTRIBUTE and the answer to CSA_REQUEST carry them (docs/wire.md §3.1).
+//! Groups: one CSA each, as CSA_DISTRIBUTE and the answer to CSA_REQUEST carry them (docs/wire.md 3.1d, 3.1f).
 
 use crate::crypto::{Hash, KeyPair};
 use crate::event::RelayCsa;

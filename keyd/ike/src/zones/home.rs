@@ -150,7 +150,7 @@ impl Home {
         self.revoke_later.extend(told);
     }
 
-    /// The number of the next relay under a CSA; 0 when there are no more.
+    /// The number of the next relay under a CSA; 0 when there are no more (docs/wire.md 1.5c).
     pub fn next_number(&mut self, child: ChildId) -> u16 {
         let Some(held) = self.csas.get_mut(&child) else {
             return 0;
@@ -189,7 +189,7 @@ impl Home {
             held.holders.insert(*fa, Holder::Sending);
             self.acts.push(Act::Give(*fa, child, *standby));
         }
-        // The one that is left is told once the new one has it.
+        // The one that is left is told once the new one has it (docs/wire.md 3.2k).
         let settled = relays
             .current
             .is_none_or(|fa| matches!(held.holders.get(&fa), Some(Holder::Held | Holder::Failed)));
@@ -200,6 +200,7 @@ impl Home {
                 self.acts.push(Act::Revoke(*fa, held.revocation));
             }
         }
+        // docs/wire.md 3.2q.
         let nobody = match relays.current {
             None => true,
             Some(fa) => !matches!(

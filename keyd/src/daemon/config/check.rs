@@ -22,7 +22,7 @@ const IKE_REKEY: Duration = Duration::from_secs(8 * 3600);
 const CHILD_REKEY: Duration = Duration::from_secs(50 * 60);
 const CHILD_LIFETIME: Duration = Duration::from_secs(3600);
 const LIVENESS: Duration = Duration::from_secs(30);
-/// Requests on their way at once between agents (docs/wire.md §3.2, window).
+/// Requests on their way at once between agents (docs/wire.md 3.2t).
 const AGENTS_WINDOW: u32 = 64;
 
 pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mistake> {

@@ -236,7 +236,7 @@ impl Engine {
             && children.any(|(_, one)| one.composite && one.sealing && one.outbound.dst == remote)
     }
 
-    /// Puts a child into its kernel, inbound first. Gives its connection.
+    /// Puts a child into its kernel, inbound first. Gives its connection (docs/wire.md 2.2u).
     fn install(&mut self, up: &ChildUp, composite: bool, now: Time) -> Result<usize, Error> {
         let book = &self.host.book;
         let known = book.ikes.get(&up.ike).map(|ike| ike.connection);
@@ -338,7 +338,7 @@ impl Engine {
         }
     }
 
-    /// Whether the peer's first good packet under a CSA came: then this side seals with it too (docs/wire.md §3.2).
+    /// Whether the peer's first good packet under a CSA came: then this side seals with it too (docs/wire.md 2.2u, 3.2o, 3.2p).
     pub(super) fn watch(&mut self, id: ChildId, now: Time) {
         let host = &mut self.host;
         let Some(child) = host.book.children.get(&id).filter(|child| !child.sealing) else {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What the protocol asks of this node: randomness, SPIs reserved in both kernels, sequence numbers.
+//! What the protocol asks of this node: randomness, SPIs reserved in both kernels, sequence numbers
+//! (docs/wire.md 3.2f).
 
 use super::book::Book;
 use crate::daemon::kernel::Kernel;

@@ -54,7 +54,7 @@ fn inward(out: &Rule) -> Rule {
 }
 
 /// The policies that let IKE pass between two addresses, if `selector` would seal it: else there would be no keys to seal
-/// it with. `mml` has no ports in its selectors yet, so there all UDP between the two passes.
+/// it with. `mml` has no ports in its selectors yet, so there all UDP between the two passes (docs/wire.md 5c).
 fn bypass(selector: &Selector, local: IpAddr, remote: IpAddr, ports: [u16; 2]) -> Vec<Rule> {
     if !covers(selector, local, remote) {
         return Vec::new();
@@ -149,7 +149,7 @@ impl Engine {
         Ok(())
     }
 
-    /// XFRM needs policies to use a plain child by.
+    /// XFRM needs policies to use a plain child by (docs/wire.md 3.2c).
     pub(super) fn plain_policies(&mut self, connection: usize, child: &Child) -> Result<(), Error> {
         let rules = self.plain_rules(connection, child);
         match &mut self.host.kernels.xfrm {

@@ -185,7 +185,8 @@ impl Engine {
         }
     }
 
-    /// HA: a foreign agent is back. It may have forgotten what it was given, and nothing says so: it is given again.
+    /// HA: a foreign agent is back. It may have forgotten what it was given, and nothing says so: it is given again
+    /// (docs/wire.md 1.5d).
     pub(super) fn agent_up(&mut self, connection: usize, now: Time) {
         let agent = &self.config.connections[connection];
         let Some(fa) = agent.remote.filter(|_| agent.tunnel.is_none()) else {

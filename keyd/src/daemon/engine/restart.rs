@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! After a restart: what the kernel still has is read back, claimed from its peer, and replaced (docs/wire.md §3.2).
+//! After a restart: what the kernel still has is read back, claimed from its peer, and replaced (docs/wire.md 3.2v).
 
 use super::book::{Child, Orphan, Relay};
 use super::children::transform_name;
