@@ -228,6 +228,7 @@ fn open_zones(
         *flags &= !esp::FLAG_W;
     }
     let nonce = esp::nonce(&zone2.salt, iv2);
+    // docs/wire.md 1.3d.
     let open = |octets: &mut Linear<'_>| -> Result<(), Reason> {
         let piece = octets.range(aad, at.icv2 + ICV_LEN).ok_or(truncated)?;
         zone2

@@ -19,6 +19,7 @@ fn request(min: u32, max: u32, more: &[Extension<'_>]) -> Result<SpiRequest, Err
     SpiRequest::from_message(&Message::parse(&octets).unwrap())
 }
 
+/// docs/wire.md 2.2b.
 #[test]
 fn reserved_spis_are_never_to_be_had() {
     assert_eq!(request(0, 300, &[]).unwrap().range.min, 256);
@@ -32,6 +33,7 @@ fn reserved_spis_are_never_to_be_had() {
     assert_eq!(spis, (256..=300).collect::<Vec<_>>());
 }
 
+/// docs/wire.md 2.2b.
 #[test]
 fn only_a_terminus_chooses() {
     for role in [Role::Origin, Role::Relay] {

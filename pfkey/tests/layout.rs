@@ -24,6 +24,7 @@ fn u32s(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_ne_bytes()).collect()
 }
 
+/// docs/wire.md 2a, 2b, 2.2a.
 #[test]
 fn sadb_msg_is_16_octets() {
     let message = add(&[sample(ext::SA)]);
@@ -33,6 +34,7 @@ fn sadb_msg_is_16_octets() {
     assert_eq!(message.len(), 32);
 }
 
+/// docs/wire.md 2b, 2.2n.
 #[test]
 fn sadb_sa_has_its_spi_in_network_order() {
     let flags = u32s(&[0]);
@@ -46,6 +48,7 @@ fn sadb_sa_has_its_spi_in_network_order() {
     );
 }
 
+/// docs/wire.md 2b, 2.3a.
 #[test]
 fn sadb_address_holds_a_sockaddr() {
     let expected = join(&[
@@ -68,6 +71,7 @@ fn sadb_address_holds_a_sockaddr() {
     assert_eq!(octets(ext::ADDRESS_PROXY), expected);
 }
 
+/// docs/wire.md 2.3b.
 #[test]
 fn sadb_lifetime_is_32_octets() {
     let octets = octets(ext::LIFETIME_HARD);
@@ -78,6 +82,7 @@ fn sadb_lifetime_is_32_octets() {
     assert_eq!(octets[24..32], 60u64.to_ne_bytes());
 }
 
+/// docs/wire.md 2.4d.
 #[test]
 fn sadb_x_policy_is_16_octets() {
     assert_eq!(
@@ -86,6 +91,7 @@ fn sadb_x_policy_is_16_octets() {
     );
 }
 
+/// docs/wire.md 1.8e, 2.3c.
 #[test]
 fn zone_map_lists_a_stop_a_zone() {
     let expected = join(&[
@@ -99,6 +105,7 @@ fn zone_map_lists_a_stop_a_zone() {
     assert_eq!(octets(ext::ZONE_MAP), expected);
 }
 
+/// docs/wire.md 2.3d.
 #[test]
 fn zone_sa_ends_in_key_and_salt() {
     let expected = join(&[
@@ -114,6 +121,7 @@ fn zone_sa_ends_in_key_and_salt() {
     assert_eq!(null, join(&[&u16s(&[2, 129]), &[2, 1], &[0; 6], &[0; 4]]));
 }
 
+/// docs/wire.md 2.3e.
 #[test]
 fn csa_has_its_sequence_number_at_octet_20() {
     let expected = join(&[
@@ -126,6 +134,7 @@ fn csa_has_its_sequence_number_at_octet_20() {
     assert_eq!(octets(ext::CSA), expected);
 }
 
+/// docs/wire.md 2.3a, 2.3f.
 #[test]
 fn selector_is_48_octets() {
     let expected = join(&[
@@ -140,6 +149,7 @@ fn selector_is_48_octets() {
     assert_eq!(octets(ext::SELECTOR), expected);
 }
 
+/// docs/wire.md 2.3g.
 #[test]
 fn snoop_is_40_octets() {
     let expected = join(&[
@@ -152,11 +162,13 @@ fn snoop_is_40_octets() {
     assert_eq!(octets(ext::SNOOP), expected);
 }
 
+/// docs/wire.md 2.3h.
 #[test]
 fn relay_is_16_octets() {
     assert_eq!(octets(ext::RELAY), join(&[&u16s(&[2, 133, 1, 5]), &[0; 8]]));
 }
 
+/// docs/wire.md 2.3i.
 #[test]
 fn binding_counts_the_octets_of_its_identity() {
     let expected = join(&[

@@ -21,6 +21,7 @@ fn set_words(octets: &mut [u8], words: usize) {
     octets[16..18].copy_from_slice(&u16::try_from(words).unwrap().to_ne_bytes());
 }
 
+/// docs/wire.md 2.1r.
 #[test]
 fn a_message_cut_at_any_octet_is_refused_with_emsgsize() {
     let all: Vec<_> = NUMBERS.into_iter().map(sample).collect();
@@ -48,6 +49,7 @@ fn a_message_longer_than_it_says_is_refused_with_emsgsize() {
     }
 }
 
+/// docs/wire.md 2.1f.
 #[test]
 fn a_message_longer_than_the_bound_is_refused_with_emsgsize() {
     let mut octets = add(&[]);
@@ -153,6 +155,7 @@ fn an_extension_past_the_end_is_refused() {
     }
 }
 
+/// docs/wire.md 2.1r.
 #[test]
 fn an_extension_given_twice_is_refused_wherever_it_stands() {
     for (number, name) in NUMBERS.into_iter().zip(NAMES) {
@@ -196,6 +199,7 @@ fn octets_that_dont_make_a_whole_word_are_refused() {
     assert_eq!(refused(&octets).0, errno::EMSGSIZE);
 }
 
+/// docs/wire.md 2.3k.
 #[test]
 fn reserved_fields_and_padding_must_be_zero() {
     // (extension, an octet of it that is reserved or padding)
@@ -303,6 +307,7 @@ fn fields_out_of_range_are_refused() {
     }
 }
 
+/// docs/wire.md 2.1r, 2.3j.
 #[test]
 fn an_algorithm_that_isnt_there_is_refused_with_enosys() {
     for encr in (0..=u16::MAX).filter(|&encr| Algorithm::from_encr(encr).is_none()) {
@@ -315,6 +320,7 @@ fn an_algorithm_that_isnt_there_is_refused_with_enosys() {
     }
 }
 
+/// docs/wire.md 2.3j.
 #[test]
 fn a_chacha_key_of_128_bits_is_refused() {
     for encr in [28u16, 31] {
@@ -331,6 +337,7 @@ fn a_chacha_key_of_128_bits_is_refused() {
     }
 }
 
+/// docs/wire.md 2.1r.
 #[test]
 fn every_text_names_an_extension_or_the_message() {
     // One bit of a message with everything in it turned at a time: whatever is refused says where.

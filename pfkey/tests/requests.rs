@@ -32,6 +32,7 @@ fn change(role: Role, change: impl FnOnce(&mut Csa<'static>)) -> &'static str {
     refused(&csa)
 }
 
+/// docs/wire.md 2.2c.
 #[test]
 fn a_sound_csa_of_each_role_is_taken_as_written() {
     for role in ROLES {
@@ -58,6 +59,7 @@ fn a_sound_csa_of_each_role_is_taken_as_written() {
     }
 }
 
+/// docs/wire.md 2.2c.
 #[test]
 fn each_extension_that_add_needs_is_missed_by_name() {
     let needed = [
@@ -93,6 +95,7 @@ fn each_extension_that_add_needs_is_missed_by_name() {
     }
 }
 
+/// docs/wire.md 2.2a.
 #[test]
 fn another_sa_type_is_refused_with_eprotonosupport() {
     let mut octets = octets(&csa(Role::Origin));
@@ -101,6 +104,7 @@ fn another_sa_type_is_refused_with_eprotonosupport() {
     assert_eq!(error.errno, errno::EPROTONOSUPPORT);
 }
 
+/// docs/wire.md 1.1a.
 #[test]
 fn reserved_spis_are_refused() {
     for spi in [0, 1, 255] {
@@ -114,6 +118,7 @@ fn reserved_spis_are_refused() {
     assert!(least.check().is_ok());
 }
 
+/// docs/wire.md 1.7c.
 #[test]
 fn windows_outside_64_to_65536_are_refused() {
     for role in ROLES {
@@ -129,6 +134,7 @@ fn windows_outside_64_to_65536_are_refused() {
     }
 }
 
+/// docs/wire.md 2.2c.
 #[test]
 fn a_new_csa_is_active_or_standby() {
     for state in [State::Larval, State::Dying] {
@@ -139,12 +145,14 @@ fn a_new_csa_is_active_or_standby() {
     }
 }
 
+/// docs/wire.md 1.1b.
 #[test]
 fn sequence_numbers_of_64_bits_are_refused() {
     let text = "CSA: sequence number is not below 2^63";
     assert_eq!(change(Role::Origin, |c| c.ext.sequence = 1 << 63), text);
 }
 
+/// docs/wire.md 1.2b, 2.3d.
 #[test]
 fn only_a_relay_has_a_null_zone_2_and_it_must() {
     for role in [Role::Origin, Role::Terminus] {
@@ -163,6 +171,7 @@ fn only_a_relay_has_a_null_zone_2_and_it_must() {
     }
 }
 
+/// docs/wire.md 1.2b.
 #[test]
 fn one_key_for_both_zones_is_refused() {
     let text = change(Role::Origin, |c| {
@@ -171,6 +180,7 @@ fn one_key_for_both_zones_is_refused() {
     assert_eq!(text, "ZONE_SA: both zones have the same key");
 }
 
+/// docs/wire.md 2.3j.
 #[test]
 fn keys_and_salts_of_wrong_length_are_refused_before_they_are_written() {
     for (algorithm, len) in [
@@ -200,6 +210,7 @@ fn keys_and_salts_of_wrong_length_are_refused_before_they_are_written() {
     );
 }
 
+/// docs/wire.md 1.8c, 1.8k.
 #[test]
 fn maps_the_data_path_cant_follow_are_refused() {
     let map = |stops: &[u16]| ZoneMap::new(Mode::Tunnel, stops).unwrap();
@@ -222,6 +233,7 @@ fn maps_the_data_path_cant_follow_are_refused() {
     }
 }
 
+/// docs/wire.md 1.8a.
 #[test]
 fn maps_that_dont_cover_a_datagram_once_cant_be_made() {
     let bad: [&[u16]; 7] = [
@@ -238,6 +250,7 @@ fn maps_that_dont_cover_a_datagram_once_cant_be_made() {
     }
 }
 
+/// docs/wire.md 2.3f.
 #[test]
 fn selectors_with_host_bits_are_refused() {
     let mut csa = csa(Role::Origin);
@@ -253,6 +266,7 @@ fn selectors_with_host_bits_are_refused() {
     assert!(csa.check().is_err());
 }
 
+/// docs/wire.md 1.5a.
 #[test]
 fn writing_relays_need_an_explicit_iv_and_a_number() {
     let write = Relay {
@@ -272,6 +286,7 @@ fn writing_relays_need_an_explicit_iv_and_a_number() {
     assert_eq!(text, "SNOOP: only a relay has it");
 }
 
+/// docs/wire.md 2.5g.
 #[test]
 fn a_soft_lifetime_behind_the_hard_one_is_refused() {
     let text = change(Role::Origin, |c| {
@@ -308,6 +323,7 @@ fn outer_addresses_are_two_hosts_of_one_family() {
     );
 }
 
+/// docs/wire.md 2.2n.
 #[test]
 fn the_sa_extension_holds_nothing_but_the_spi() {
     let whole = octets(&csa(Role::Origin));
@@ -355,6 +371,7 @@ fn id(kind: u8, ext: CsaExt, more: &[Extension<'_>]) -> Vec<u8> {
     writer.finish().unwrap().to_vec()
 }
 
+/// docs/wire.md 2.2g.
 #[test]
 fn a_csa_is_named_by_spi_addresses_and_role() {
     let octets = id(message::DELETE, csa_ext(Role::Relay), &[]);
@@ -373,6 +390,7 @@ fn a_csa_is_named_by_spi_addresses_and_role() {
     }
 }
 
+/// docs/wire.md 2.2d.
 #[test]
 fn an_update_changes_state_and_lifetimes_but_never_keys() {
     let ext = CsaExt {
@@ -419,6 +437,7 @@ fn policy_octets(policy: &Policy) -> Vec<u8> {
     policy.write(writer).unwrap().finish().unwrap().to_vec()
 }
 
+/// docs/wire.md 2.2k.
 #[test]
 fn a_policy_is_taken_as_written() {
     let outer = (Address::v4([198, 51, 100, 1]), Address::v4([10, 1, 1, 7]));
@@ -445,6 +464,7 @@ fn a_policy_is_taken_as_written() {
     }
 }
 
+/// docs/wire.md 2.4d.
 #[test]
 fn malformed_policies_are_refused_by_name() {
     let ext = PolicyExt {
@@ -504,6 +524,7 @@ fn malformed_policies_are_refused_by_name() {
     }
 }
 
+/// docs/wire.md 2.2l.
 #[test]
 fn a_policy_is_named_by_number_or_by_direction_and_selector() {
     for name in [

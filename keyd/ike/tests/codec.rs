@@ -31,6 +31,7 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 proptest! {
+    /// docs/wire.md 3.1a, 3.1j.
     #[test]
     fn what_is_written_is_read_back(
         header in header(),
@@ -40,6 +41,7 @@ proptest! {
         prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
     }
 
+    /// docs/wire.md 3.1b.
     #[test]
     fn sealed_payloads_are_read_back(payloads in prop::collection::vec(payload(), 0..8)) {
         let (first, octets) = encode_payloads(&payloads);
@@ -171,7 +173,7 @@ fn another_major_version_is_named() {
     );
 }
 
-/// CSA Identity has the layout of docs/wire.md §3.1, octet by octet.
+/// CSA Identity is laid out, octet by octet, as documented (docs/wire.md 3.1c).
 #[test]
 fn csa_identity_is_laid_out_as_documented() {
     let mut body = Vec::new();

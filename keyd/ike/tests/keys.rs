@@ -56,6 +56,7 @@ fn same_child(keys: &ChildKeys, expected: &Value) {
     assert_eq!(keys.k_ho.expose(), octets(&expected["k_ho"]));
 }
 
+/// docs/wire.md 3.2g, 3.2h.
 #[test]
 fn ike_and_child_and_zone_keys_are_those_of_the_second_implementation() {
     let vectors = vectors();

@@ -45,6 +45,7 @@ fn is_composite(child: &ChildUp) -> bool {
     matches!(child.keys, ChildSa::Composite { .. })
 }
 
+/// docs/wire.md 1.7c, 3.1a, 3.1i, 3.2b.
 #[test]
 fn peers_that_know_zones_make_a_csa_in_no_more_messages() {
     let net = up(zoned(1, |_, _| {}));
@@ -64,6 +65,7 @@ fn peers_that_know_zones_make_a_csa_in_no_more_messages() {
     assert_eq!((*replay_window, *peer_replay_window), (1024, 8192));
 }
 
+/// docs/wire.md 3.2c.
 #[test]
 fn a_peer_that_knows_none_gets_a_plain_child() {
     for without in [MH, HA] {
@@ -80,6 +82,7 @@ fn a_peer_that_knows_none_gets_a_plain_child() {
     }
 }
 
+/// docs/wire.md 3.2d.
 #[test]
 fn a_policy_that_wants_zones_takes_nothing_less() {
     // The responder wants them, the initiator has none.
@@ -145,6 +148,7 @@ fn a_policy_that_wants_zones_takes_nothing_less() {
     )));
 }
 
+/// docs/wire.md 3.1a, 3.2c.
 #[test]
 fn another_map_is_answered_by_a_plain_child() {
     let net = up(zoned(6, |c, mobile| {
@@ -170,6 +174,7 @@ fn strip(net: &mut Net, message: usize, keep: fn(&Payload) -> bool) {
     });
 }
 
+/// docs/wire.md 3.2a.
 #[test]
 fn stripping_the_zones_from_either_message_fails_authentication() {
     let notify: fn(&Payload) -> bool =
@@ -195,6 +200,7 @@ fn stripping_the_zones_from_either_message_fails_authentication() {
     }
 }
 
+/// docs/wire.md 3.2a.
 #[test]
 fn zones_stand_in_the_first_message_again_after_a_cookie() {
     let mut net = zoned(8, |_, _| {});
@@ -208,6 +214,7 @@ fn zones_stand_in_the_first_message_again_after_a_cookie() {
     assert!(is_composite(net.nodes[MH].child()));
 }
 
+/// docs/wire.md 1.5a.
 #[test]
 fn a_relay_may_write_only_where_both_permit_it_and_the_iv_is_explicit() {
     use mml_ike::wire::{Encr, ZoneTransform};
@@ -360,6 +367,7 @@ fn assert_zone_1(relay: &RelayCsa, home: &ChildUp) {
     );
 }
 
+/// docs/wire.md 1.5c, 3.1d, 3.2q.
 #[test]
 fn the_home_agent_gives_zone_1_to_the_current_fa_and_its_standbys() {
     let net = roaming(20, &[FA2_ADDRESS]);
@@ -391,6 +399,7 @@ fn the_home_agent_gives_zone_1_to_the_current_fa_and_its_standbys() {
     assert_eq!(net.nodes[HA].count(accepted), 2);
 }
 
+/// docs/wire.md 3.2m.
 #[test]
 fn an_fa_takes_nothing_for_a_host_that_is_not_registered_or_not_of_that_home_agent() {
     let mut net = four(21);
@@ -426,6 +435,7 @@ fn an_fa_takes_nothing_for_a_host_that_is_not_registered_or_not_of_that_home_age
     assert!(taken(&net.nodes[FA2]).is_empty());
 }
 
+/// docs/wire.md 3.2l.
 #[test]
 fn the_home_agent_gives_nothing_to_whom_its_configuration_does_not_mark_as_fa() {
     let mut net = four(23);
@@ -460,6 +470,7 @@ fn an_fa_that_comes_up_later_is_given_what_waits_for_it() {
     assert_eq!(taken(&net.nodes[FA1]).len(), 1);
 }
 
+/// docs/wire.md 1.5c, 3.1g, 3.2k.
 #[test]
 fn a_host_that_moves_takes_its_csa_to_the_new_fa_and_the_old_one_is_revoked() {
     let mut net = roaming(25, &[]);
@@ -512,6 +523,7 @@ fn rekey(net: &mut Net, node: usize, peer: &str) {
     });
 }
 
+/// docs/wire.md 3.2e, 3.2o.
 #[test]
 fn when_the_host_rekeys_its_fa_has_the_new_csa_before_the_answer() {
     let mut net = roaming(26, &[FA2_ADDRESS]);
@@ -536,6 +548,7 @@ fn when_the_host_rekeys_its_fa_has_the_new_csa_before_the_answer() {
     );
 }
 
+/// docs/wire.md 3.2p.
 #[test]
 fn when_the_home_agent_rekeys_it_seals_once_the_fa_has_the_new_csa_and_the_host_at_the_delete() {
     let mut net = roaming(27, &[]);
@@ -564,6 +577,7 @@ fn when_the_home_agent_rekeys_it_seals_once_the_fa_has_the_new_csa_and_the_host_
     assert_eq!(net.nodes[HA].sealing, [net.nodes[HA].child().child]);
 }
 
+/// docs/wire.md 3.2o.
 #[test]
 fn a_rekeying_goes_on_without_an_fa_that_does_not_answer() {
     let mut net = roaming(28, &[]);
@@ -589,6 +603,7 @@ fn a_rekeying_goes_on_without_an_fa_that_does_not_answer() {
     assert_eq!(net.nodes[MH].kernel.len(), 1);
 }
 
+/// docs/wire.md 3.2s.
 #[test]
 fn rekeyings_from_both_sides_with_faults_leave_one_csa_everywhere() {
     for seed in 30..42 {
@@ -662,6 +677,7 @@ fn request(net: &mut Net, ask: Ask) -> bool {
         .any(|e| matches!(e, Event::CsaRequested { given: true, .. }))
 }
 
+/// docs/wire.md 1.5e, 3.1f, 3.2k, 3.2n.
 #[test]
 fn a_new_fa_gets_the_csa_from_the_previous_one_by_the_hosts_token() {
     let mut net = roaming(50, &[]);
@@ -692,6 +708,7 @@ fn a_new_fa_gets_the_csa_from_the_previous_one_by_the_hosts_token() {
     );
 }
 
+/// docs/wire.md 3.2j.
 #[test]
 fn the_previous_fa_gives_nothing_for_a_token_that_is_bent_old_or_anothers() {
     let mut net = roaming(51, &[]);
@@ -739,6 +756,7 @@ fn the_previous_fa_gives_nothing_for_a_token_that_is_bent_old_or_anothers() {
     );
 }
 
+/// docs/wire.md 3.2j.
 #[test]
 fn an_fa_that_is_no_neighbour_gets_nothing_even_with_a_token() {
     let mut net = roaming(52, &[]);
@@ -760,6 +778,7 @@ fn an_fa_that_is_no_neighbour_gets_nothing_even_with_a_token() {
     assert!(!request(&mut net, ask));
 }
 
+/// docs/wire.md 3.1h.
 #[test]
 fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
     let mut net = roaming(53, &[]);
@@ -822,6 +841,7 @@ fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
     );
 }
 
+/// docs/wire.md 3.1e.
 #[test]
 fn neighbours_are_told_by_an_fa_and_by_nobody_else() {
     let mut net = roaming(54, &[]);
@@ -842,6 +862,7 @@ fn neighbours_are_told_by_an_fa_and_by_nobody_else() {
     }
 }
 
+/// docs/wire.md 3.2v.
 #[test]
 fn after_a_restart_csas_are_claimed_and_live_on_under_the_new_ike_sa() {
     let mut net = roaming(55, &[]);
@@ -936,6 +957,7 @@ fn after_a_restart_csas_are_claimed_and_live_on_under_the_new_ike_sa() {
     assert_eq!(children.sum::<usize>(), 2);
 }
 
+/// docs/wire.md 3.2w.
 #[test]
 fn a_peer_that_is_gone_leaves_its_csa_until_its_life_is_over() {
     let mut net = roaming(56, &[]);
@@ -1014,6 +1036,7 @@ fn all_move(net: &mut Net, hosts: u8) {
     }
 }
 
+/// docs/wire.md 3.1d, 3.2t.
 #[test]
 fn many_csas_are_given_at_once_within_the_window() {
     let mut net = crowd(57, 200);
@@ -1031,6 +1054,7 @@ fn many_csas_are_given_at_once_within_the_window() {
     assert!(net.now - begun <= 400 * MS, "{:?}", net.now - begun);
 }
 
+/// docs/wire.md 3.2t.
 #[test]
 fn a_full_window_survives_loss_reordering_and_the_rekeying_of_its_ike_sa_by_both() {
     for seed in 60..64 {

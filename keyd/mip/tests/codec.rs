@@ -251,6 +251,7 @@ const REQUEST: Message = Message::Request(Request {
     identification: Identification(0x0102_0304_0506_0708),
 });
 
+/// docs/wire.md 4a.
 #[test]
 fn a_request_lies_as_rfc_5944_has_it() {
     let octets = Builder::new(&REQUEST)
@@ -269,6 +270,7 @@ fn a_request_lies_as_rfc_5944_has_it() {
     assert_eq!(octets, expected);
 }
 
+/// docs/wire.md 4b.
 #[test]
 fn the_previous_fa_extension_lies_as_docs_wire_has_it() {
     let octets = Builder::new(&REQUEST)
@@ -294,6 +296,7 @@ fn the_previous_fa_extension_lies_as_docs_wire_has_it() {
     }
 }
 
+/// docs/wire.md 4c.
 #[test]
 fn an_unknown_extension_below_128_condemns_the_message_and_one_above_is_skipped() {
     let mut octets = Builder::new(&REQUEST).finish();
@@ -361,6 +364,7 @@ fn a_previous_fa_extension_behind_the_authenticator_proves_nothing() {
         .is_none());
 }
 
+/// docs/wire.md 4b.
 #[test]
 fn another_organisations_extension_of_type_1_is_not_the_previous_fa() {
     let octets = Builder::new(&REQUEST)

@@ -43,6 +43,7 @@ fn a_handoff_interrupts_for_the_radio_gap_and_its_signalling_alone() {
     assert_eq!(world.down, ms(20) + SIGNALLING);
 }
 
+/// docs/wire.md 3.2i.
 #[test]
 fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone() {
     let mut world = settled(2);

@@ -55,6 +55,7 @@ fn check(octets: &[u8], message: Message, pair: Pair, association: &Association)
     assert!(association.verify(&authentication));
 }
 
+/// docs/wire.md 4a.
 #[test]
 fn requests_are_the_vectors() {
     for (name, algorithm) in [
@@ -88,6 +89,7 @@ fn requests_are_the_vectors() {
     assert_eq!(extensions.revocation_support(), Some(support));
 }
 
+/// docs/wire.md 3.2h, 3.2i, 4b.
 #[test]
 fn the_previous_fa_extension_and_its_token_are_the_vectors() {
     let k_ho = Key::new(&(0..32).collect::<Vec<u8>>());

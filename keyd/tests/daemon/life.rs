@@ -29,6 +29,7 @@ fn origin(node: &super::net::Node, generation: u32) -> Option<Sa> {
         .cloned()
 }
 
+/// docs/wire.md 2.2u, 3.2r.
 #[tokio::test]
 async fn the_kernels_soft_limit_has_a_csa_replaced_before_it_ends() {
     let mut net = up(20).await;
@@ -140,6 +141,7 @@ async fn three(test: u8) -> Net {
     net
 }
 
+/// docs/wire.md 1.2b, 3.1d.
 #[tokio::test]
 async fn the_ha_gives_the_fa_zone_1_of_both_directions_and_nothing_of_zone_2() {
     let mut net = three(23).await;
@@ -165,6 +167,7 @@ async fn the_ha_gives_the_fa_zone_1_of_both_directions_and_nothing_of_zone_2() {
     }
 }
 
+/// docs/wire.md 3.2p, 3.2r.
 #[tokio::test]
 async fn a_rekeyed_csa_is_at_the_fa_before_it_seals_and_a_closed_one_is_revoked() {
     let mut net = three(24).await;
@@ -192,6 +195,7 @@ async fn a_rekeyed_csa_is_at_the_fa_before_it_seals_and_a_closed_one_is_revoked(
     assert_eq!(net.nodes[2].mml.state().sas.len(), 4);
 }
 
+/// docs/wire.md 3.2v.
 #[tokio::test]
 async fn a_daemon_that_comes_back_claims_its_csa_and_replaces_it_while_it_goes_on_sealing() {
     let test = 25;
@@ -309,6 +313,7 @@ async fn a_debug_line_of_an_sa_shows_no_key() {
     }
 }
 
+/// docs/wire.md 1.5c, 1.5d.
 #[tokio::test]
 async fn an_fa_that_comes_back_goes_on_with_what_its_kernel_has_and_is_given_it_again() {
     for (test, forgetful) in [(30, false), (31, true)] {

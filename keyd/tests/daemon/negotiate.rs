@@ -49,6 +49,7 @@ fn assert_mirrored(out: &Sa, inbound: &Sa) {
     assert_eq!(out.selector, inbound.selector);
 }
 
+/// docs/wire.md 3.2f.
 #[tokio::test]
 async fn ha_and_mh_make_a_composite_sa_and_install_it_in_mml_alone() {
     let mut net = start(pair(1, "", "")).await;
@@ -80,6 +81,7 @@ async fn ha_and_mh_make_a_composite_sa_and_install_it_in_mml_alone() {
     }
 }
 
+/// docs/wire.md 3.2c.
 #[tokio::test]
 async fn a_peer_that_wants_no_zones_gets_plain_ipsec_and_what_must_be_sealed_stays_so() {
     let mut net = start(pair(2, "zones = \"off\"", "")).await;
@@ -141,6 +143,7 @@ async fn a_node_without_the_module_falls_back_to_plain_ipsec_and_xfrm_guards_fro
     );
 }
 
+/// docs/wire.md 3.2d, 3.2f.
 #[tokio::test]
 async fn required_zones_take_nothing_less() {
     for (test, ha, mh) in [

@@ -402,7 +402,7 @@ pub fn check_trailer(tail: &[u8]) -> Result<Trailer, Drop> {
 }
 
 /// Writes AAD 2 and says how long it is: the header with `W` cleared ‖ zone 1's plaintext as sealed
-/// (docs/wire.md 1.3b).
+/// (docs/wire.md 1.3b, 1.3d).
 ///
 /// Where the CSA permits writing, the fields a relay may change count as zero: ECN bits, IPv4 header checksum, TCP
 /// window and TCP checksum. `next` is the transport protocol in transport mode, and doesn't matter in tunnel mode.

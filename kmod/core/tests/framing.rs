@@ -23,7 +23,7 @@ fn plain(key: &Ring, salt: u8, iv: u64, aad: &[u8], sealed: &[u8]) -> Option<Vec
     .then_some(data)
 }
 
-/// §1, diagram: SPI, low half of the sequence number, flags, protocol, L1, big-endian.
+/// §1, diagram: SPI, low half of the sequence number, flags, protocol, L1, big-endian (docs/wire.md 1a, 1.1b).
 #[test]
 fn the_header_is_twelve_octets_big_endian() {
     let packet = Csa::tunnel().seal(0x0A0B_0C0D, &ipv4(6, &[], 0, &tcp(&[], b"payload")));
@@ -41,7 +41,7 @@ fn the_header_is_twelve_octets_big_endian() {
     assert_eq!(again, packet[..12]);
 }
 
-/// §1, protocol: transport mode shows the next header, tunnel mode 0.
+/// §1, protocol: transport mode shows the next header, tunnel mode 0 (docs/wire.md 1.1d).
 #[test]
 fn only_transport_mode_shows_the_protocol() {
     assert_eq!(
@@ -58,7 +58,7 @@ fn only_transport_mode_shows_the_protocol() {
     );
 }
 
-/// §1, overhead: 68–71 octets over IPv4 with implicit IVs, for every length.
+/// §1, overhead: 68–71 octets over IPv4 with implicit IVs, for every length (docs/wire.md 1.6e).
 #[test]
 fn overhead_in_tunnel_mode_is_68_to_71_octets() {
     for payload in 0..64 {
@@ -68,7 +68,8 @@ fn overhead_in_tunnel_mode_is_68_to_71_octets() {
     }
 }
 
-/// §1, overhead: the trailer pads so that zone 1 and zone 2 ciphertext together are a multiple of 4.
+/// §1, overhead: the trailer pads so that zone 1 and zone 2 ciphertext together are a multiple of 4
+/// (docs/wire.md 1.6b).
 #[test]
 fn both_ciphertexts_together_are_a_multiple_of_4() {
     for l1 in 0..64 {
@@ -88,7 +89,8 @@ fn both_ciphertexts_together_are_a_multiple_of_4() {
     }
 }
 
-/// §1, nonce: an implicit IV is the 64-bit sequence number, an explicit one is sent and is the same number.
+/// §1, nonce: an implicit IV is the 64-bit sequence number, an explicit one is sent and is the same number
+/// (docs/wire.md 1.2c, 1.2d).
 #[test]
 fn the_iv_is_the_sequence_number_whether_sent_or_not() {
     let seq = 0x0000_0005_0000_0009;
@@ -101,7 +103,8 @@ fn the_iv_is_the_sequence_number_whether_sent_or_not() {
     assert_eq!(explicit[20..20 + 28 + 16], implicit[12..12 + 28 + 16]);
 }
 
-/// §1, AAD and order: ICV 1 covers the 12 octets on the wire, ICV 2 them and zone 1's plaintext as sealed.
+/// §1, AAD and order: ICV 1 covers the 12 octets on the wire, ICV 2 them and zone 1's plaintext as sealed
+/// (docs/wire.md 1.2a, 1.3a, 1.3b, 1.3e, 1.6a).
 #[test]
 fn the_icvs_cover_the_header_and_zone_1_as_sealed() {
     let csa = Csa::tunnel();
@@ -122,7 +125,8 @@ fn the_icvs_cover_the_header_and_zone_1_as_sealed() {
     assert_eq!(zone2[9..], [1, 1, 4]);
 }
 
-/// §1, AAD 2: under write permission the fields a relay may change count as zero, and nothing else does.
+/// §1, AAD 2: under write permission the fields a relay may change count as zero, and nothing else does
+/// (docs/wire.md 1.3b, 1.3c).
 #[test]
 fn aad_2_under_write_permission_masks_the_permitted_fields_alone() {
     let mut datagram = ipv4(6, &[], 0, &tcp(&[1; 4], b""));
@@ -169,7 +173,7 @@ fn aad_2_under_write_permission_masks_the_permitted_fields_alone() {
     );
 }
 
-/// §1, AAD 2: a map that cuts the header short masks the fields that zone 1 has.
+/// §1, AAD 2: a map that cuts the header short masks the fields that zone 1 has (docs/wire.md 1.3c).
 #[test]
 fn fields_are_masked_as_far_as_zone_1_goes() {
     let datagram = ipv4(6, &[], 0, &tcp(&[], b"abc"));
@@ -184,7 +188,7 @@ fn fields_are_masked_as_far_as_zone_1_goes() {
     }
 }
 
-/// §1, nonce: sequence numbers start at 1 and stay below 2^63.
+/// §1, nonce: sequence numbers start at 1 and stay below 2^63 (docs/wire.md 1.1b).
 #[test]
 fn sequence_numbers_start_at_1_and_stay_below_2_to_the_63() {
     let csa = Csa::tunnel();
@@ -207,7 +211,7 @@ fn sequence_numbers_start_at_1_and_stay_below_2_to_the_63() {
     assert!(csa.seal_as(1, 4, &datagram, 0).is_ok());
 }
 
-/// §1, writing relay: IV = 1 (1 bit) ‖ relay number (15) ‖ counter (48).
+/// §1, writing relay: IV = 1 (1 bit) ‖ relay number (15) ‖ counter (48) (docs/wire.md 1.5b).
 #[test]
 fn a_relays_iv_is_marked_numbered_and_bounded() {
     assert_eq!(esp::relay_iv(0x1234, 0x5678), Some(0x9234_0000_0000_5678));
@@ -216,7 +220,8 @@ fn a_relays_iv_is_marked_numbered_and_bounded() {
     assert_eq!(esp::relay_iv(0, 1 << 48), None);
 }
 
-/// §1, moved checksum: for every protocol it comes out as it went in, also "none" (0) and 0xFFFF.
+/// §1, moved checksum: for every protocol it comes out as it went in, also "none" (0) and 0xFFFF
+/// (docs/wire.md 1.4a, 1.4c).
 #[test]
 fn the_moved_checksum_comes_back_as_it_was() {
     let csa = Csa::tunnel();
@@ -235,7 +240,8 @@ fn the_moved_checksum_comes_back_as_it_was() {
     }
 }
 
-/// §1, moved checksum: no other protocol's is moved, nor one that zone 1 doesn't hold whole, nor a later fragment's.
+/// §1, moved checksum: no other protocol's is moved, nor one that zone 1 doesn't hold whole, nor a later fragment's
+/// (docs/wire.md 1.4a, 1.4d).
 #[test]
 fn no_other_checksum_moves() {
     let csa = Csa::tunnel();
@@ -268,7 +274,7 @@ fn no_other_checksum_moves() {
     assert_eq!(half.open(&packet).unwrap().1, datagram);
 }
 
-/// §1, terminus order: TFC padding behind the inner length is trimmed.
+/// §1, terminus order: TFC padding behind the inner length is trimmed (docs/wire.md 1.7b).
 #[test]
 fn tfc_padding_is_trimmed() {
     let csa = Csa::tunnel();
@@ -285,7 +291,7 @@ fn tfc_padding_is_trimmed() {
     }
 }
 
-/// §1, lookup: SPIs 0–255 are reserved.
+/// §1, lookup: SPIs 0–255 are reserved (docs/wire.md 1.1a).
 #[test]
 fn reserved_spis_are_refused() {
     let packet = Csa::tunnel().seal(1, &ipv4(1, &[], 0, b"ping"));

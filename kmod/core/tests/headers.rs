@@ -42,7 +42,8 @@ proptest! {
         prop_assert_eq!(checksum::sum(&data), naive_sum(&data));
     }
 
-    /// What a relay adds to the zeroed field makes the moved checksum what RFC 1624 would have made of it.
+    /// What a relay adds to the zeroed field makes the moved checksum what RFC 1624 would have made of it
+    /// (docs/wire.md 1.4b, 1.4c).
     #[test]
     fn the_restored_checksum_is_rfc_1624s(check: u16, old: u16, new: u16, newer: u16) {
         let once = checksum::correction(old, new);
@@ -81,7 +82,7 @@ proptest! {
         ip::set_ttl(&mut data, value as u8);
     }
 
-    /// A clamped MSS is the smaller of the two, under a good checksum, at odd and even offsets.
+    /// A clamped MSS is the smaller of the two, under a good checksum, at odd and even offsets (docs/wire.md 2.1i).
     #[test]
     fn a_clamped_mss_keeps_the_checksum_good(mss: u16, max: u16, nops in 0usize..6, ip_words in 0usize..=10) {
         let mut options = vec![1u8; nops];
@@ -140,7 +141,7 @@ fn only_a_syn_with_a_whole_mss_option_is_clamped() {
     assert!(core_tcp::clamp_mss(&mut ipv6(6, &segment), 1_000));
 }
 
-/// RFC 6040 §4.2, figure 4, every cell; the DSCP is the inner one's.
+/// RFC 6040 §4.2, figure 4, every cell; the DSCP is the inner one's (docs/wire.md 1.7i, 1.9u).
 #[test]
 fn decapsulation_is_rfc_6040s_figure_4() {
     use ecn::{CE, ECT0, ECT1, NOT_ECT};
@@ -205,6 +206,7 @@ fn addresses_are_read_of_both_families() {
     }
 }
 
+/// docs/wire.md 2.3f.
 #[test]
 fn selectors_are_checked_when_made() {
     let new =
@@ -269,7 +271,7 @@ fn with_extensions(extensions: &[(u8, usize)], next: u8, payload: usize) -> Vec<
     packet
 }
 
-/// Transport mode keeps a datagram's own headers and puts ESP behind the last of them.
+/// Transport mode keeps a datagram's own headers and puts ESP behind the last of them (docs/wire.md 1.11a, 1.11b).
 #[test]
 fn the_last_next_header_is_the_one_that_changes() {
     for extensions in [

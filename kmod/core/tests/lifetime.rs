@@ -10,6 +10,7 @@ fn packets(soft: u32, hard: u32) -> Life {
     Life::new(Limit::new(soft, 0, 0, 0), Limit::new(hard, 0, 0, 0))
 }
 
+/// docs/wire.md 2.5d.
 #[test]
 fn the_packet_that_reaches_the_limit_is_the_last_one_within_it() {
     let mut life = packets(0, 3);
@@ -19,6 +20,7 @@ fn the_packet_that_reaches_the_limit_is_the_last_one_within_it() {
     assert!(life.is_over() && life.is_past(4, 0));
 }
 
+/// docs/wire.md 2.5d.
 #[test]
 fn octets_past_the_limit_are_refused_and_octets_up_to_it_are_not() {
     let life = Life::new(Limit::UNLIMITED, Limit::new(0, 1000, 0, 0));
@@ -26,6 +28,7 @@ fn octets_past_the_limit_are_refused_and_octets_up_to_it_are_not() {
     assert!(life.is_past(1, 1001));
 }
 
+/// docs/wire.md 2.5b, 2.5c.
 #[test]
 fn soft_then_hard_is_told_once_each() {
     let mut life = packets(2, 4);
@@ -53,6 +56,7 @@ fn a_soft_limit_that_was_told_is_watched_no_more() {
     assert_eq!(life.watch(), (0, 0));
 }
 
+/// docs/wire.md 2.5c.
 #[test]
 fn both_at_once_is_hard_alone() {
     let mut life = packets(2, 2);
@@ -60,6 +64,7 @@ fn both_at_once_is_hard_alone() {
     assert_eq!(life.count(3, 0), Due::Nothing);
 }
 
+/// docs/wire.md 2.5a.
 #[test]
 fn time_since_added_and_since_use_run_apart() {
     let soft = Limit::new(0, 0, 10, 0);
@@ -75,6 +80,7 @@ fn time_since_added_and_since_use_run_apart() {
     assert_eq!(life.deadline(added, Some(20 * S)), Limit::NONE);
 }
 
+/// docs/wire.md 2.5g.
 #[test]
 fn a_new_soft_limit_is_told_anew_and_what_is_over_stays_over() {
     let mut life = packets(2, 10);

@@ -74,7 +74,7 @@ fn a_relay_reads_the_headers_alone() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The FA's view, zone 1's plaintext, is the same for any two payloads of one length.
+    /// The FA's view, zone 1's plaintext, is the same for any two payloads of one length (docs/wire.md 1.4a, 1.8h).
     #[test]
     fn the_relays_view_does_not_depend_on_the_payload(
         (one, two) in (0usize..300).prop_flat_map(|n| {
@@ -105,7 +105,7 @@ proptest! {
         prop_assert_eq!(view(&one), view(&two));
     }
 
-    /// Whatever a holder of key 1 puts over a payload that isn't its own, the terminus drops.
+    /// Whatever a holder of key 1 puts over a payload that isn't its own, the terminus drops (docs/wire.md 1.3d).
     #[test]
     fn any_other_zone_1_over_a_payload_is_dropped(
         changes in prop::collection::vec((0usize..40, 1u8..), 1..6),
@@ -123,7 +123,8 @@ proptest! {
         prop_assert_eq!(csa.open(&forged).unwrap_err(), Drop::Icv2);
     }
 
-    /// With permission, a rewritten zone 1 opens if and only if nothing but the masked fields changed.
+    /// With permission, a rewritten zone 1 opens if and only if nothing but the masked fields changed
+    /// (docs/wire.md 1.3c).
     #[test]
     fn with_permission_only_the_masked_fields_may_change(at in 0usize..40, bits in 1u8..) {
         let csa = Csa::writable();
@@ -145,7 +146,8 @@ proptest! {
     }
 }
 
-/// Attacks by name: another destination, port, flag, sequence number, length or protocol over a payload.
+/// Attacks by name: another destination, port, flag, sequence number, length or protocol over a payload
+/// (docs/wire.md 1.3d).
 #[test]
 fn another_destination_port_flag_or_sequence_number_is_dropped() {
     for csa in [Csa::tunnel(), Csa::tunnel().explicit(), Csa::writable()] {
@@ -239,7 +241,7 @@ fn a_moved_boundary_is_dropped() {
     }
 }
 
-/// Writing without permission is dropped, even if what was written is what was there.
+/// Writing without permission is dropped, even if what was written is what was there (docs/wire.md 1.5j, 1.9i).
 #[test]
 fn writing_without_permission_is_dropped() {
     let csa = Csa::tunnel().explicit();
@@ -260,7 +262,7 @@ fn writing_without_permission_is_dropped() {
     assert_eq!(csa.open(&forged).unwrap_err(), Drop::Icv2);
 }
 
-/// A relay that writes has an explicit IV, and marks it.
+/// A relay that writes has an explicit IV, and marks it (docs/wire.md 1.5a).
 #[test]
 fn a_relay_cannot_write_under_an_implicit_or_unmarked_iv() {
     let implicit = Csa {
@@ -288,7 +290,7 @@ fn a_relay_cannot_write_under_an_implicit_or_unmarked_iv() {
     assert_eq!((packet, explicit), (before, csa.seal(1, &datagram())));
 }
 
-/// A permitted window change arrives, and the TCP checksum holds at the end.
+/// A permitted window change arrives, and the TCP checksum holds at the end (docs/wire.md 1.4b, 1.5b).
 #[test]
 fn a_rewritten_window_arrives_with_a_good_checksum() {
     let csa = Csa::writable();
@@ -314,7 +316,7 @@ fn a_rewritten_window_arrives_with_a_good_checksum() {
     }
 }
 
-/// A permitted congestion mark arrives, with a good IPv4 header checksum.
+/// A permitted congestion mark arrives, with a good IPv4 header checksum (docs/wire.md 1.3c).
 #[test]
 fn a_congestion_mark_arrives() {
     let csa = Csa::writable();
@@ -365,7 +367,7 @@ fn a_rewritten_packet_and_its_original_are_one_number() {
     }
 }
 
-/// A relay passes on, unopened, a packet that comes with `W`.
+/// A relay passes on, unopened, a packet that comes with `W` (docs/wire.md 1.5f, 1.9j).
 #[test]
 fn a_relay_leaves_a_rewritten_packet_unopened() {
     let csa = Csa::writable();
@@ -380,7 +382,8 @@ fn a_relay_leaves_a_rewritten_packet_unopened() {
     assert_eq!(csa.look(&packet).unwrap_err(), Drop::Rewritten);
 }
 
-/// What fails ICV 1, the relay's window, L1 or the map isn't shown to SNOOP, and is told apart.
+/// What fails ICV 1, the relay's window, L1 or the map isn't shown to SNOOP, and is told apart
+/// (docs/wire.md 1.7e, 1.9v).
 #[test]
 fn what_a_relay_does_not_open() {
     let csa = Csa::tunnel();
@@ -412,7 +415,7 @@ fn what_a_relay_does_not_open() {
     assert_eq!(other.look(&packet).unwrap_err(), Drop::ZoneMap);
 }
 
-/// A relay that joins takes the number it was given as its top, nothing below it seen.
+/// A relay that joins takes the number it was given as its top, nothing below it seen (docs/wire.md 1.7f).
 #[test]
 fn a_relay_that_joins_has_seen_nothing_below_its_top() {
     let csa = Csa::tunnel();
@@ -426,7 +429,8 @@ fn a_relay_that_joins_has_seen_nothing_below_its_top() {
     }
 }
 
-/// After 8 ICV 1 failures in a row a relay tries the next high half (RFC 4303 §A3), with implicit and explicit IVs.
+/// After 8 ICV 1 failures in a row a relay tries the next high half (RFC 4303 §A3), with implicit and explicit IVs
+/// (docs/wire.md 1.7g).
 #[test]
 fn a_relay_finds_the_next_high_half_after_8_failures() {
     for csa in [Csa::tunnel(), Csa::tunnel().explicit()] {
@@ -456,7 +460,7 @@ fn a_relay_finds_the_next_high_half_after_8_failures() {
     }
 }
 
-/// The relay's key isn't zone 2's: nothing of zone 2 opens under it.
+/// The relay's key isn't zone 2's: nothing of zone 2 opens under it (docs/wire.md 1.2b).
 #[test]
 fn key_1_does_not_open_zone_2() {
     let csa = Csa::tunnel();
@@ -471,7 +475,8 @@ fn key_1_does_not_open_zone_2() {
     assert_eq!(nosy.open(&packet).unwrap_err(), Drop::Icv2);
 }
 
-/// A relay's map check has zone 1 alone, and agrees with the terminus' for every datagram an origin seals.
+/// A relay's map check has zone 1 alone, and agrees with the terminus' for every datagram an origin seals
+/// (docs/wire.md 1.7h).
 #[test]
 fn a_relay_admits_what_an_origin_seals() {
     let datagrams = [

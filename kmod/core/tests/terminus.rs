@@ -26,7 +26,8 @@ fn setups() -> Vec<(&'static str, Csa, Vec<u8>)> {
     ]
 }
 
-/// Lengths: cut off anywhere, a packet is dropped for that or fails an ICV, and the window doesn't move.
+/// Lengths: cut off anywhere, a packet is dropped for that or fails an ICV, and the window doesn't move
+/// (docs/wire.md 1.7b, 1.9b, 1.9c).
 #[test]
 fn truncated_at_every_length_is_dropped() {
     for (name, csa, datagram) in setups() {
@@ -57,7 +58,8 @@ fn octets_behind_the_packet_are_dropped() {
     }
 }
 
-/// Every single bit of a packet matters: flipped, the packet is dropped, by the rule that owns the bit.
+/// Every single bit of a packet matters: flipped, the packet is dropped, by the rule that owns the bit
+/// (docs/wire.md 1.7b, 1.9m).
 #[test]
 fn every_bit_flipped_once_is_dropped() {
     for (name, csa, datagram) in setups() {
@@ -95,7 +97,7 @@ fn every_bit_flipped_once_is_dropped() {
     }
 }
 
-/// Lookup: another SA's SPI isn't this one's.
+/// Lookup: another SA's SPI isn't this one's (docs/wire.md 1.9d).
 #[test]
 fn a_wrong_spi_is_dropped() {
     let mut packet = Csa::tunnel().seal(1, &datagram());
@@ -103,7 +105,7 @@ fn a_wrong_spi_is_dropped() {
     assert_eq!(Csa::tunnel().open(&packet).unwrap_err(), Drop::Spi);
 }
 
-/// Flags: any bit but `W` is dropped, whatever else is right.
+/// Flags: any bit but `W` is dropped, whatever else is right (docs/wire.md 1.1c, 1.9e).
 #[test]
 fn unknown_flags_are_dropped() {
     let packet = Csa::tunnel().seal(1, &datagram());
@@ -118,7 +120,8 @@ fn unknown_flags_are_dropped() {
     }
 }
 
-/// Flags: `W` must equal bit 63 of zone 1's explicit IV, and is 0 with an implicit one; zone 2's IV never has it.
+/// Flags: `W` must equal bit 63 of zone 1's explicit IV, and is 0 with an implicit one; zone 2's IV never has it
+/// (docs/wire.md 1.2e, 1.9h).
 #[test]
 fn w_that_disagrees_with_the_ivs_is_dropped() {
     let mut implicit = Csa::tunnel().seal(1, &datagram());
@@ -145,7 +148,8 @@ fn w_that_disagrees_with_the_ivs_is_dropped() {
     }
 }
 
-/// Nonce: an origin's explicit IV that isn't the inferred number is dropped before a key is used.
+/// Nonce: an origin's explicit IV that isn't the inferred number is dropped before a key is used
+/// (docs/wire.md 1.2d, 1.9k).
 #[test]
 fn an_explicit_iv_other_than_the_inferred_number_is_dropped() {
     let csa = Csa::tunnel().explicit();
@@ -158,7 +162,7 @@ fn an_explicit_iv_other_than_the_inferred_number_is_dropped() {
     assert!(csa.open_at(1 << 32, &packet).is_ok());
 }
 
-/// Nonce: with implicit IVs the high half is bound by the nonce.
+/// Nonce: with implicit IVs the high half is bound by the nonce (docs/wire.md 1.2c).
 #[test]
 fn a_wrong_high_half_fails_the_icv() {
     let csa = Csa::tunnel();
@@ -166,7 +170,7 @@ fn a_wrong_high_half_fails_the_icv() {
     assert_eq!(csa.open_at(3, &packet).unwrap_err(), Drop::Icv1);
 }
 
-/// L1: above 256 it is dropped by itself.
+/// L1: above 256 it is dropped by itself (docs/wire.md 1.1e, 1.9f).
 #[test]
 fn l1_too_big_is_dropped() {
     let mut packet = Csa::tunnel().seal(1, &ipv4(1, &[], 0, &[0; 600]));
@@ -176,7 +180,7 @@ fn l1_too_big_is_dropped() {
     }
 }
 
-/// L1 recomputed: a packet sealed under another map is dropped, though both its ICVs hold.
+/// L1 recomputed: a packet sealed under another map is dropped, though both its ICVs hold (docs/wire.md 1.9q).
 #[test]
 fn l1_off_the_map_is_dropped() {
     let ours = Csa::tunnel();
@@ -195,7 +199,7 @@ fn l1_off_the_map_is_dropped() {
 }
 
 /// Replay: the same packet a second time is dropped before a key is used. One below the window is taken for the
-/// next high half's (RFC 4303 §A2.2), and fails the ICV.
+/// next high half's (RFC 4303 §A2.2), and fails the ICV (docs/wire.md 1.7d, 1.9l).
 #[test]
 fn replays_and_packets_past_the_window_are_dropped() {
     let csa = Csa::tunnel();
@@ -226,7 +230,7 @@ fn replays_and_packets_past_the_window_are_dropped() {
     );
 }
 
-/// Replay: a forged packet far ahead doesn't move the window.
+/// Replay: a forged packet far ahead doesn't move the window (docs/wire.md 1.7b).
 #[test]
 fn a_forgery_does_not_move_the_window() {
     let csa = Csa::tunnel();
@@ -238,7 +242,7 @@ fn a_forgery_does_not_move_the_window() {
     assert!(end.open(&csa.seal(1, &datagram())).is_ok());
 }
 
-/// The 32-bit wrap: numbers across 2^32 open in any order within the window.
+/// The 32-bit wrap: numbers across 2^32 open in any order within the window (docs/wire.md 1.7d).
 #[test]
 fn the_low_half_wraps() {
     let csa = Csa::tunnel();
@@ -254,7 +258,7 @@ fn the_low_half_wraps() {
     }
 }
 
-/// AAD 2: zone 2 of one packet doesn't go with zone 1 of another, in either direction of the swap.
+/// AAD 2: zone 2 of one packet doesn't go with zone 1 of another, in either direction of the swap (docs/wire.md 1.3b).
 #[test]
 fn zones_of_two_packets_mixed_are_dropped() {
     for csa in [Csa::tunnel(), Csa::tunnel().explicit(), Csa::writable()] {
@@ -272,7 +276,8 @@ fn zones_of_two_packets_mixed_are_dropped() {
     }
 }
 
-/// Padding: anything but 1, 2, 3 … is dropped, and so is a pad length that goes past zone 2's plaintext.
+/// Padding: anything but 1, 2, 3 … is dropped, and so is a pad length that goes past zone 2's plaintext
+/// (docs/wire.md 1.6b, 1.9n, 1.9o).
 #[test]
 fn bad_padding_is_dropped() {
     let csa = Csa::tunnel();
@@ -317,7 +322,7 @@ fn bad_padding_is_dropped() {
     assert_eq!(csa.open(&reseal(&[9, 9, 9, 0, 4])).unwrap().1, datagram);
 }
 
-/// Padding: up to 255 octets of it are good, wherever the datagram ends.
+/// Padding: up to 255 octets of it are good, wherever the datagram ends (docs/wire.md 1.6a, 1.6c).
 #[test]
 fn long_padding_is_read() {
     for pad in 0..=255u8 {
@@ -337,7 +342,7 @@ fn long_padding_is_read() {
     assert_eq!(mml_core::esp::check_trailer(&[4]), Err(Drop::Truncated));
 }
 
-/// Protocol: transport mode's must be the trailer's, tunnel mode's 0.
+/// Protocol: transport mode's must be the trailer's, tunnel mode's 0 (docs/wire.md 1.1d, 1.9g).
 #[test]
 fn a_protocol_that_is_not_the_trailers_is_dropped() {
     let transport = Csa::transport();
@@ -387,7 +392,8 @@ fn a_protocol_that_is_not_the_trailers_is_dropped() {
     assert_eq!(transport.open(&packet).unwrap_err(), Drop::Protocol);
 }
 
-/// Next header 59 is a dummy: dropped under a reason of its own, whatever it holds, and it uses up its number.
+/// Next header 59 is a dummy: dropped under a reason of its own, whatever it holds, and it uses up its number
+/// (docs/wire.md 1.6d, 1.9p).
 #[test]
 fn a_dummy_is_dropped_in_silence() {
     let csa = Csa::tunnel();
@@ -406,7 +412,7 @@ fn a_dummy_is_dropped_in_silence() {
     );
 }
 
-/// Inner length: above what arrived, or below its own header, is dropped.
+/// Inner length: above what arrived, or below its own header, is dropped (docs/wire.md 1.9s).
 #[test]
 fn an_inner_length_that_cannot_be_is_dropped() {
     let csa = Csa::tunnel();
@@ -425,7 +431,7 @@ fn an_inner_length_that_cannot_be_is_dropped() {
     assert_eq!(csa.open(&csa.seal(1, &six)).unwrap_err(), Drop::InnerLength);
 }
 
-/// Inner header: what isn't IP, or isn't the IP the trailer names, is dropped.
+/// Inner header: what isn't IP, or isn't the IP the trailer names, is dropped (docs/wire.md 1.6d, 1.9o, 1.9r).
 #[test]
 fn an_inner_header_that_is_none_is_dropped() {
     let csa = Csa::tunnel();
@@ -453,7 +459,7 @@ fn an_inner_header_that_is_none_is_dropped() {
     );
 }
 
-/// Inner source, destination and protocol must be the CSA's inbound selector's.
+/// Inner source, destination and protocol must be the CSA's inbound selector's (docs/wire.md 1.9t).
 #[test]
 fn what_is_not_the_selectors_is_dropped() {
     let open = |selector, datagram: &[u8]| {
@@ -483,7 +489,7 @@ fn what_is_not_the_selectors_is_dropped() {
     }
 }
 
-/// In transport mode the selector is about the outer addresses and the trailer's protocol.
+/// In transport mode the selector is about the outer addresses and the trailer's protocol (docs/wire.md 1.7b, 1.9t).
 #[test]
 fn transport_mode_checks_the_outer_addresses() {
     let outer = ip::addresses(&ipv4(50, &[], 0, &[])).unwrap();
@@ -517,7 +523,7 @@ fn transport_mode_checks_the_outer_addresses() {
     );
 }
 
-/// Each zone has its own key: with either one wrong the packet is dropped at that zone.
+/// Each zone has its own key: with either one wrong the packet is dropped at that zone (docs/wire.md 1.2b).
 #[test]
 fn each_zone_has_its_own_key() {
     let packet = Csa::tunnel().seal(1, &datagram());
@@ -529,7 +535,7 @@ fn each_zone_has_its_own_key() {
     assert_eq!(other.open(&packet).unwrap_err(), Drop::Icv2);
 }
 
-/// The reasons' order is the counters', and every name is its own.
+/// The reasons' order is the counters', and every name is its own (docs/wire.md 1.9a).
 #[test]
 fn reasons_are_numbered_and_named_once() {
     let mut names: Vec<_> = Drop::ALL.iter().map(|reason| reason.name()).collect();

@@ -55,6 +55,7 @@ fn widths() -> impl Strategy<Value = u32> {
     ]
 }
 
+/// docs/wire.md 1.7c.
 #[test]
 fn widths_are_64_to_65536() {
     assert!(Replay::new(63).is_none() && Replay::new(65_537).is_none() && Replay::new(0).is_none());
@@ -68,6 +69,7 @@ fn widths_are_64_to_65536() {
     assert!(Replay::starting_at(64, SEQ_END).is_none());
 }
 
+/// docs/wire.md 1.1b, 1.9l.
 #[test]
 fn zero_and_2_to_the_63_are_no_numbers() {
     let mut window = Replay::new(64).unwrap();
@@ -95,6 +97,7 @@ fn a_bitmap_too_short_accepts_nothing_it_cannot_record() {
     assert!(!window.set(&mut [], 3_000));
 }
 
+/// docs/wire.md 1.7g.
 #[test]
 fn resync_asks_for_the_next_half_from_the_eighth_failure_on() {
     let mut resync = Resync::default();
@@ -145,7 +148,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The inferred number is the one in the 2^32 from the window's left edge on.
+    /// The inferred number is the one in the 2^32 from the window's left edge on (docs/wire.md 1.7d).
     #[test]
     fn the_high_half_is_inferred_as_appendix_a_says(
         width in widths(),

@@ -52,6 +52,7 @@ fn connected(initiator: Side, first: &[u8], second: &[u8]) -> Scales {
     scales
 }
 
+/// docs/wire.md 1.5k, 1.5m.
 #[test]
 fn the_field_is_limited_in_units_of_the_hosts_own_shift() {
     for initiator in [Side::Host, Side::Peer] {
@@ -68,6 +69,7 @@ fn the_field_is_limited_in_units_of_the_hosts_own_shift() {
     }
 }
 
+/// docs/wire.md 1.5k.
 #[test]
 fn without_both_offers_nothing_is_shifted() {
     for (first, second) in [(&SCALE(7)[..], &[][..]), (&[], &SCALE(7)), (&[], &[])] {
@@ -83,6 +85,7 @@ fn without_both_offers_nothing_is_shifted() {
     );
 }
 
+/// docs/wire.md 1.5l.
 #[test]
 fn a_connection_whose_syns_were_not_both_seen_is_left_alone() {
     let mut scales = Scales::default();
@@ -111,6 +114,7 @@ fn a_repeated_syn_changes_nothing_and_a_new_one_forgets() {
     assert_eq!(scales.shift(Side::Host), Some(0));
 }
 
+/// docs/wire.md 1.5l.
 #[test]
 fn a_syn_sent_again_with_another_offer_is_never_trusted() {
     let mut scales = Scales::default();
@@ -122,6 +126,7 @@ fn a_syn_sent_again_with_another_offer_is_never_trusted() {
     assert_eq!(scales.shift(Side::Peer), Some(2));
 }
 
+/// docs/wire.md 1.5l.
 #[test]
 fn malformed_and_doubled_options_say_nothing() {
     for options in [
@@ -146,6 +151,7 @@ fn malformed_and_doubled_options_say_nothing() {
     );
 }
 
+/// docs/wire.md 1.5m, 1.5n.
 #[test]
 fn a_syns_own_field_is_never_shifted_and_a_reset_is_left_alone() {
     let scales = Scales::default();
@@ -165,6 +171,7 @@ fn a_syns_own_field_is_never_shifted_and_a_reset_is_left_alone() {
     assert_eq!(scales.clamp(&look(RST | ACK, 1, 64_000, &[]), 10_000), None);
 }
 
+/// docs/wire.md 1.5m.
 #[test]
 fn a_limit_below_one_unit_leaves_one_unit() {
     let scales = connected(Side::Host, &SCALE(14), &SCALE(2));
@@ -173,7 +180,8 @@ fn a_limit_below_one_unit_leaves_one_unit() {
 
 proptest! {
     /// Whatever the window and the limit, what comes out is never more than what was there nor than the limit (but for
-    /// one unit), never 0 where it wasn't, and the checksum that is restored is that of the segment as it is now.
+    /// one unit), never 0 where it wasn't, and the checksum that is restored is that of the segment as it is now
+    /// (docs/wire.md 1.4b, 1.5m).
     #[test]
     fn a_lowered_window_keeps_the_checksum_good(
         shift in 0u8..=14,

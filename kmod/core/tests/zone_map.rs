@@ -36,6 +36,7 @@ fn chain(count: usize, octets: usize, segment: &[u8]) -> Vec<u8> {
     ipv6(if count == 0 { 6 } else { 60 }, &payload)
 }
 
+/// docs/wire.md 1b.
 #[test]
 fn the_modes_have_linux_numbers() {
     assert_eq!((Mode::Transport as u8, Mode::Tunnel as u8), (1, 2));
@@ -44,6 +45,7 @@ fn the_modes_have_linux_numbers() {
     assert_eq!(Mode::from_number(0), None);
 }
 
+/// docs/wire.md 1.8a, 1.8b, 1.8c, 1.8d.
 #[test]
 fn a_map_is_contiguous_and_ends_at_the_end() {
     let new = |stops: &[u16]| ZoneMap::new(Mode::Tunnel, stops);
@@ -62,7 +64,7 @@ fn a_map_is_contiguous_and_ends_at_the_end() {
     assert_eq!(new(&[41, END]), Err(MapError::Odd));
 }
 
-/// TCP: the IP header with its options, plus 4 × data offset.
+/// TCP: the IP header with its options, plus 4 × data offset (docs/wire.md 1.8f, 1.8g).
 #[test]
 fn transport_end_of_tcp_counts_options_of_both_headers() {
     for ip_words in 0..=10 {
@@ -77,7 +79,7 @@ fn transport_end_of_tcp_counts_options_of_both_headers() {
     }
 }
 
-/// TCP whose header isn't all there, or says it is shorter than 20 octets, adds nothing.
+/// TCP whose header isn't all there, or says it is shorter than 20 octets, adds nothing (docs/wire.md 1.8g).
 #[test]
 fn a_tcp_header_that_is_not_whole_adds_nothing() {
     let mut segment = tcp(&[1; 12], b"");
@@ -91,7 +93,7 @@ fn a_tcp_header_that_is_not_whole_adds_nothing() {
     }
 }
 
-/// UDP: plus 8 if there.
+/// UDP: plus 8 if there (docs/wire.md 1.8g).
 #[test]
 fn transport_end_of_udp_is_8_octets_on() {
     let segment = udp(b"payload", true);
@@ -102,7 +104,7 @@ fn transport_end_of_udp_is_8_octets_on() {
     }
 }
 
-/// Only a fragment offset of 0 has a transport header; more fragments to come doesn't matter.
+/// Only a fragment offset of 0 has a transport header; more fragments to come doesn't matter (docs/wire.md 1.8f, 1.8g).
 #[test]
 fn later_fragments_end_with_the_ip_header() {
     let segment = tcp(&[], b"payload");
@@ -124,7 +126,8 @@ fn later_fragments_end_with_the_ip_header() {
     assert_eq!(l1(&fragment(9)), 48);
 }
 
-/// What follows a later IPv6 fragment's header is payload, however much it looks like another header.
+/// What follows a later IPv6 fragment's header is payload, however much it looks like another header
+/// (docs/wire.md 1.8f).
 #[test]
 fn nothing_behind_a_later_fragments_header_is_read() {
     let payload = [
@@ -136,7 +139,7 @@ fn nothing_behind_a_later_fragments_header_is_read() {
     assert_eq!(l1(&ipv6(44, &payload)), 48);
 }
 
-/// Any other protocol adds nothing.
+/// Any other protocol adds nothing (docs/wire.md 1.8g).
 #[test]
 fn other_protocols_add_nothing() {
     for protocol in (0..=255u8).filter(|p| ![6, 17].contains(p)) {
@@ -156,7 +159,7 @@ fn other_protocols_add_nothing() {
     }
 }
 
-/// Hop-by-hop, routing, destination and fragment headers belong to the IP header.
+/// Hop-by-hop, routing, destination and fragment headers belong to the IP header (docs/wire.md 1.8f).
 #[test]
 fn ipv6_extension_headers_are_followed() {
     let segment = tcp(&[], b"payload");
@@ -181,7 +184,8 @@ fn ipv6_extension_headers_are_followed() {
     assert_eq!(l1(&ipv6(50, &extension(6, 8))), 40);
 }
 
-/// At most 8 extension headers and 192 octets of headers in all, else the first IP header alone.
+/// At most 8 extension headers and 192 octets of headers in all, else the first IP header alone
+/// (docs/wire.md 1.8f, 1.8k).
 #[test]
 fn a_chain_too_long_leaves_the_first_header_alone() {
     let segment = tcp(&[1; 40], b"payload");
@@ -198,7 +202,7 @@ fn a_chain_too_long_leaves_the_first_header_alone() {
     assert_eq!(l1(&chain(19, 8, &segment)), 40);
 }
 
-/// A datagram shorter than its headers lies wholly in zone 1.
+/// A datagram shorter than its headers lies wholly in zone 1 (docs/wire.md 1.8i).
 #[test]
 fn a_datagram_shorter_than_its_headers_is_all_zone_1() {
     let v4 = ipv4(6, &[1; 8], 0, &tcp(&[], b"payload"));
@@ -216,7 +220,7 @@ fn a_datagram_shorter_than_its_headers_is_all_zone_1() {
     assert_eq!(l1(&[]), 0);
 }
 
-/// An octet stop never reaches past TRANSPORT_END.
+/// An octet stop never reaches past TRANSPORT_END (docs/wire.md 1.8h).
 #[test]
 fn an_octet_stop_never_reaches_payload() {
     let datagram = ipv4(17, &[], 0, &udp(&[7; 100], true));
@@ -248,7 +252,7 @@ fn an_octet_stop_never_reaches_payload() {
     );
 }
 
-/// Transport mode counts from the transport header; L1 = 0 is legal there.
+/// Transport mode counts from the transport header; L1 = 0 is legal there (docs/wire.md 1.8c, 1.8k).
 #[test]
 fn transport_mode_counts_from_the_transport_header() {
     let map = ZoneMap::default_for(Mode::Transport);
@@ -274,7 +278,7 @@ fn transport_mode_counts_from_the_transport_header() {
     assert_eq!(split(&map, 6, b""), Split { l1: 0, moved: None });
 }
 
-/// Octets behind the inner length (TFC padding) change nothing.
+/// Octets behind the inner length (TFC padding) change nothing (docs/wire.md 1.8i).
 #[test]
 fn tfc_padding_does_not_complete_a_header() {
     let mut datagram = ipv4(6, &[], 0, &tcp(&[], b"")[..19]);
@@ -402,7 +406,7 @@ fn mostly_headers() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The division is the text's, for any datagram, cut anywhere, with any octet changed.
+    /// The division is the text's, for any datagram, cut anywhere, with any octet changed (docs/wire.md 1.4d, 1.8j).
     #[test]
     fn the_division_is_what_the_text_says(
         mut datagram in mostly_headers(),

@@ -74,6 +74,7 @@ fn options(ciphers: [Cipher; 2]) -> Options {
     }
 }
 
+/// docs/wire.md 1.9b.
 fn truncated(ctx: &mut Ctx) -> Result<()> {
     let mut attack = Attack::prepare(ctx, &options(KINDS[0]))?;
     for ciphers in KINDS {
@@ -91,6 +92,7 @@ fn truncated(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7b.
 fn flipped(ctx: &mut Ctx) -> Result<()> {
     let mut attack = Attack::prepare(ctx, &options(KINDS[0]))?;
     for ciphers in KINDS {
@@ -110,6 +112,7 @@ fn flipped(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7a, 1.9d.
 fn wrong_spi(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &Options::default())?;
     let watch = Watch::start(&ctx.net.mh)?;
@@ -146,6 +149,7 @@ fn wrong_spi(ctx: &mut Ctx) -> Result<()> {
     watch.expect(&[])
 }
 
+/// docs/wire.md 1.9l.
 fn replayed(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &options(KINDS[0]))?;
     let watch = Watch::start(&ctx.net.mh)?;
@@ -172,6 +176,7 @@ fn replayed(ctx: &mut Ctx) -> Result<()> {
     )
 }
 
+/// docs/wire.md 1.7c, 1.9l.
 fn reordered(ctx: &mut Ctx) -> Result<()> {
     const WINDOW: u64 = 64;
     let attack = Attack::prepare(
@@ -218,6 +223,7 @@ fn reordered(ctx: &mut Ctx) -> Result<()> {
     attack.delivered(&(TOP + 1).to_be_bytes())
 }
 
+/// docs/wire.md 1.7b, 1.9c, 1.9e, 1.9f, 1.9g, 1.9h, 1.9i, 1.9k, 1.9n, 1.9o, 1.9q, 1.9s, 1.9t.
 fn malformed(ctx: &mut Ctx) -> Result<()> {
     let mut attack = Attack::prepare(ctx, &options(KINDS[0]))?;
     let mut sequence = 100;
@@ -408,6 +414,7 @@ fn malformed(ctx: &mut Ctx) -> Result<()> {
     attack.silent()
 }
 
+/// docs/wire.md 1.3b.
 fn mixed(ctx: &mut Ctx) -> Result<()> {
     let mut attack = Attack::prepare(ctx, &options(KINDS[0]))?;
     for ciphers in KINDS {
@@ -454,6 +461,7 @@ fn mixed(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.6c, 1.6d, 1.9p.
 fn padding(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &options(KINDS[0]))?;
     let mut sequence = 10;

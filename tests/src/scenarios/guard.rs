@@ -128,6 +128,7 @@ pub fn try_everything(ctx: &Ctx, marker: &[u8]) -> Result<()> {
     traffic::silent(&cn)
 }
 
+/// docs/wire.md 2.1q, 2.4a.
 fn no_csa(ctx: &mut Ctx) -> Result<()> {
     let marker = traffic::random(16);
     zone_tunnel::devices(&ctx.net)?;
@@ -177,6 +178,7 @@ fn no_csa(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 2.4a.
 fn wrong_route(ctx: &mut Ctx) -> Result<()> {
     let marker = traffic::random(16);
     ctx.zone_tunnel(&Options {
@@ -240,6 +242,7 @@ fn inbound_clear(ctx: &mut Ctx) -> Result<()> {
     watch.expect(&[("guard-in", 5)])
 }
 
+/// docs/wire.md 2.4e, 5c.
 fn bypass(ctx: &mut Ctx) -> Result<()> {
     let net = &ctx.net;
     // The mobile host alone: its own ICMP may go in clear, over a network that routes its home address in clear.
@@ -319,6 +322,7 @@ fn discard(ctx: &mut Ctx) -> Result<()> {
     traffic::udp_arrives(&mh, &cn, b"another direction")
 }
 
+/// docs/wire.md 5d.
 fn bypass_forwarded(ctx: &mut Ctx) -> Result<()> {
     let net = &ctx.net;
     zone_tunnel::protect(net)?;
@@ -358,6 +362,7 @@ fn bypass_forwarded(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 2.2m, 2.4c.
 fn rmmod_busy(ctx: &mut Ctx) -> Result<()> {
     zone_tunnel::protect(&ctx.net)?;
     match module::try_unload(MODULE) {
@@ -387,6 +392,7 @@ fn rmmod_busy(ctx: &mut Ctx) -> Result<()> {
     ctx.modules.load(MODULE)
 }
 
+/// docs/wire.md 5b.
 fn link_scope(ctx: &mut Ctx) -> Result<()> {
     let net = &ctx.net;
     zone_tunnel::devices(net)?;

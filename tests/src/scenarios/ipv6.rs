@@ -178,6 +178,7 @@ fn super_packets(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 2.4a.
 fn fails_closed(ctx: &mut Ctx) -> Result<()> {
     six::up(&ctx.net)?;
     let families = FAMILIES[2];
@@ -227,6 +228,7 @@ fn six_gateway() -> IpAddr {
     IpAddr::from([0x2001, 0xdb8, 0x101, 0, 0, 0, 0, 1])
 }
 
+/// docs/wire.md 5a, 5b, 5f.
 fn neighbours(ctx: &mut Ctx) -> Result<()> {
     six::up(&ctx.net)?;
     let families = FAMILIES[2];
@@ -294,6 +296,7 @@ fn icmpv6(captured: &crate::capture::Captured, kind: u8) -> usize {
         .count()
 }
 
+/// docs/wire.md 1.7k.
 fn path_shrinks(ctx: &mut Ctx) -> Result<()> {
     six::up(&ctx.net)?;
     ctx.net.offloads(false)?;

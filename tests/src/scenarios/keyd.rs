@@ -219,6 +219,7 @@ fn relayed(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 3.1d.
 fn negotiates(ctx: &mut Ctx) -> Result<()> {
     let _keyds = nodes(ctx, "")?;
     up(ctx)?;
@@ -230,6 +231,7 @@ fn negotiates(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 2.2u, 3.2o, 3.2p.
 fn rekeys(ctx: &mut Ctx) -> Result<()> {
     let [ha, _fa, mh] = &nodes(ctx, "")?;
     up(ctx)?;
@@ -253,6 +255,7 @@ fn rekeys(ctx: &mut Ctx) -> Result<()> {
     relayed(ctx)
 }
 
+/// docs/wire.md 3.2v.
 fn away(ctx: &mut Ctx) -> Result<()> {
     let mut keyds = nodes(ctx, "")?;
     up(ctx)?;
@@ -274,6 +277,7 @@ fn away(ctx: &mut Ctx) -> Result<()> {
     up(ctx)
 }
 
+/// docs/wire.md 3.2c.
 fn falls_back(ctx: &mut Ctx) -> Result<()> {
     crate::topology::linear(&ctx.net)?;
     let _keyds = nodes(ctx, "zones = \"off\"\n")?;

@@ -138,6 +138,7 @@ fn arrived(socket: &UdpSocket) -> Result<usize> {
     Ok(count)
 }
 
+/// docs/wire.md 2.2e, 2.5b, 2.5c, 2.5d.
 fn origin_packets(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let ha = &ctx.net.ha;
@@ -193,6 +194,7 @@ fn origin_packets(ctx: &mut Ctx) -> Result<()> {
     capture.stop()?.never_shows(&marker)
 }
 
+/// docs/wire.md 2.5d, 2.5e.
 fn octets(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let (ha, mh) = (&ctx.net.ha, &ctx.net.mh);
@@ -228,6 +230,7 @@ fn octets(ctx: &mut Ctx) -> Result<()> {
     traffic::silent(&receiver)
 }
 
+/// docs/wire.md 2.5c, 2.5d.
 fn relay(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let fa = &ctx.net.fa1;
@@ -274,6 +277,7 @@ fn relay(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 2.5a, 2.5c.
 fn time(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let (ha, mh) = (&ctx.net.ha, &ctx.net.mh);
@@ -339,6 +343,7 @@ fn time(ctx: &mut Ctx) -> Result<()> {
     watch.expect(&[("no-csa", 1)])
 }
 
+/// docs/wire.md 2.3b, 2.5e, 2.5f, 2.5g.
 fn given_back(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let ha = &ctx.net.ha;

@@ -341,6 +341,7 @@ fn attributes() -> Vec<(&'static str, u8, Vec<u8>)> {
     ]
 }
 
+/// docs/wire.md 2.1r.
 fn malformed(ctx: &mut Ctx) -> Result<()> {
     let mut genl = Genl::open(&ctx.net.ha)?;
     let good = a_csa();

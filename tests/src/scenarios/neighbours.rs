@@ -25,6 +25,7 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
+/// docs/wire.md 2.4b.
 fn xfrm(ctx: &mut Ctx) -> Result<()> {
     topology::linear(&ctx.net)?;
     tunnel::kernel_esp(&ctx.net, 256)?;

@@ -81,6 +81,7 @@ fn datagram(size: usize, df: bool) -> Vec<u8> {
     .write(&headers::udp(CN, 4000, HOME, 5000, &vec![0x55; size - 28]))
 }
 
+/// docs/wire.md 1.7k.
 fn df_too_big(ctx: &mut Ctx) -> Result<()> {
     for (ciphers, ivs) in [([AES256_IIV; 2], 0), ([AES256; 2], 16)] {
         let options = Options {
@@ -142,6 +143,7 @@ fn df_too_big(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7j, 1.7k.
 fn no_df(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&Options::default())?;
     let captures = super::tunnel::all_links(ctx)?;
@@ -170,6 +172,7 @@ fn no_df(ctx: &mut Ctx) -> Result<()> {
     super::tunnel::no_drops_but(ctx, &[])
 }
 
+/// docs/wire.md 1.7k.
 fn path_shrinks(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&Options::default())?;
     traffic::ping_arrives(&ctx.net.cn, CN, HOME, b"before")?;
@@ -234,6 +237,7 @@ fn syn_mss(ctx: &Ctx, to_mh: bool, node: &Netns, interface: &str, port: u16) -> 
     Ok(found)
 }
 
+/// docs/wire.md 2.1i.
 fn mss(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&Options::default())?;
     let fits = (inner_mtu(1500, 0) - 40) as u16;
@@ -334,6 +338,7 @@ fn ttl(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7i, 1.9u.
 fn dscp_ecn(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options {
         relay: false,

@@ -35,6 +35,7 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
+/// docs/wire.md 1.2b.
 fn fa_reads_headers(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let marker = traffic::random(16);
@@ -143,6 +144,7 @@ fn fa_reads_headers(ctx: &mut Ctx) -> Result<()> {
     no_drops_but(ctx, &["too-big"])
 }
 
+/// docs/wire.md 1.4a.
 fn same_view(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let socket = traffic::raw(&ctx.net.cn, 255)?;
@@ -203,6 +205,7 @@ fn same_view(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7e.
 fn stock_agent(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&Options {
         relay: false,

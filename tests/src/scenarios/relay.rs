@@ -79,6 +79,7 @@ const REDIRECTIONS: &[(&str, usize, u8)] = &[
     ("UDP checksum", 27, 0x01),
 ];
 
+/// docs/wire.md 1.3d.
 fn redirect(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &no_relay([AES256_IIV; 2]))?;
     let mut sequence = 10;
@@ -168,6 +169,7 @@ fn relay_iv(number: u16, counter: u64) -> u64 {
     RELAY_IV | u64::from(number) << 48 | counter
 }
 
+/// docs/wire.md 1.5j, 1.9i.
 fn unpermitted(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(ctx, &no_relay([AES256; 2]))?;
     for (counter, change) in [None, Some(1usize), Some(33)].into_iter().enumerate() {
@@ -192,6 +194,7 @@ fn unpermitted(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.3c, 1.4b.
 fn permitted(ctx: &mut Ctx) -> Result<()> {
     let attack = Attack::prepare(
         ctx,
@@ -267,6 +270,7 @@ fn permitted(ctx: &mut Ctx) -> Result<()> {
     attack.dropped_for("iv-w", "W over the origin's IV", &draft.seal(&attack.sa)?)
 }
 
+/// docs/wire.md 1.5f, 1.5g, 1.7e, 1.9j, 1.9v, 2.1j.
 fn forwards(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options {
         ciphers: [AES256, CHACHA],
@@ -374,6 +378,7 @@ fn forwards(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7f, 1.7g.
 fn joins_late(ctx: &mut Ctx) -> Result<()> {
     use crate::zone_message::{self, Role, ANY, HOME_ONLY};
     let keys = ctx.zone_tunnel(&Options {

@@ -260,6 +260,7 @@ fn repairs_inside(ctx: &mut Ctx) -> Result<()> {
     settled(ctx)
 }
 
+/// docs/wire.md 2.1n.
 fn repairs_plain(ctx: &mut Ctx) -> Result<()> {
     distant(ctx)?;
     snoop_plain(ctx, &[])?;
@@ -308,6 +309,7 @@ fn off(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 2.1d, 2.1g, 2.1h, 2.1o.
 fn by_mmlctl(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let fa = &ctx.net.fa1;
@@ -394,6 +396,7 @@ fn made_up(socket: &socket2::Socket, number: u32, data: &[u8]) -> Result<()> {
     )
 }
 
+/// docs/wire.md 2.1b, 2.1p.
 fn flood(ctx: &mut Ctx) -> Result<()> {
     ctx.net.offloads(false)?;
     // The mobile host answers nothing of it: its resets would end the flows.

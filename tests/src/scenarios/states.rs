@@ -56,6 +56,7 @@ fn state_of(message: &[u8]) -> Result<u8> {
     csa.get(2).copied().context("state")
 }
 
+/// docs/wire.md 2.2b, 2.2q, 2.2r.
 fn larval(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let mh = &ctx.net.mh;
@@ -215,6 +216,7 @@ fn switch(ctx: &Ctx, old: &Keys, by_update: bool) -> Result<Keys> {
     Ok(new)
 }
 
+/// docs/wire.md 2.2u.
 fn switches(ctx: &mut Ctx) -> Result<()> {
     let mut keys = ctx.zone_tunnel(&Options::default())?;
     let (near, far) = traffic::tcp_pair(&ctx.net.cn, &ctx.net.mh, HOME, 6000)?;
@@ -273,6 +275,7 @@ fn switches(ctx: &mut Ctx) -> Result<()> {
     super::tunnel::no_drops_but(ctx, &[])
 }
 
+/// docs/wire.md 1.1b, 2.2f, 2.2t.
 fn exhausted(ctx: &mut Ctx) -> Result<()> {
     let last = (1u64 << 63) - 3;
     let keys = ctx.zone_tunnel(&Options::default())?;

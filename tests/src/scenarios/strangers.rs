@@ -83,6 +83,7 @@ fn user_ports(ctx: &mut Ctx) -> Result<()> {
     no_drops_but(ctx, &[])
 }
 
+/// docs/wire.md 1.7o.
 fn strangers(ctx: &mut Ctx) -> Result<()> {
     // Nothing but the relay: correspondent and mobile host talk in clear through it.
     let keys = Keys::new(&Options::default());
@@ -123,6 +124,7 @@ fn relays(ctx: &Ctx, sas: &[(&Sa, u64)]) -> Result<()> {
     zone_tunnel::send(&ctx.net.fa1, &messages)
 }
 
+/// docs/wire.md 1.7a.
 fn one_spi(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let other = |source, destination| Sa {
@@ -198,6 +200,7 @@ fn spoofed(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7l.
 fn fragments(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let sa = &keys.to_mh;

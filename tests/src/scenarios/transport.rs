@@ -195,6 +195,7 @@ fn is_sealed(captured: &Captured, ends: (IpAddr, IpAddr)) -> Result<usize> {
     Ok(sealed)
 }
 
+/// docs/wire.md 1.11a, 1.11e, 5a.
 fn carries(ctx: &mut Ctx) -> Result<()> {
     six::up(&ctx.net)?;
     ctx.net.offloads(true)?;
@@ -250,6 +251,7 @@ fn carries(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7p, 1.11b.
 fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
     let net = &ctx.net;
     net.core()?.nft(
@@ -307,6 +309,7 @@ fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
     no_drops_but(ctx, &["too-big"])
 }
 
+/// docs/wire.md 1.11c, 1.11d.
 fn refuses(ctx: &mut Ctx) -> Result<()> {
     let ends = V4.ends();
     let folder = set_up(ctx, ends, &[])?;

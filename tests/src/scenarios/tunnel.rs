@@ -97,6 +97,7 @@ pub fn no_drops_but(ctx: &Ctx, allowed: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.8b, 2.3j.
 fn carries(ctx: &mut Ctx) -> Result<()> {
     zone_tunnel::devices(&ctx.net)?;
     zone_tunnel::protect(&ctx.net)?;
@@ -300,6 +301,7 @@ pub fn all_links(ctx: &Ctx) -> Result<Vec<Capture>> {
     ])
 }
 
+/// docs/wire.md 1.6e, 1.7j.
 fn overhead(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let cn = traffic::udp(&ctx.net.cn, CN, 4000)?;
@@ -347,6 +349,7 @@ fn overhead(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7d.
 fn cross_32_bits(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options {
         sequence: 0xffff_fff0,
@@ -377,6 +380,7 @@ fn cross_32_bits(ctx: &mut Ctx) -> Result<()> {
     no_drops_but(ctx, &[])
 }
 
+/// docs/wire.md 2.2p.
 fn two_csas(ctx: &mut Ctx) -> Result<()> {
     let old = ctx.zone_tunnel(&Options::default())?;
     let cn = traffic::udp(&ctx.net.cn, CN, 4000)?;
@@ -440,6 +444,7 @@ fn two_csas(ctx: &mut Ctx) -> Result<()> {
     no_drops_but(ctx, &["relay-no-csa"])
 }
 
+/// docs/wire.md 2.2f, 2.2s.
 fn states(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let (ha, mh) = (&ctx.net.ha, &ctx.net.mh);

@@ -95,6 +95,7 @@ fn count(captured: &Captured, port: u16) -> (usize, usize) {
     (esp, udp)
 }
 
+/// docs/wire.md 1.7m, 1.7o.
 fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
     let _sockets = behind_a_nat(ctx)?;
     let marker = traffic::random(16);
@@ -198,6 +199,7 @@ fn move_csa(namespace: &Netns, role: &str, to: &[&str]) -> Result<()> {
     .map(|_| ())
 }
 
+/// docs/wire.md 2.2h, 2.2i.
 fn new_mapping(ctx: &mut Ctx) -> Result<()> {
     let _sockets = behind_a_nat(ctx)?;
     let net = &ctx.net;
@@ -225,6 +227,7 @@ fn new_mapping(ctx: &mut Ctx) -> Result<()> {
     no_drops_but(ctx, &[])
 }
 
+/// docs/wire.md 2.2h.
 fn migrate(ctx: &mut Ctx) -> Result<()> {
     zone_tunnel::set_up(
         &ctx.net,
@@ -268,6 +271,7 @@ fn migrate(ctx: &mut Ctx) -> Result<()> {
     no_drops_but(ctx, &[])
 }
 
+/// docs/wire.md 1.7n.
 fn over_ipv6(ctx: &mut Ctx) -> Result<()> {
     six::up(&ctx.net)?;
     let families = FAMILIES[2];

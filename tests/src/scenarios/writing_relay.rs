@@ -191,6 +191,7 @@ fn transfer(ctx: &Ctx, port: u16, length: usize) -> Result<()> {
     .with_context(|| format!("a transfer to port {port}"))
 }
 
+/// docs/wire.md 1.5k, 2.1k, 2.1l.
 fn lowers(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&options())?;
     limit(&ctx.net.fa1, "wl1", LIMIT)?;
@@ -297,6 +298,7 @@ fn writing(sa: &Sa, number: u16, top: u64) -> Message {
     message
 }
 
+/// docs/wire.md 1.5j, 2.1k.
 fn unpermitted(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options {
         may_write: false,
@@ -331,6 +333,7 @@ fn unpermitted(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.5f, 1.9j.
 fn second(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&options())?;
     let core = ctx.net.core()?;
@@ -381,6 +384,7 @@ fn refused_number(ctx: &Ctx, sa: &Sa, number: u16) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.5b, 1.5d, 1.5h, 1.5i.
 fn nonces(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&options())?;
     let fa = &ctx.net.fa1;
@@ -447,6 +451,7 @@ fn nonces(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.5g, 1.5l.
 fn unknown_scale(ctx: &mut Ctx) -> Result<()> {
     let keys: Keys = ctx.zone_tunnel(&options())?;
     let (near, far) = traffic::tcp_pair(&ctx.net.cn, &ctx.net.mh, HOME, 6000)?;

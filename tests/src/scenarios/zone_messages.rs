@@ -75,7 +75,7 @@ pub fn a_policy() -> Message {
     )
 }
 
-/// What the namespace holds, as two dumps tell.
+/// What the namespace holds, as two dumps tell (docs/wire.md 2.2m).
 pub fn held(genl: &mut Genl) -> Result<(usize, usize)> {
     let csas = genl::accepted(
         genl.pfkey_with(
@@ -150,6 +150,7 @@ fn as_nobody<T: Send>(ctx: &Ctx, f: impl FnOnce() -> Result<T> + Send) -> Result
     })
 }
 
+/// docs/wire.md 2.1a, 2.2o.
 fn without_capability(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let refusals = as_nobody(ctx, || {
@@ -264,6 +265,7 @@ fn other_namespace(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 1.7a, 2.1e, 2.2g.
 fn duplicates(ctx: &mut Ctx) -> Result<()> {
     let keys = ctx.zone_tunnel(&Options::default())?;
     let mut genl = Genl::open(&ctx.net.mh)?;
@@ -350,6 +352,7 @@ fn duplicates(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// docs/wire.md 2.1c, 2.1d, 2.1g, 2.2j, 2.2o.
 fn dump(ctx: &mut Ctx) -> Result<()> {
     let mut genl = Genl::open(&ctx.net.ha)?;
     let all: Vec<Keys> = (0..300).map(|_| Keys::new(&Options::default())).collect();

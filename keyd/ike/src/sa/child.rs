@@ -249,9 +249,9 @@ impl IkeSa {
                 }
             }
         };
-        // Rekey order (docs/wire.md 3.2o, 3.2p): an HA that asked distributes first; whoever was asked waits for the first good
-        // packet, or the Delete, for the other side opens only once it has the answer (RFC 7296 §2.8). Whoever made a
-        // plain child seals with it at once.
+        // Rekey order (docs/wire.md 3.2o, 3.2p): an HA that asked distributes first; whoever was asked waits for the
+        // first good packet, or the Delete, for the other side opens only once it has the answer (RFC 7296 §2.8).
+        // Whoever made a plain child seals with it at once.
         let zoned = composite.is_some();
         let rekeying = draft.rekeys.is_some();
         let asked = !draft.initiated;

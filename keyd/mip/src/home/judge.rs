@@ -60,6 +60,7 @@ impl HomeAgent {
             association,
             foreign: denied.foreign,
             support: extensions.revocation_support(),
+            // docs/wire.md 3.2k.
             named: extensions.previous_fa().map(|previous| previous.address),
             lifetime: request.lifetime.min(self.config.max_lifetime),
             reply: judgement.reply,

@@ -270,6 +270,7 @@ impl MobileNode {
             .previous
             .filter(|&previous| moving && previous != attempt.care_of);
         if let Some(address) = previous {
+            // docs/wire.md 3.2i.
             let handover = Handover {
                 new_fa: attempt.care_of,
                 home: self.config.home,

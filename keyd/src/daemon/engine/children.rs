@@ -338,7 +338,8 @@ impl Engine {
         }
     }
 
-    /// Whether the peer's first good packet under a CSA came: then this side seals with it too (docs/wire.md 2.2u, 3.2o, 3.2p).
+    /// Whether the peer's first good packet under a CSA came: then this side seals with it too
+    /// (docs/wire.md 2.2u, 3.2o, 3.2p).
     pub(super) fn watch(&mut self, id: ChildId, now: Time) {
         let host = &mut self.host;
         let Some(child) = host.book.children.get(&id).filter(|child| !child.sealing) else {

@@ -54,7 +54,7 @@ fn inward(out: &Rule) -> Rule {
 }
 
 /// The policies that let IKE pass between two addresses, if `selector` would seal it: else there would be no keys to seal
-/// it with. `mml` has no ports in its selectors yet, so there all UDP between the two passes (docs/wire.md 5c).
+/// it with. `mml` has no ports in its selectors yet, so there all UDP between the two passes (docs/wire.md 5g).
 fn bypass(selector: &Selector, local: IpAddr, remote: IpAddr, ports: [u16; 2]) -> Vec<Rule> {
     if !covers(selector, local, remote) {
         return Vec::new();
@@ -250,6 +250,7 @@ mod tests {
         selector(prefix(src), prefix(dst), 0).unwrap()
     }
 
+    /// docs/wire.md 5g.
     #[test]
     fn ike_is_let_pass_only_where_it_would_be_sealed() {
         let (a, b) = (
