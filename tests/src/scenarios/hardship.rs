@@ -476,7 +476,7 @@ fn charged(ctx: &mut Ctx) -> Result<()> {
     let adds = folder.join("adds");
     std::fs::write(
         &adds,
-        format!("for file in {folder_name}/*.toml; do mmlctl csa add -f $file || exit 1; done; echo done > {folder_name}/done; exec sleep 600\n"),
+        format!("for file in {folder_name}/*.toml; do mmlctl csa add -f $file > /dev/null || exit 1; done; echo done > {folder_name}/done; exec sleep 600\n"),
     )?;
     let script = format!(
         "echo $$ > {}/cgroup.procs; exec su -s /bin/sh nobody -c 'exec unshare --user --map-root-user --net sh {}'",
