@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Everything taken away in turn, a thousand times over, by the ten thousand, and with no memory to be had.
 
+use std::fs::OpenOptions;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -529,12 +531,20 @@ const FAIL_PAGES: &str = "/sys/kernel/debug/fail_page_alloc";
 
 /// Lets the allocation `nth` of this thread from now on fail while `f` runs; whether one did.
 fn failing<T>(nth: u32, f: impl FnOnce() -> T) -> Result<(T, bool)> {
-    let file = format!("/proc/self/task/{}/fail-nth", nix::unistd::gettid());
-    std::fs::write(&file, nth.to_string()).with_context(|| file.clone())?;
+    let path = format!("/proc/self/task/{}/fail-nth", nix::unistd::gettid());
+    // Opened before: to open it takes allocations, too.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .with_context(|| path.clone())?;
+    file.write_at(nth.to_string().as_bytes(), 0)?;
     let value = f();
-    let left = std::fs::read_to_string(&file)?;
-    std::fs::write(&file, "0")?;
-    Ok((value, left.trim() == "0"))
+    let mut left = [0; 16];
+    let read = file.read_at(&mut left, 0);
+    file.write_at(b"0", 0)?;
+    let left = left.get(..read?).unwrap_or_default();
+    Ok((value, left.first() == Some(&b'0')))
 }
 
 fn refused_memory(ctx: &mut Ctx) -> Result<()> {
