@@ -574,7 +574,8 @@ unsafe extern "C" fn mml_rs_esp6_err(
             };
             match kind {
                 ICMPV6_PKT_TOOBIG => {
-                    sys::mml_update_pmtu6(skb, ns.net(), info);
+                    let mark = ns.settings.mark.load(Ordering::Relaxed);
+                    sys::mml_update_pmtu6(skb, ns.net(), info, mark);
                     csa.route.reset();
                 }
                 NDISC_REDIRECT => sys::mml_redirect6(skb, ns.net()),

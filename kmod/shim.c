@@ -382,7 +382,7 @@ void mml_skb_dst_set(struct sk_buff *skb, struct dst_entry *dst) { skb_dst_set(s
 void mml_skb_update_pmtu(struct sk_buff *skb, u32 mtu) { skb_dst_update_pmtu_no_confirm(skb, mtu); }
 void mml_icmp_frag_needed(struct sk_buff *skb, u32 mtu) { icmp_ndo_send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, htonl(mtu)); }
 void mml_icmp6_too_big(struct sk_buff *skb, u32 mtu) { icmpv6_ndo_send(skb, ICMPV6_PKT_TOOBIG, 0, mtu); }
-void mml_update_pmtu6(struct sk_buff *skb, struct net *net, u32 mtu) { ip6_update_pmtu(skb, net, htonl(mtu), 0, 0, sock_net_uid(net, NULL)); }
+void mml_update_pmtu6(struct sk_buff *skb, struct net *net, u32 mtu, u32 mark) { ip6_update_pmtu(skb, net, htonl(mtu), 0, mark, sock_net_uid(net, NULL)); }
 void mml_redirect6(struct sk_buff *skb, struct net *net) { ip6_redirect(skb, net, skb->dev->ifindex, 0, sock_net_uid(net, NULL)); }
 void mml_update_pmtu(struct sk_buff *skb, struct net *net, u32 mtu) { ipv4_update_pmtu(skb, net, mtu, 0, IPPROTO_ESP); }
 void mml_redirect(struct sk_buff *skb, struct net *net) { ipv4_redirect(skb, net, 0, IPPROTO_ESP); }

@@ -141,7 +141,7 @@ extern "C" {
         to: u16,
     ) -> *mut Dst;
     pub(crate) fn mml_icmp6_too_big(skb: *mut sk_buff, mtu: u32);
-    pub(crate) fn mml_update_pmtu6(skb: *mut sk_buff, net: *mut net, mtu: u32);
+    pub(crate) fn mml_update_pmtu6(skb: *mut sk_buff, net: *mut net, mtu: u32, mark: u32);
     pub(crate) fn mml_redirect6(skb: *mut sk_buff, net: *mut net);
     pub(crate) fn mml_route(
         net: *mut net,

@@ -60,14 +60,13 @@ const GAPS: &[(&str, Gap, &str)] = &[
     (
         "2.1b",
         Gap::Part,
-        "no test adds as many CSAs or policies as there may be",
+        "no test adds as many policies as there may be",
     ),
     (
         "2.1e",
         Gap::Part,
         "no test sends a good setting and a bad one together",
     ),
-    ("2.1m", Gap::Test, "no scenario sets a route mark"),
     (
         "2.1q",
         Gap::Part,

@@ -33,6 +33,18 @@ pub const TABLE: &[Scenario] = &[
         run: rekeys,
     },
     Scenario {
+        name: "keyd-replaces-keys-by-age-and-octets",
+        proves: "under a stream each way keys are replaced when they are a few seconds old, and when they have carried so many octets, with no packet lost",
+        seconds: 120,
+        run: by_age_and_octets,
+    },
+    Scenario {
+        name: "keyd-crosses-a-nat-that-changes-its-mind",
+        proves: "a mobile host behind a NAT negotiates and its packets travel in UDP; when the NAT gives it another port the home agent follows and traffic goes on, never in clear",
+        seconds: 120,
+        run: crosses_a_nat,
+    },
+    Scenario {
         name: "keyd-away-stops-no-traffic",
         proves: "while all three key managers are killed and come back, a stream each way goes on: it loses a packet or two where the new keys take over, and shows none",
         seconds: 150,
@@ -114,6 +126,39 @@ impl<'a> Keyd<'a> {
     }
 }
 
+/// A home agent's file without foreign agents.
+const HA_ALONE: &str = "[node]
+role = \"ha\"
+identity = \"ha.example\"
+addresses = [\"198.51.100.1\"]
+
+[[connection]]
+name = \"mh\"
+remote-identity = \"mh.example\"
+auth = \"psk\"
+secret-file = \"mh.psk\"
+
+[connection.tunnel]
+remote = \"203.0.113.7\"
+";
+
+/// The mobile host's.
+const MH_FILE: &str = "[node]
+role = \"mh\"
+identity = \"mh.example\"
+addresses = [\"10.1.1.7\"]
+
+[[connection]]
+name = \"ha\"
+remote = \"198.51.100.1\"
+remote-identity = \"ha.example\"
+auth = \"psk\"
+secret-file = \"mh.psk\"
+
+[connection.tunnel]
+local = \"203.0.113.7\"
+";
+
 /// The three nodes' files; `zones` is the tunnel's setting at the mobile host.
 fn nodes<'a>(ctx: &'a Ctx, zones: &str) -> Result<[Keyd<'a>; 3]> {
     let ha = "[node]
@@ -161,23 +206,7 @@ auth = \"psk\"
 secret-file = \"fa1.psk\"
 start = \"peer\"
 ";
-    let mh = format!(
-        "[node]
-role = \"mh\"
-identity = \"mh.example\"
-addresses = [\"10.1.1.7\"]
-
-[[connection]]
-name = \"ha\"
-remote = \"198.51.100.1\"
-remote-identity = \"ha.example\"
-auth = \"psk\"
-secret-file = \"mh.psk\"
-
-[connection.tunnel]
-local = \"203.0.113.7\"
-{zones}"
-    );
+    let mh = format!("{MH_FILE}{zones}");
     let net = &ctx.net;
     zone_tunnel::devices(net)?;
     tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
@@ -253,6 +282,122 @@ fn rekeys(ctx: &mut Ctx) -> Result<()> {
         "the keys are the old ones"
     );
     relayed(ctx)
+}
+
+/// SPIs of the CSAs that a node's module seals with.
+fn origins(node: &Netns) -> Result<Vec<u64>> {
+    let list: serde_json::Value =
+        serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
+    Ok(list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|csa| csa["role"] == "origin")
+        .filter_map(|csa| csa["spi"].as_u64())
+        .collect())
+}
+
+/// docs/wire.md 2.2u.
+fn by_age_and_octets(ctx: &mut Ctx) -> Result<()> {
+    for limits in [
+        "rekey = \"4s\"\nlifetime = \"60s\"\n",
+        "soft-bytes = 60000\nhard-bytes = 100000000\n",
+    ] {
+        let _keyds = nodes(ctx, limits)?;
+        up(ctx)?;
+        relayed(ctx)?;
+        let near = traffic::udp(&ctx.net.cn, CN, 4001)?;
+        let far = traffic::udp(&ctx.net.mh, HOME, 5009)?;
+        let mut seen: std::collections::BTreeSet<u64> = origins(&ctx.net.mh)?.into_iter().collect();
+        streamed(&[(&near, &far), (&far, &near)], || {
+            let end = Instant::now() + ctx.seconds(40.0);
+            while seen.len() < 4 {
+                ensure!(
+                    Instant::now() < end,
+                    "with {limits:?} {} CSAs in 40 seconds",
+                    seen.len()
+                );
+                std::thread::sleep(ctx.seconds(0.3));
+                seen.extend(origins(&ctx.net.mh)?);
+            }
+            Ok(())
+        })?;
+        drop(_keyds);
+        for node in [&ctx.net.ha, &ctx.net.fa1, &ctx.net.mh] {
+            zone_tunnel::mmlctl(node, &["csa", "flush"])?;
+            zone_tunnel::mmlctl(node, &["policy", "flush", "--yes"])?;
+        }
+        for node in [&ctx.net.ha, &ctx.net.mh] {
+            node.ip("link del mml0")?;
+        }
+    }
+    Ok(())
+}
+
+/// The core hides the mobile host's network, its packets' ports being of this range.
+fn hide(ctx: &Ctx, ports: &str) -> Result<()> {
+    let net = &ctx.net;
+    net.core()?.nft(&format!(
+        "table ip nat
+        delete table ip nat
+        table ip nat {{
+            chain post {{ type nat hook postrouting priority srcnat; oifname \"ha\" ip saddr 10.1.1.0/24 ip protocol udp masquerade to :{ports}; }}
+        }}"
+    ))?;
+    // What the NAT remembers goes with its interface.
+    net.core()?.ip("link set ha down
+        link set ha up
+        route add 192.0.2.0/24 via 198.51.100.1")
+}
+
+/// The UDP port that the home agent's newest CSA sends to.
+fn port_towards_the_mobile_host(ctx: &Ctx) -> Result<u64> {
+    let list: serde_json::Value = serde_json::from_str(&zone_tunnel::mmlctl(
+        &ctx.net.ha,
+        &["--json", "csa", "list"],
+    )?)?;
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter(|csa| csa["role"] == "origin")
+        .filter_map(|csa| csa["udp"]["dst-port"].as_u64())
+        .next_back()
+        .context("the home agent has no CSA in UDP")
+}
+
+fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
+    let net = &ctx.net;
+    hide(ctx, "7000-7100")?;
+    // Behind a NAT nobody can be reached by the address it has there.
+    net.ha.ip("route del 10.1.0.0/16")?;
+    let ha = HA_ALONE;
+    let mh = MH_FILE;
+    zone_tunnel::devices(net)?;
+    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
+    let _keyds = [Keyd::new(&net.ha, ha)?, Keyd::new(&net.mh, mh)?];
+    up(ctx)?;
+    let marker = traffic::random(16);
+    let captures = outside(ctx)?;
+    everything(ctx, &marker)?;
+    let before = port_towards_the_mobile_host(ctx)?;
+    hide(ctx, "8000-8100")?;
+    up(ctx).context("with another port of the NAT's")?;
+    everything(ctx, &marker)?;
+    let after = port_towards_the_mobile_host(ctx)?;
+    ensure!(
+        (7000..=7100).contains(&before) && (8000..=8100).contains(&after),
+        "the home agent sends to port {before}, then to {after}"
+    );
+    for captured in nothing_shows(captures, &marker)? {
+        ensure!(
+            captured
+                .headers()
+                .all(|ip| ip.protocol != crate::headers::ESP),
+            "{}: ESP that isn't in UDP",
+            captured.name
+        );
+    }
+    Ok(())
 }
 
 /// docs/wire.md 3.2v.

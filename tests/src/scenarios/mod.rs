@@ -5,6 +5,7 @@ mod attack;
 mod bad_packets;
 mod ground;
 mod guard;
+mod hardship;
 mod ipv6;
 mod keyd;
 mod lifetime;
@@ -52,6 +53,7 @@ const TABLES: &[&[Scenario]] = &[
     keyd::TABLE,
     snoop::TABLE,
     teardown::TABLE,
+    hardship::TABLE,
     wireless::TABLE,
 ];
 

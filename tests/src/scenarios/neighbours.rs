@@ -6,7 +6,7 @@ use anyhow::{ensure, Result};
 use super::guard::{nothing_shows, outside, try_everything};
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
-use crate::topology::{self, CN, HOME};
+use crate::topology::{self, CN, HA, HOME, MH};
 use crate::zone_tunnel::{self, Options};
 use crate::{traffic, tunnel};
 
@@ -16,6 +16,12 @@ pub const TABLE: &[Scenario] = &[
         proves: "a protect policy is content with what the kernel's own ESP seals and opens",
         seconds: 60,
         run: xfrm,
+    },
+    Scenario {
+        name: "xfrm-tunnel-and-transport-live-beside",
+        proves: "the kernel's own ESP, in transport mode between the same two hosts and in tunnel mode for another address, carries its traffic while the two-zone tunnel carries its own, and nothing is in clear",
+        seconds: 90,
+        run: xfrm_beside,
     },
     Scenario {
         name: "netfilter-neighbours-are-no-way-around",
@@ -39,6 +45,98 @@ fn xfrm(ctx: &mut Ctx) -> Result<()> {
     let captures = outside(ctx)?;
     try_everything(ctx, &marker)?;
     nothing_shows(captures, &marker)?;
+    Ok(())
+}
+
+fn xfrm_beside(ctx: &mut Ctx) -> Result<()> {
+    topology::linear(&ctx.net)?;
+    ctx.zone_tunnel(&Options::default())?;
+    let net = &ctx.net;
+    let key = |_| -> String {
+        let octets = traffic::random(36);
+        octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    };
+    let keys: Vec<String> = (0..4).map(key).collect();
+    let state = |index: usize, src, dst, mode| {
+        format!(
+            "xfrm state add src {src} dst {dst} proto esp spi {:#x} reqid {} mode {mode} replay-window 128 flag esn aead rfc4106(gcm(aes)) 0x{} 128",
+            0x2001 + index,
+            10 + index,
+            keys[index]
+        )
+    };
+    // UDP of the two hosts' own in transport mode; an address beside the home address in tunnel mode.
+    let states = [
+        state(0, HA, MH, "transport"),
+        state(1, MH, HA, "transport"),
+        state(2, HA, MH, "tunnel"),
+        state(3, MH, HA, "tunnel"),
+    ]
+    .join("\n");
+    let own = |src, dst, dir: &str, reqid| {
+        format!("xfrm policy add src {src}/32 dst {dst}/32 proto udp dir {dir} tmpl proto esp reqid {reqid} mode transport\n")
+    };
+    let other = |ends: &str, dir: &str, src, dst, reqid| {
+        format!("xfrm policy add {ends} dir {dir} tmpl src {src} dst {dst} proto esp reqid {reqid} mode tunnel\n")
+    };
+    let to = "src 192.0.2.0/24 dst 203.0.113.8/32";
+    let from = "src 203.0.113.8/32 dst 192.0.2.0/24";
+    net.ha.ip(&[
+        states.clone(),
+        own(HA, MH, "out", 10),
+        own(MH, HA, "in", 11),
+        other(to, "out", HA, MH, 12),
+        other(from, "fwd", MH, HA, 13),
+        other(from, "in", MH, HA, 13),
+        "route add 203.0.113.8/32 via 198.51.100.2".into(),
+    ]
+    .join("\n"))?;
+    net.mh.ip(&[
+        states,
+        own(MH, HA, "out", 11),
+        own(HA, MH, "in", 10),
+        other(from, "out", MH, HA, 13),
+        other(to, "in", HA, MH, 12),
+        "address add 203.0.113.8/32 dev lo".into(),
+        "route add 192.0.2.0/24 via 10.1.1.1 src 203.0.113.8 table 200".into(),
+        "rule add from 203.0.113.8 lookup 200".into(),
+    ]
+    .join("\n"))?;
+    let marker = traffic::random(16);
+    let captures = outside(ctx)?;
+    let second = std::net::Ipv4Addr::new(203, 0, 113, 8);
+    let pairs = [
+        (
+            traffic::udp(&net.ha, HA, 4100)?,
+            traffic::udp(&net.mh, MH, 5100)?,
+        ),
+        (
+            traffic::udp(&net.cn, CN, 4101)?,
+            traffic::udp(&net.mh, second, 5101)?,
+        ),
+        (
+            traffic::udp(&net.cn, CN, 4102)?,
+            traffic::udp(&net.mh, HOME, 5102)?,
+        ),
+    ];
+    super::tunnel::everything(ctx, &marker)?;
+    for size in [20, 700, 1300] {
+        for (near, far) in &pairs {
+            let data = traffic::marked(&marker, size);
+            traffic::udp_arrives(near, far, &data)?;
+            traffic::udp_arrives(far, near, &data)?;
+        }
+    }
+    super::tunnel::everything(ctx, &marker)?;
+    nothing_shows(captures, &marker)?;
+    super::tunnel::no_drops_but(ctx, &["too-big", "relay-no-csa"])?;
+    // Theirs were really used.
+    let used = net.ha.run(&["ip", "-s", "xfrm", "state"])?;
+    let idle = used.matches("0(bytes), 0(packets)").count();
+    ensure!(
+        idle == 0,
+        "{idle} of the kernel's own SAs carried nothing:\n{used}"
+    );
     Ok(())
 }
 

@@ -34,6 +34,18 @@ pub const TABLE: &[Scenario] = &[
         run: path_shrinks,
     },
     Scenario {
+        name: "path-mtu-shrinks-under-streams",
+        proves: "while the path narrows step by step under TCP and UDP both ways, TCP goes on to its last octet, UDP arrives in the end, and no outer packet is a fragment",
+        seconds: 120,
+        run: shrinks_under_streams,
+    },
+    Scenario {
+        name: "jumbo-and-tiny-mtus-carry-everything",
+        proves: "on links of 9000 and of 256 octets TCP, and UDP of every size around the tunnel's own MTU, arrive whole",
+        seconds: 120,
+        run: jumbo_and_tiny,
+    },
+    Scenario {
         name: "mss-is-clamped",
         proves: "TCP's MSS option is lowered to what the tunnel carries, in both directions, and the setting turns it off",
         seconds: 60,
@@ -215,6 +227,101 @@ fn path_shrinks(ctx: &mut Ctx) -> Result<()> {
     )?;
     std::thread::sleep(ctx.seconds(0.2));
     traffic::udp_arrives(&cn, &mh, &traffic::random(told - 28)).context("after a forged error")?;
+    Ok(())
+}
+
+/// The links of the path behind the home agent, both ends of each.
+fn links<'a>(ctx: &'a Ctx<'_>) -> Result<[(&'a Netns, &'static str); 6]> {
+    let net = &ctx.net;
+    Ok([
+        (&net.ha, "core"),
+        (net.core()?, "ha"),
+        (net.core()?, "fa1"),
+        (&net.fa1, "core"),
+        (&net.fa1, "wl1"),
+        (&net.mh, "wl1"),
+    ])
+}
+
+/// docs/wire.md 1.7k.
+fn shrinks_under_streams(ctx: &mut Ctx) -> Result<()> {
+    ctx.zone_tunnel(&Options::default())?;
+    let ctx = &*ctx;
+    let net = &ctx.net;
+    // Slow enough that the path changes while they run.
+    net.fa1
+        .tc("qdisc add dev wl1 root netem rate 8mbit limit 200")?;
+    let capture = Capture::start(net.core()?, "fa1", "core-fa1")?;
+    let data = traffic::random(1_500_000);
+    let cn = traffic::udp(&net.cn, CN, 4000)?;
+    let mh = traffic::udp(&net.mh, HOME, 5000)?;
+    std::thread::scope(|scope| {
+        let streams = [
+            scope.spawn(|| traffic::tcp_arrives(&net.cn, &net.mh, HOME, 5001, &data)),
+            scope.spawn(|| traffic::tcp_arrives(&net.mh, &net.cn, CN, 5002, &data)),
+        ];
+        for mtu in [1400, 1300, 1100, 900, 700] {
+            std::thread::sleep(ctx.seconds(0.4));
+            for (namespace, device) in [(net.core()?, "fa1"), (&net.fa1, "core")] {
+                namespace.ip(&format!("link set {device} mtu {mtu}"))?;
+            }
+            for (from, to) in [(&cn, &mh), (&mh, &cn)] {
+                // The first that don't fit are lost to the lesson.
+                for attempt in 0.. {
+                    from.send_to(&data[..1200], to.local_addr()?)?;
+                    if traffic::receive(to, traffic::SILENCE)?.is_some() {
+                        break;
+                    }
+                    ensure!(attempt < 40, "no UDP arrives at {mtu}");
+                }
+            }
+        }
+        for stream in streams {
+            stream
+                .join()
+                .map_err(|_| anyhow::anyhow!("a stream panicked"))?
+                .context("TCP")?;
+        }
+        anyhow::Ok(())
+    })?;
+    ensure!(
+        capture.stop()?.headers().all(|ip| !ip.is_fragment()),
+        "an outer fragment was seen"
+    );
+    Ok(())
+}
+
+fn jumbo_and_tiny(ctx: &mut Ctx) -> Result<()> {
+    ctx.zone_tunnel(&Options::default())?;
+    let net = &ctx.net;
+    for (mtu, both) in [(9000, true), (256, false)] {
+        for (namespace, device) in links(ctx)? {
+            namespace.ip(&format!("link set {device} mtu {mtu}"))?;
+        }
+        let inside = inner_mtu(mtu, 0);
+        for namespace in [&net.ha, &net.mh] {
+            namespace.ip(&format!("link set mml0 mtu {inside}"))?;
+        }
+        if both {
+            net.cn.ip(&format!("link set ha mtu {mtu}"))?;
+            net.ha.ip(&format!("link set cn mtu {mtu}"))?;
+        }
+        let cn = traffic::udp(&net.cn, CN, 4000)?;
+        let mh = traffic::udp(&net.mh, HOME, 5000)?;
+        let octets = traffic::random(20_000);
+        for (from, to) in [(&cn, &mh), (&mh, &cn)] {
+            let around = inside - 40..inside + 40;
+            for size in around.chain([28, 29, 3000, 15_000]) {
+                traffic::udp_arrives(from, to, &octets[..size - 28])
+                    .with_context(|| format!("{size} octets on links of {mtu}"))?;
+            }
+        }
+        let data = traffic::random(200_000);
+        traffic::tcp_arrives(&net.cn, &net.mh, HOME, 5001, &data)
+            .with_context(|| format!("TCP on links of {mtu}"))?;
+        traffic::tcp_arrives(&net.mh, &net.cn, CN, 5002, &data)
+            .with_context(|| format!("TCP back on links of {mtu}"))?;
+    }
     Ok(())
 }
 

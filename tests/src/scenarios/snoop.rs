@@ -640,7 +640,8 @@ fn thousand(ctx: &mut Ctx) -> Result<()> {
     use std::io::{Read, Write};
     const FLOWS: usize = 1000;
     distant(ctx)?;
-    snoop_plain(ctx, &["--flows", "2000"])?;
+    // On a slow kernel a flow waits long between its first packet and the next; it shall not be forgotten meanwhile.
+    snoop_plain(ctx, &["--flows", "2000", "--garbage-ms", "600000"])?;
     // Both ends of each live in this process.
     setrlimit(Resource::RLIMIT_NOFILE, 8192, 8192)?;
     for namespace in [&ctx.net.cn, &ctx.net.mh] {

@@ -37,6 +37,12 @@ pub const TABLE: &[Scenario] = &[
         run: crosses_a_nat,
     },
     Scenario {
+        name: "transport-mode-learns-the-path",
+        proves: "where the path between them is narrower than their links, the two hosts learn it through the sealed packets, over IPv4 and IPv6, and TCP and UDP with DF go on",
+        seconds: 60,
+        run: learns_the_path,
+    },
+    Scenario {
         name: "transport-mode-is-for-the-end-points",
         proves: "a relay's CSA, selectors of other hosts, a move to other addresses and fragments are refused, each by name, and without a CSA nothing goes in clear",
         seconds: 60,
@@ -47,21 +53,31 @@ pub const TABLE: &[Scenario] = &[
 const V4: Families = Families { outer: 4, inner: 4 };
 const V6: Families = Families { outer: 6, inner: 6 };
 
-/// Routes what a host says to its peer into mml0, but for what was sealed.
+/// Routes what a host says to its peer into mml0, but for what was sealed: over IPv4 told by its protocol, over IPv6 by the
+/// mark its route is looked up with. So the kernel looks up what ICMP says of either path.
 fn route(namespace: &Netns, from: IpAddr, to: IpAddr) -> Result<()> {
-    let v = if from.is_ipv4() { "-4" } else { "-6" };
-    for rule in [
-        "pref 10 ipproto esp lookup main",
-        "pref 11 ipproto udp dport 4500 lookup main",
-        "pref 20 lookup 100",
-    ] {
-        namespace.run(
-            &[
-                &["ip", v, "rule", "add", "to", &to.to_string()][..],
-                &rule.split(' ').collect::<Vec<_>>(),
-            ]
-            .concat(),
-        )?;
+    let (version, rules) = if from.is_ipv4() {
+        (
+            "-4",
+            [
+                "pref 10 ipproto esp lookup main",
+                "pref 11 ipproto udp dport 4500 lookup main",
+            ],
+        )
+    } else {
+        mmlctl(namespace, &["set", "route-mark", "77"])?;
+        (
+            "-6",
+            [
+                "pref 10 fwmark 77 lookup main",
+                "pref 11 ipproto udp sport 4500 dport 4500 lookup main",
+            ],
+        )
+    };
+    let to_peer = ["ip", version, "rule", "add", "to", &to.to_string()];
+    for rule in rules.iter().chain(&["pref 20 lookup 100"]) {
+        let words: Vec<&str> = rule.split(' ').collect();
+        namespace.run(&[&to_peer[..], &words].concat())?;
     }
     namespace.ip(&format!("route replace {to} dev mml0 src {from} table 100"))
 }
@@ -138,13 +154,13 @@ fn new_files(folder: &Path, (ha, mh): (IpAddr, IpAddr), more: &[&str]) -> Result
 }
 
 /// Takes it all away again.
-fn clear(ctx: &Ctx, v: &str) -> Result<()> {
+fn clear(ctx: &Ctx, version: &str) -> Result<()> {
     for namespace in [&ctx.net.ha, &ctx.net.mh] {
         mmlctl(namespace, &["csa", "flush"])?;
         mmlctl(namespace, &["policy", "flush", "--yes"])?;
         namespace.ip("link del mml0")?;
         for pref in ["10", "11", "20"] {
-            namespace.run(&["ip", v, "rule", "del", "pref", pref])?;
+            namespace.run(&["ip", version, "rule", "del", "pref", pref])?;
         }
     }
     Ok(())
@@ -195,11 +211,11 @@ fn is_sealed(captured: &Captured, ends: (IpAddr, IpAddr)) -> Result<usize> {
     Ok(sealed)
 }
 
-/// docs/wire.md 1.11a, 1.11e, 5a.
+/// docs/wire.md 1.11a, 1.11e, 2.1m, 5a.
 fn carries(ctx: &mut Ctx) -> Result<()> {
     six::up(&ctx.net)?;
     ctx.net.offloads(true)?;
-    for (families, v) in [(V4, "-4"), (V6, "-6")] {
+    for (families, version) in [(V4, "-4"), (V6, "-6")] {
         let ends = families.ends();
         for more in [
             &[][..],
@@ -245,7 +261,7 @@ fn carries(ctx: &mut Ctx) -> Result<()> {
                 );
             }
             no_drops_but(ctx, &["too-big", "link-scope"]).with_context(|| what.clone())?;
-            clear(ctx, v)?;
+            clear(ctx, version)?;
         }
     }
     Ok(())
@@ -307,6 +323,46 @@ fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
     }
     nothing_shows(captures, &marker)?;
     no_drops_but(ctx, &["too-big"])
+}
+
+/// docs/wire.md 1.11e.
+fn learns_the_path(ctx: &mut Ctx) -> Result<()> {
+    six::up(&ctx.net)?;
+    let net = &ctx.net;
+    for (namespace, device) in [(net.core()?, "fa1"), (&net.fa1, "core")] {
+        namespace.ip(&format!("link set {device} mtu 1350"))?;
+    }
+    for (families, version) in [(V4, "-4"), (V6, "-6")] {
+        let (ha, mh) = families.ends();
+        set_up(ctx, (ha, mh), &[])?;
+        // The links' own MTU less the overhead: more than the path has.
+        for namespace in [&net.ha, &net.mh] {
+            namespace.ip("link set mml0 mtu 1448")?;
+        }
+        let capture = crate::capture::Capture::start(net.core()?, "fa1", "core-fa1")?;
+        for (client, server, to, port) in
+            [(&net.mh, &net.ha, ha, 5001), (&net.ha, &net.mh, mh, 5002)]
+        {
+            traffic::tcp_arrives(client, server, to, port, &traffic::random(300_000))
+                .with_context(|| format!("{families:?}: TCP to {to}"))?;
+        }
+        ensure!(
+            capture.stop()?.headers().all(|ip| !ip.is_fragment()),
+            "{families:?}: an outer fragment was seen"
+        );
+        let near = traffic::udp(&net.ha, ha, 4001)?;
+        let far = traffic::udp(&net.mh, mh, 5009)?;
+        if families == V4 {
+            // With DF the sender is told by the first one what fits.
+            traffic::dont_fragment(&far)?;
+            let refused = far.send_to(&[3; 1400], (HA, 4001)).is_err()
+                || traffic::receive(&near, traffic::SILENCE)?.is_none();
+            ensure!(refused, "1,400 octets went over a path of 1,350");
+        }
+        traffic::udp_arrives(&far, &near, &traffic::random(1200))?;
+        clear(ctx, version)?;
+    }
+    Ok(())
 }
 
 /// docs/wire.md 1.11c, 1.11d.

@@ -140,9 +140,9 @@ fn every_size(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&Options::default())?;
     let cn = traffic::udp(&ctx.net.cn, CN, 4000)?;
     let mh = traffic::udp(&ctx.net.mh, HOME, 5000)?;
-    let octets = traffic::random(1472);
+    let octets = traffic::random(3000);
     for (from, to) in [(&cn, &mh), (&mh, &cn)] {
-        for size in 28..=1500 {
+        for size in 28..=3000 {
             traffic::udp_arrives(from, to, octets.get(..size - 28).unwrap_or_default())
                 .with_context(|| format!("IP packet of {size} octets"))?;
         }
