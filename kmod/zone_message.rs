@@ -285,8 +285,25 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
             request.say(c"SELECTOR: another CSA of this SPI and role lies there");
         }
     })?;
+    migrate_event(request.ns, &csa, &given);
     state_event(request.ns, &csa);
     answer(request, message, |w| Ok(w))
+}
+
+/// Tells that a CSA goes on between other ends (docs/wire.md 2.1q). From process context.
+fn migrate_event(ns: &Namespace, csa: &Csa, moved: &Migrate) {
+    let Ok(mut buffer) = Octets::new() else {
+        return;
+    };
+    let written = Message::parse(csa.message())
+        .and_then(|m| CsaMessage::from_message(&m))
+        .and_then(|given| {
+            let w = Writer::new(&mut buffer.0, kind::X_MIGRATE, satype::MLESP, 0, 0)?;
+            moved.write(w, &standing(csa, &given.ext))?.finish()
+        });
+    if let Ok(octets) = written {
+        netlink::event(ns, octets);
+    }
 }
 
 /// Tells that a CSA's packets come from another address and port than it says. From softirq, at most once a second a CSA

@@ -5,7 +5,9 @@ use crate::address::{ip, prefixes};
 use crate::lifetime;
 use crate::policy_file::{Action, Direction};
 use pfkey::number::message;
-use pfkey::{CsaExt, CsaId, Encap, Lifetime, Message, NewMapping, Policy, Relay, Selector};
+use pfkey::{
+    CsaExt, CsaId, Encap, Lifetime, Message, Migrate, NewMapping, Policy, Relay, Selector,
+};
 use serde_json::{json, Value};
 use std::net::IpAddr;
 
@@ -164,6 +166,8 @@ pub enum Event {
     Expire(CsaInfo, bool),
     /// A CSA is new, or changed its state.
     State(CsaInfo),
+    /// A CSA goes on between other ends.
+    Migrate(Migrate),
     /// A NAT has given a CSA's peer another address or port.
     NewMapping(NewMapping),
     /// Another message, by its type.
@@ -180,6 +184,7 @@ impl Event {
                 message.lifetime_hard().is_some(),
             ),
             message::X_CSA_STATE => Event::State(CsaInfo::from_message(message)?),
+            message::X_MIGRATE => Event::Migrate(Migrate::from_message(message)?),
             message::X_NAT_T_NEW_MAPPING => Event::NewMapping(NewMapping::from_message(message)?),
             other => Event::Other(other),
         })
@@ -216,6 +221,14 @@ impl Event {
                 if *hard { "hard" } else { "soft" }
             ),
             Event::State(info) => format!("state    {} is {}", csa(info), info.ext.state.name()),
+            Event::Migrate(moved) => {
+                let [src, dst] = [moved.src, moved.dst].map(|end| ip(end.family, &end.octets));
+                format!(
+                    "migrate  {} {:#010x} goes on from {src} to {dst}",
+                    moved.id.role.name(),
+                    moved.id.spi
+                )
+            }
             Event::NewMapping(mapping) => {
                 let [old, new] = [mapping.old, mapping.new].map(peer);
                 format!(
@@ -235,6 +248,18 @@ impl Event {
                 json!({ "event": "expire", "hard": hard, "csa": info.json() })
             }
             Event::State(info) => json!({ "event": "state", "csa": info.json() }),
+            Event::Migrate(moved) => {
+                let [src, dst] =
+                    [moved.src, moved.dst].map(|end| ip(end.family, &end.octets).to_string());
+                json!({
+                    "event": "migrate",
+                    "role": moved.id.role.name(),
+                    "spi": moved.id.spi,
+                    "src": src,
+                    "dst": dst,
+                    "udp": moved.encap.map(|e| json!({ "src-port": e.sport, "dst-port": e.dport })),
+                })
+            }
             Event::NewMapping(mapping) => {
                 let [old, new] = [mapping.old, mapping.new].map(|end| peer(end).to_string());
                 json!({ "event": "new-mapping", "spi": mapping.spi, "old": old, "new": new })

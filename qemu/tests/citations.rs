@@ -53,11 +53,6 @@ const GAPS: &[(&str, Gap, &str)] = &[
         "no test looks at the checksum of 0 over IPv4",
     ),
     (
-        "1.11f",
-        Gap::Test,
-        "no test counts the octets of a packet of transport mode",
-    ),
-    (
         "2.1b",
         Gap::Part,
         "no test adds as many policies as there may be",
@@ -66,11 +61,6 @@ const GAPS: &[(&str, Gap, &str)] = &[
         "2.1e",
         Gap::Part,
         "no test sends a good setting and a bad one together",
-    ),
-    (
-        "2.1q",
-        Gap::Part,
-        "the module sends no X_MIGRATE: a move is told by X_CSA_STATE",
     ),
     ("2.2i", Gap::Part, "no test counts the events of a second"),
     ("2.2r", Gap::Part, "no test waits for 165 s"),

@@ -12,7 +12,7 @@ use anyhow::{ensure, Context, Result};
 use super::guard::{nothing_shows, outside};
 use super::tunnel::no_drops_but;
 use super::udp::{encap, NAT};
-use crate::capture::Captured;
+use crate::capture::{Capture, Captured};
 use crate::command;
 use crate::headers::{self, IpDraft};
 use crate::netns::Netns;
@@ -190,6 +190,35 @@ fn everything(ctx: &Ctx, ends: (IpAddr, IpAddr), marker: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// What transport mode costs, from what is captured: bare, over IPv4, with implicit IVs (docs/wire.md 1.11f).
+fn costs(ctx: &Ctx, (ha, mh): (IpAddr, IpAddr)) -> Result<()> {
+    let near = traffic::udp(&ctx.net.ha, ha, 4001)?;
+    let far = traffic::udp(&ctx.net.mh, mh, 5009)?;
+    let capture = Capture::start(ctx.net.core()?, "fa1", "core-fa1")?;
+    for size in 60..120 {
+        traffic::udp_arrives(&far, &near, &traffic::random(size))?;
+    }
+    let captured = capture.stop()?;
+    let sealed: Vec<usize> = captured
+        .headers()
+        .filter(|ip| ip.protocol == headers::ESP)
+        .map(|ip| ip.total_length)
+        .collect();
+    ensure!(
+        sealed.len() == 60,
+        "{} packets for 60 datagrams",
+        sealed.len()
+    );
+    for (size, sealed) in (60..120).zip(sealed) {
+        let cost = sealed - (28 + size);
+        ensure!(
+            (48..=51).contains(&cost),
+            "{cost} octets on a datagram of {size}"
+        );
+    }
+    Ok(())
+}
+
 /// Counts ESP and UDP of port 4500; in IPv4 between the ends there is nothing else.
 fn is_sealed(captured: &Captured, ends: (IpAddr, IpAddr)) -> Result<usize> {
     let mut sealed = 0;
@@ -235,6 +264,9 @@ fn carries(ctx: &mut Ctx) -> Result<()> {
             let marker = traffic::random(16);
             let captures = outside(ctx)?;
             everything(ctx, ends, &marker).with_context(|| what.clone())?;
+            if families == V4 && more.is_empty() {
+                costs(ctx, ends)?;
+            }
             if families == V4 && more != ["--udp"] {
                 // Where mml0 lets them in whole, big datagrams are sealed whole, and cut outside.
                 for namespace in [&ctx.net.ha, &ctx.net.mh] {
@@ -339,7 +371,7 @@ fn learns_the_path(ctx: &mut Ctx) -> Result<()> {
         for namespace in [&net.ha, &net.mh] {
             namespace.ip("link set mml0 mtu 1448")?;
         }
-        let capture = crate::capture::Capture::start(net.core()?, "fa1", "core-fa1")?;
+        let capture = Capture::start(net.core()?, "fa1", "core-fa1")?;
         for (client, server, to, port) in
             [(&net.mh, &net.ha, ha, 5001), (&net.ha, &net.mh, mh, 5002)]
         {

@@ -220,6 +220,7 @@ fn new_mapping(ctx: &mut Ctx) -> Result<()> {
     let told = monitor.stop()?.stdout;
     ensure!(
         told.contains("new-mapping")
+            && told.contains("\"migrate\"")
             && told.contains(&format!("{NAT}:4501"))
             && told.contains(&format!("{NAT}:4500")),
         "the home agent was told: {told}"

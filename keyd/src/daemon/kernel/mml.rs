@@ -58,7 +58,7 @@ impl Mml {
                         let new = SocketAddr::new(ip(address.family, &address.octets), port);
                         event(KernelEvent::NewMapping(mapping.spi, new));
                     }
-                    Event::State(_) | Event::Other(_) => {}
+                    Event::State(_) | Event::Migrate(_) | Event::Other(_) => {}
                 }
                 Ok(())
             });
