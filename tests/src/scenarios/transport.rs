@@ -4,23 +4,21 @@
 use std::fs::Permissions;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
 use super::tunnel::no_drops_but;
-use super::udp::{encap, NAT};
+use super::udp::NAT;
 use crate::capture::Captured;
-use crate::command;
+use crate::encap::encap;
 use crate::headers::{self, IpDraft};
-use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::six::{self, Families};
 use crate::stats::Watch;
 use crate::topology::{HA, MH};
 use crate::traffic;
+use crate::transport_mode::{folder, new_files, protect, route, set_up};
 use crate::zone_tunnel::{self, mmlctl};
 
 pub const TABLE: &[Scenario] = &[
@@ -46,96 +44,6 @@ pub const TABLE: &[Scenario] = &[
 
 const V4: Families = Families { outer: 4, inner: 4 };
 const V6: Families = Families { outer: 6, inner: 6 };
-
-/// Routes what a host says to its peer into mml0, but for what was sealed.
-fn route(namespace: &Netns, from: IpAddr, to: IpAddr) -> Result<()> {
-    let v = if from.is_ipv4() { "-4" } else { "-6" };
-    for rule in [
-        "pref 10 ipproto esp lookup main",
-        "pref 11 ipproto udp dport 4500 lookup main",
-        "pref 20 lookup 100",
-    ] {
-        namespace.run(
-            &[
-                &["ip", v, "rule", "add", "to", &to.to_string()][..],
-                &rule.split(' ').collect::<Vec<_>>(),
-            ]
-            .concat(),
-        )?;
-    }
-    namespace.ip(&format!("route replace {to} dev mml0 src {from} table 100"))
-}
-
-/// Policies for what the two say to one another, but for what carries it.
-fn protect(namespace: &Netns, own: IpAddr, peer: IpAddr) -> Result<()> {
-    let (own, peer) = (own.to_string(), peer.to_string());
-    for (direction, src, dst) in [("out", &own, &peer), ("in", &peer, &own)] {
-        mmlctl(
-            namespace,
-            &[
-                "policy",
-                "add",
-                "--dir",
-                direction,
-                "--protect",
-                "--src",
-                src,
-                "--dst",
-                dst,
-                "--outer-src",
-                src,
-                "--outer-dst",
-                dst,
-            ],
-        )?;
-    }
-    Ok(())
-}
-
-/// A folder that wasn't there.
-fn folder() -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("/run/transport-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into()
-}
-
-/// The ends, the home agent's first.
-fn set_up(ctx: &Ctx, (ha, mh): (IpAddr, IpAddr), more: &[&str]) -> Result<PathBuf> {
-    let folder = folder();
-    new_files(&folder, (ha, mh), more)?;
-    for (namespace, file, own, peer) in [
-        (&ctx.net.mh, "mh.toml", mh, ha),
-        (&ctx.net.ha, "ha.toml", ha, mh),
-    ] {
-        namespace.ip("link add mml0 type mml\nlink set mml0 up")?;
-        zone_tunnel::load_file(namespace, &folder.join(file))?;
-        protect(namespace, own, peer)?;
-        route(namespace, own, peer)?;
-    }
-    Ok(folder)
-}
-
-fn new_files(folder: &Path, (ha, mh): (IpAddr, IpAddr), more: &[&str]) -> Result<()> {
-    let (ha, mh) = (ha.to_string(), mh.to_string());
-    let out = folder.to_str().context("path")?;
-    let new = [
-        "mmlctl",
-        "csa",
-        "new",
-        "--transport",
-        "--out",
-        out,
-        "--ha",
-        &ha,
-        "--mh",
-        &mh,
-    ];
-    command::run(&[&new[..], more].concat())?;
-    ensure!(
-        !folder.join("fa.toml").exists(),
-        "there is a file for a relay"
-    );
-    Ok(())
-}
 
 /// Takes it all away again.
 fn clear(ctx: &Ctx, v: &str) -> Result<()> {
@@ -214,7 +122,7 @@ fn carries(ctx: &mut Ctx) -> Result<()> {
             } else {
                 None
             };
-            set_up(ctx, ends, more).with_context(|| what.clone())?;
+            set_up(&ctx.net, ends, more).with_context(|| what.clone())?;
             let marker = traffic::random(16);
             let captures = outside(ctx)?;
             everything(ctx, ends, &marker).with_context(|| what.clone())?;
@@ -309,7 +217,7 @@ fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
 
 fn refuses(ctx: &mut Ctx) -> Result<()> {
     let ends = V4.ends();
-    let folder = set_up(ctx, ends, &[])?;
+    let folder = set_up(&ctx.net, ends, &[])?;
     let net = &ctx.net;
     let text = std::fs::read_to_string(folder.join("ha.toml.loaded"))?;
     let relay = text
