@@ -10,6 +10,7 @@
 mod arrangement;
 mod bound;
 mod cipher;
+mod flows;
 mod goodput;
 mod lookup;
 mod many;
@@ -53,6 +54,10 @@ const ALL: &[Benchmark] = &[
     Benchmark {
         rows: &["goodput"],
         run: goodput::run,
+    },
+    Benchmark {
+        rows: &["flows"],
+        run: flows::run,
     },
     Benchmark {
         rows: &["seal", "open", "relay"],
