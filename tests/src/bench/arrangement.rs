@@ -170,7 +170,7 @@ impl Arrangement {
     }
 
     /// Who sends, from which address, and where to.
-    fn from_to(self, net: &Topology) -> (&Netns, IpAddr, IpAddr) {
+    fn direction(self, net: &Topology) -> (&Netns, IpAddr, IpAddr) {
         if self.transport {
             let (ha, mh) = self.families.ends();
             (&net.ha, ha, mh)
@@ -184,7 +184,7 @@ impl Arrangement {
     fn goodput(self, bench: &Bench<'_>, by: By, on: bool) -> Result<f64> {
         self.laid(bench, by, |net| {
             way::offloads(net, on)?;
-            let (client, _, to) = self.from_to(net);
+            let (client, _, to) = self.direction(net);
             let flow = goodput::flow_to(client, (&net.mh, to), bench.seconds, None)?;
             Ok(flow.rate)
         })
@@ -194,7 +194,7 @@ impl Arrangement {
     fn stages(self, bench: &Bench<'_>, by: By) -> Result<Stages> {
         self.laid(bench, by, |net| {
             way::offloads(net, false)?;
-            let (node, from, to) = self.from_to(net);
+            let (node, from, to) = self.direction(net);
             let sender: UdpSocket = traffic::udp(node, from, 0)?;
             sender.connect((to, stage::PORT))?;
             let clear = format!("udp dport {}", stage::PORT);
