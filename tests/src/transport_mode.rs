@@ -14,7 +14,13 @@ use crate::zone_tunnel::{self, mmlctl};
 
 /// Routes what a host says to its peer into mml0, but for what was sealed.
 pub fn route(namespace: &Netns, from: IpAddr, to: IpAddr) -> Result<()> {
-    let v = if from.is_ipv4() { "-4" } else { "-6" };
+    rules(namespace, to)?;
+    namespace.ip(&format!("route replace {to} dev mml0 src {from} table 100"))
+}
+
+/// The rules of that alone: table 100 is asked about all that goes to the peer, but for what was sealed.
+pub fn rules(namespace: &Netns, to: IpAddr) -> Result<()> {
+    let v = if to.is_ipv4() { "-4" } else { "-6" };
     for rule in [
         "pref 10 ipproto esp lookup main",
         "pref 11 ipproto udp dport 4500 lookup main",
@@ -28,7 +34,7 @@ pub fn route(namespace: &Netns, from: IpAddr, to: IpAddr) -> Result<()> {
             .concat(),
         )?;
     }
-    namespace.ip(&format!("route replace {to} dev mml0 src {from} table 100"))
+    Ok(())
 }
 
 /// Policies for what the two say to one another, but for what carries it.

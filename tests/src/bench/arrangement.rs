@@ -70,6 +70,8 @@ struct Arrangement {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     KernelEsp,
+    /// Beside the rules of routing that two-zone ESP needs in transport mode, which cost any packet.
+    KernelEspWithRules,
     TwoZoneEsp,
     /// With a relay CSA each way at the foreign agent.
     Relayed,
@@ -93,12 +95,16 @@ impl Arrangement {
         }
     }
 
-    /// What can lie there: transport mode has no relay.
-    fn ways(self) -> &'static [By] {
+    /// Kernel ESP, by the names it goes by in the rows.
+    fn peers(self) -> &'static [(&'static str, By)] {
+        let all = &[
+            ("kernel-esp", By::KernelEsp),
+            ("kernel-esp-with-rules", By::KernelEspWithRules),
+        ];
         if self.transport {
-            &[By::KernelEsp, By::TwoZoneEsp]
+            all
         } else {
-            &[By::KernelEsp, By::TwoZoneEsp, By::Relayed]
+            &all[..1]
         }
     }
 
@@ -124,12 +130,17 @@ impl Arrangement {
             };
             match by {
                 By::KernelEsp => self.kernel_esp(&net)?,
+                By::KernelEspWithRules => {
+                    self.kernel_esp(&net)?;
+                    transport_mode::rules(&net.ha, mh)?;
+                    transport_mode::rules(&net.mh, ha)?;
+                }
                 By::TwoZoneEsp | By::Relayed => self.two_zone_esp(&net, by == By::Relayed)?,
             }
             run(&net)
         };
         match by {
-            By::KernelEsp => lay(),
+            By::KernelEsp | By::KernelEspWithRules => lay(),
             By::TwoZoneEsp | By::Relayed => bench.with_module(lay),
         }
     }
@@ -232,61 +243,85 @@ impl Arrangement {
     }
 
     fn measure(self, bench: &Bench<'_>) -> Result<()> {
-        let row = |name: &str, offload, value, unit, peer_value| {
-            Row {
-                name: &format!("{}-{name}", self.name),
-                offload,
-                value,
-                unit,
-                peer: "kernel-esp",
-                peer_value,
-            }
-            .report(bench);
-        };
         let of = |name: &str| bench.wants_of(&format!("{}-{name}", self.name));
         if of("goodput") {
             for (on, offload) in [(false, "off"), (true, "on")] {
-                let kernel = self.goodput(bench, By::KernelEsp, on)?;
-                let zones = self.goodput(bench, By::TwoZoneEsp, on)?;
-                row("goodput", offload, zones, "Mb/s", kernel);
-                if self.ways().contains(&By::Relayed) {
-                    let relayed = self.goodput(bench, By::Relayed, on)?;
-                    row("goodput-relayed", offload, relayed, "Mb/s", kernel);
-                }
-                // Nothing is promised of transport mode, where the kernel's own needs no device to go by.
-                if !self.transport {
-                    super::check(
-                        &format!(
-                            "{}: two-zone ESP keeps {KEPT} of kernel ESP's rate, offloads {offload}",
-                            self.name
-                        ),
-                        zones >= KEPT * kernel,
-                    );
-                }
+                self.compare_goodput(bench, on, offload)?;
             }
         }
         if ["seal", "open", "relay"].into_iter().any(of) {
-            let kernel = self.stages(bench, By::KernelEsp)?;
-            let zones = self.stages(bench, *self.ways().last().context("no way")?)?;
+            self.compare_stages(bench)?;
+        }
+        Ok(())
+    }
+
+    fn row(
+        self,
+        bench: &Bench<'_>,
+        name: &str,
+        offload: &str,
+        unit: &str,
+        both: (f64, (&str, f64)),
+    ) {
+        let (value, (peer, peer_value)) = both;
+        Row {
+            name: &format!("{}-{name}", self.name),
+            offload,
+            value,
+            unit,
+            peer,
+            peer_value,
+        }
+        .report(bench);
+    }
+
+    fn compare_goodput(self, bench: &Bench<'_>, on: bool, offload: &str) -> Result<()> {
+        let zones = self.goodput(bench, By::TwoZoneEsp, on)?;
+        // Transport mode has no relay.
+        let relayed = if self.transport {
+            None
+        } else {
+            Some(self.goodput(bench, By::Relayed, on)?)
+        };
+        for (peer, by) in self.peers() {
+            let kernel = self.goodput(bench, *by, on)?;
+            let row = |name, value| self.row(bench, name, offload, "Mb/s", (value, (peer, kernel)));
+            row("goodput", zones);
+            if let Some(relayed) = relayed {
+                row("goodput-relayed", relayed);
+            }
+            // Nothing is promised of transport mode, where the kernel's own needs no device to go by.
+            if !self.transport {
+                super::check(
+                    &format!(
+                        "{}: two-zone ESP keeps {KEPT} of kernel ESP's rate, offloads {offload}",
+                        self.name
+                    ),
+                    zones >= KEPT * kernel,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_stages(self, bench: &Bench<'_>) -> Result<()> {
+        let by = if self.transport {
+            By::TwoZoneEsp
+        } else {
+            By::Relayed
+        };
+        let zones = self.stages(bench, by)?;
+        for (peer, by) in self.peers() {
+            let kernel = self.stages(bench, *by)?;
             for (at, size) in SIZES.iter().enumerate() {
-                let unit = "instructions";
-                row(
-                    &format!("seal-{size}"),
-                    "",
-                    zones.seal[at],
-                    unit,
-                    kernel.seal[at],
-                );
-                row(
-                    &format!("open-{size}"),
-                    "",
-                    zones.open[at],
-                    unit,
-                    kernel.open[at],
-                );
-                if self.ways().contains(&By::Relayed) {
-                    let (relay, forward) = (zones.forward[at], kernel.forward[at]);
-                    row(&format!("relay-{size}"), "", relay, unit, forward);
+                let row = |stage, value: &Cost, beside: &Cost| {
+                    let both = (value[at], (*peer, beside[at]));
+                    self.row(bench, &format!("{stage}-{size}"), "", "instructions", both);
+                };
+                row("seal", &zones.seal, &kernel.seal);
+                row("open", &zones.open, &kernel.open);
+                if !self.transport {
+                    row("relay", &zones.forward, &kernel.forward);
                 }
             }
         }

@@ -35,10 +35,10 @@ const HOMES: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
 /// The port they listen on.
 const PORT: u16 = 5300;
 /// How long the flows run before they are measured: their windows are open by then.
-const OPENING: Duration = Duration::from_millis(300);
-/// Least, first and most octets of a socket's buffer. With the kernel's own limit of some megabytes, 64 flows would have
+const OPENING: Duration = Duration::from_secs(1);
+/// Octets that all sockets' buffers have together. With the kernel's own limit of some megabytes each, 64 flows would have
 /// seconds of packets queue before one CPU, and send again what only waits.
-const BUFFERS: &str = "4096 131072 262144";
+const BUFFERS: u32 = 4 << 20;
 /// Octets written and read in one call, as iperf3 does.
 const PIECE: usize = 128 * 1024;
 
@@ -51,7 +51,8 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
     goodput::roomy_backlog()?;
     for (on, offload) in [(false, "off"), (true, "on")] {
         let mut alone: Vec<f64> = Vec::new();
-        for flows in FLOWS {
+        let wanted = |flows: &u8| *flows == 1 || bench.wants_of(&format!("flows-{flows}"));
+        for flows in FLOWS.into_iter().filter(wanted) {
             let mut kernel = None;
             for (at, way) in WAYS.into_iter().enumerate() {
                 let rate = measured(bench, way, flows, on)?;
@@ -94,8 +95,11 @@ fn measured(bench: &Bench<'_>, way: Way, flows: u8, on: bool) -> Result<f64> {
             _ => two_zone_esp(&net, flows, way == Way::TwoZoneEsp)?,
         }
         way::offloads(&net, on)?;
-        net.cn.sysctl("net.ipv4.tcp_wmem", BUFFERS)?;
-        net.mh.sysctl("net.ipv4.tcp_rmem", BUFFERS)?;
+        // Least, first and most.
+        let most = BUFFERS / u32::from(flows);
+        let buffers = format!("4096 {} {most}", most.min(128 * 1024));
+        net.cn.sysctl("net.ipv4.tcp_wmem", &buffers)?;
+        net.mh.sysctl("net.ipv4.tcp_rmem", &buffers)?;
         let rate = goodput_of(&net, flows, bench.seconds)?;
         if way != Way::KernelEsp {
             each_sealed(&net.ha, flows)?;
@@ -210,14 +214,14 @@ fn goodput_of(net: &Topology, flows: u8, seconds: f64) -> Result<f64> {
             .map(|octets| octets.load(Ordering::Relaxed))
             .collect()
     };
-    let before = Segments::sent(&net.cn)?;
-    let (rate, least) = std::thread::scope(|scope| {
+    let (rate, least, before) = std::thread::scope(|scope| {
         for ((from, to), received) in streams.iter().zip(&received) {
             let over = &over;
             scope.spawn(move || write(from, over));
             scope.spawn(move || read(to, received));
         }
         std::thread::sleep(OPENING);
+        let before = Segments::sent(&net.cn);
         let (start, first) = (Instant::now(), so_far());
         std::thread::sleep(Duration::from_secs_f64(seconds));
         let (took, last) = (start.elapsed(), so_far());
@@ -227,10 +231,11 @@ fn goodput_of(net: &Topology, flows: u8, seconds: f64) -> Result<f64> {
         (
             total as f64 * 8.0 / took.as_secs_f64() / 1e6,
             each.min().unwrap_or(0),
+            before,
         )
     });
     ensure!(least > 0, "one of {flows} flows stood still");
-    let (again, sent) = Segments::sent(&net.cn)?.since(&before);
+    let (again, sent) = Segments::sent(&net.cn)?.since(&before?);
     ensure!(
         again * 100 <= sent,
         "{again} of {sent} segments were sent again: this measures losses"
