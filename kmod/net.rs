@@ -204,12 +204,21 @@ unsafe impl Sync for DstCache {}
 unsafe impl Send for DstCache {}
 
 impl DstCache {
+    /// What is no cache yet.
+    const NONE: sys::RawDstCache = sys::RawDstCache {
+        cache: ptr::null_mut(),
+        reset_ts: 0,
+    };
+
+    /// One for who sends nothing: it remembers no route, and takes no memory of each CPU, which would be thousands of octets
+    /// a CSA on a large machine.
+    pub(crate) const fn none() -> Self {
+        DstCache(UnsafeCell::new(Self::NONE))
+    }
+
     /// An empty one. Sleeps.
     pub(crate) fn new() -> Result<Self> {
-        let mut cache = sys::RawDstCache {
-            cache: ptr::null_mut(),
-            reset_ts: 0,
-        };
+        let mut cache = Self::NONE;
         // SAFETY: The structure is valid and moves freely: it holds a per-CPU pointer and a time.
         kernel::error::to_result(unsafe { sys::dst_cache_init(&mut cache, bindings::GFP_KERNEL) })?;
         Ok(DstCache(UnsafeCell::new(cache)))
@@ -276,7 +285,7 @@ impl DstCache {
 
 impl Drop for DstCache {
     fn drop(&mut self) {
-        // SAFETY: The cache is ours, and nobody uses it any more.
+        // SAFETY: The cache is ours, and nobody uses it any more. One without memory is left alone.
         unsafe { sys::dst_cache_destroy(self.0.get()) };
     }
 }

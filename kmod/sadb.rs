@@ -85,6 +85,7 @@ pub(crate) struct Csa {
     sequence: AtomicU64,
     /// Origin: octets of the datagrams sealed.
     octets: AtomicU64,
+    /// An origin's; the others have none to remember.
     pub route: DstCache,
     /// When a new mapping was last told of, in jiffies; 0 for never.
     mapped: AtomicU64,
@@ -152,7 +153,10 @@ impl Csa {
         let (generation, may_write) = (csa.ext.generation, csa.relay.may_write);
         let relay_number = csa.relay.number;
         let (soft, hard) = (csa.soft, csa.hard);
-        let route = DstCache::new()?;
+        let route = match role {
+            Role::Origin => DstCache::new()?,
+            _ => DstCache::none(),
+        };
         Arc::pin_init(
             pin_init!(Csa {
                 id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, message,

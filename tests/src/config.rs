@@ -115,7 +115,7 @@ pub const MODULES: &[&str] = &[
 ];
 
 /// Modules that are only in the image, loaded by what asks for them.
-pub const MODULES_ON_DEMAND: &[&str] = &["tcrypt", "tcp_bbr"];
+pub const MODULES_ON_DEMAND: &[&str] = &["tcrypt", "tcp_bbr", "esp6", "esp6_offload"];
 
 /// Programs that run in the guest, looked up in its PATH.
 pub const PROGRAMS: &[&str] = &[

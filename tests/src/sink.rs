@@ -53,35 +53,45 @@ impl Backlog {
 
 /// Where the kernel hands a packet to netfilter before anything else has looked at it.
 pub const FIRST: &str = "prerouting priority raw";
+/// Where a host's own packet first comes by, its route known.
+pub const OWN: &str = "output priority raw";
 /// Where a router has done with a packet, but for sending it: behind the module's relay.
 pub const LAST: &str = "forward priority 2147483647";
 
 /// Drops packets at a node, or lets them pass all the same, at the cost of one rule.
 pub struct Sink<'a> {
     node: &'a Netns,
-    table: &'static str,
+    /// Its family and name.
+    table: [&'static str; 2],
 }
 
 impl<'a> Sink<'a> {
     /// `which` packets at which `hook`, in nft's words.
     pub fn add(node: &'a Netns, hook: &str, which: &str) -> Result<Self> {
-        Self::rule(node, "sink", hook, which, "drop")
+        Self::rule(node, ["ip", "sink"], hook, which, "drop")
+    }
+
+    /// The same for packets of IP version 4 or 6.
+    pub fn of_version(node: &'a Netns, version: u8, hook: &str, which: &str) -> Result<Self> {
+        let family = if version == 4 { "ip" } else { "ip6" };
+        Self::rule(node, [family, "sink"], hook, which, "drop")
     }
 
     /// `which` packets go on at `hook`: what looking at them costs.
     pub fn pass(node: &'a Netns, hook: &str, which: &str) -> Result<Self> {
-        Self::rule(node, "pass", hook, which, "accept")
+        Self::rule(node, ["ip", "pass"], hook, which, "accept")
     }
 
     fn rule(
         node: &'a Netns,
-        table: &'static str,
+        table: [&'static str; 2],
         hook: &str,
         which: &str,
         verdict: &str,
     ) -> Result<Self> {
+        let [family, name] = table;
         node.nft(&format!(
-            "table ip {table} {{
+            "table {family} {name} {{
                 chain sink {{
                     type filter hook {hook}; policy accept;
                     {which} counter {verdict}
@@ -93,9 +103,10 @@ impl<'a> Sink<'a> {
 
     /// Packets dropped so far.
     pub fn count(&self) -> Result<u64> {
+        let [family, name] = self.table;
         let listed = self
             .node
-            .run(&["nft", "-j", "list", "table", "ip", self.table])?;
+            .run(&["nft", "-j", "list", "table", family, name])?;
         let listed: Value = serde_json::from_str(&listed).context("nft's JSON")?;
         listed["nftables"]
             .as_array()
@@ -110,7 +121,10 @@ impl<'a> Sink<'a> {
 
 impl Drop for Sink<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.node.nft(&format!("delete table ip {}", self.table)) {
+        if let Err(error) = self
+            .node
+            .nft(&format!("delete table {}", self.table.join(" ")))
+        {
             report::step(format!("{error:#}"));
         }
     }

@@ -27,26 +27,38 @@ pub fn up(net: &Topology) -> Result<()> {
         namespace.sysctl("net.ipv6.icmp.ratelimit", "0")?;
         namespace.sysctl("net.ipv6.conf.all.accept_ra", "0")?;
     }
-    for router in [&net.ha, net.core()?, &net.fa1] {
+    let backbone = net.backbone();
+    // A chain has no backbone router: the foreign agent is the home agent's neighbour.
+    let (towards_ha, address, gateway) = match net.core() {
+        Ok(core) => {
+            core.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+            core.ip("address add 2001:db8:51:1::2/64 dev ha nodad
+                address add 2001:db8:51:2::5/64 dev fa1 nodad
+                route add 2001:db8:2::/64 via 2001:db8:51:1::1
+                route add 2001:db8:101::/64 via 2001:db8:51:2::6
+                route add 2001:db8:203::7/128 via 2001:db8:51:2::6")?;
+            ("core", "2001:db8:51:2::6/64", "2001:db8:51:2::5")
+        }
+        Err(_) => ("ha", "2001:db8:51:1::2/64", "2001:db8:51:1::1"),
+    };
+    for router in [&net.ha, &net.fa1] {
         router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
     }
     net.cn.ip("address add 2001:db8:2::10/64 dev ha nodad
         route add default via 2001:db8:2::1")?;
-    net.ha.ip("address add 2001:db8:2::1/64 dev cn nodad
-        address add 2001:db8:51:1::1/64 dev core nodad
+    net.ha.ip(&format!(
+        "address add 2001:db8:2::1/64 dev cn nodad
+        address add 2001:db8:51:1::1/64 dev {backbone} nodad
         route add 2001:db8:101::/64 via 2001:db8:51:1::2
         route add 2001:db8:51:2::/64 via 2001:db8:51:1::2
-        route add 2001:db8:203::7/128 via 2001:db8:51:1::2")?;
-    net.core()?
-        .ip("address add 2001:db8:51:1::2/64 dev ha nodad
-        address add 2001:db8:51:2::5/64 dev fa1 nodad
-        route add 2001:db8:2::/64 via 2001:db8:51:1::1
-        route add 2001:db8:101::/64 via 2001:db8:51:2::6
-        route add 2001:db8:203::7/128 via 2001:db8:51:2::6")?;
-    net.fa1.ip("address add 2001:db8:51:2::6/64 dev core nodad
+        route add 2001:db8:203::7/128 via 2001:db8:51:1::2"
+    ))?;
+    net.fa1.ip(&format!(
+        "address add {address} dev {towards_ha} nodad
         address add 2001:db8:101::1/64 dev wl1 nodad
-        route add default via 2001:db8:51:2::5
-        route add 2001:db8:203::7/128 via 2001:db8:101::7")?;
+        route add default via {gateway}
+        route add 2001:db8:203::7/128 via 2001:db8:101::7"
+    ))?;
     net.mh.ip("address add 2001:db8:203::7/128 dev lo nodad
         address add 2001:db8:101::7/64 dev wl1 nodad
         route add 2001:db8:51:1::1/128 via 2001:db8:101::1 src 2001:db8:101::7
@@ -87,7 +99,7 @@ impl Families {
     }
 
     /// The home address as a prefix, and everything.
-    fn prefixes(self) -> (String, &'static str) {
+    pub fn prefixes(self) -> (String, &'static str) {
         if self.inner == 4 {
             (format!("{HOME}/32"), "0.0.0.0/0")
         } else {

@@ -2,6 +2,8 @@
 //! What can lie between home agent and mobile host: nothing, the kernel's own ESP, WireGuard.
 //! The two-zone tunnel is in [`crate::zone_tunnel`].
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 
 use crate::command;
@@ -12,34 +14,74 @@ use crate::traffic;
 /// The SPIs of kernel ESP, HA to MH and back.
 const SPIS: [u32; 2] = [0x1001, 0x1002];
 
-/// Sets up kernel ESP in tunnel mode: rfc4106(gcm(aes)) with a 128-bit ICV and ESN, as two-zone ESP has. `bits` is the
-/// key length, 128 or 256.
+/// How kernel ESP lies between home agent and mobile host.
+pub struct Kernel<'a> {
+    /// The outer ends, the home agent's first.
+    pub ends: (IpAddr, IpAddr),
+    /// What is protected, from everywhere to the mobile host: source and destination prefix.
+    pub to_mh: (&'a str, &'a str),
+    pub transport: bool,
+    /// Whether it goes in UDP, between two ports 4500.
+    pub udp: bool,
+}
+
+/// Sets up kernel ESP in tunnel mode for the home address: rfc4106(gcm(aes)) with a 128-bit ICV and ESN, as two-zone ESP
+/// has. `bits` is the key length, 128 or 256.
 pub fn kernel_esp(net: &Topology, bits: u16) -> Result<()> {
+    let kernel = Kernel {
+        ends: (HA.into(), MH.into()),
+        to_mh: ("0.0.0.0/0", "203.0.113.7/32"),
+        transport: false,
+        udp: false,
+    };
+    kernel_esp_as(net, bits, &kernel)
+}
+
+/// The same between any ends, in any mode.
+pub fn kernel_esp_as(net: &Topology, bits: u16, kernel: &Kernel<'_>) -> Result<()> {
     // RFC 4106 §8.1: four octets of salt follow the key.
     let keys: Vec<String> = (0..2)
         .map(|_| hex(&traffic::random(usize::from(bits / 8) + 4)))
         .collect();
-    let states = [(HA, MH, 0), (MH, HA, 1)]
+    let (ha, mh) = kernel.ends;
+    let (source, destination) = kernel.to_mh;
+    let mode = if kernel.transport {
+        "transport"
+    } else {
+        "tunnel"
+    };
+    // A state is for what is inside of its ends' own version, unless it is told otherwise.
+    let any = if ha.is_ipv4() == destination.contains('.') {
+        ""
+    } else {
+        " af-unspec"
+    };
+    let udp = if kernel.udp {
+        " encap espinudp 4500 4500 0.0.0.0"
+    } else {
+        ""
+    };
+    let states = [(ha, mh, 0), (mh, ha, 1)]
         .map(|(source, destination, way)| {
             format!(
-                "xfrm state add src {source} dst {destination} proto esp spi {:#x} reqid 1 mode tunnel replay-window 128 flag esn aead rfc4106(gcm(aes)) 0x{} 128",
+                "xfrm state add src {source} dst {destination} proto esp spi {:#x} reqid 1 mode {mode} replay-window 128 flag esn{any} aead rfc4106(gcm(aes)) 0x{} 128{udp}",
                 SPIS[way], keys[way]
             )
         })
         .join("\n");
     let policy = |selectors: &str, direction: &str, source, destination| {
-        format!("xfrm policy add {selectors} dir {direction} tmpl src {source} dst {destination} proto esp reqid 1 mode tunnel\n")
+        format!("xfrm policy add {selectors} dir {direction} tmpl src {source} dst {destination} proto esp reqid 1 mode {mode}\n")
     };
     let (to_mh, from_mh) = (
-        "src 0.0.0.0/0 dst 203.0.113.7/32",
-        "src 203.0.113.7/32 dst 0.0.0.0/0",
+        format!("src {source} dst {destination}"),
+        format!("src {destination} dst {source}"),
     );
-    let ha = policy(to_mh, "out", HA, MH)
-        + &policy(from_mh, "fwd", MH, HA)
-        + &policy(from_mh, "in", MH, HA);
-    let mh = policy(from_mh, "out", MH, HA) + &policy(to_mh, "in", HA, MH);
-    net.ha.ip(&format!("{states}\n{ha}"))?;
-    net.mh.ip(&format!("{states}\n{mh}"))
+    let at_ha = policy(&to_mh, "out", ha, mh)
+        + &policy(&from_mh, "fwd", mh, ha)
+        + &policy(&from_mh, "in", mh, ha);
+    let at_mh = policy(&from_mh, "out", mh, ha) + &policy(&to_mh, "in", ha, mh);
+    net.ha.ip(&format!("{states}\n{at_ha}"))?;
+    net.mh.ip(&format!("{states}\n{at_mh}"))
 }
 
 /// Takes kernel ESP away again.
@@ -98,6 +140,7 @@ pub fn into_tunnel(ha: &Netns, mh: &Netns, device: &str) -> Result<()> {
     ))
 }
 
-fn hex(octets: &[u8]) -> String {
+/// In hexadecimal, as `ip` takes keys.
+pub fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

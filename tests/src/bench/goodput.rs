@@ -4,6 +4,7 @@
 //! All nodes share the one vCPU, so the flow's rate is one over the instructions that all of them together spend on an
 //! octet of it: sender, routers, tunnel ends and receiver.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
@@ -108,7 +109,7 @@ fn verdict(on: bool, rates: &[(Way, Flow)]) {
 
 /// Lets the CPU's queue of received packets, which all veths share, hold a whole window: at its default length it drops
 /// some now and then, and a flow's rate depends on when.
-fn roomy_backlog() -> Result<()> {
+pub fn roomy_backlog() -> Result<()> {
     let path = "/proc/sys/net/core/netdev_max_backlog";
     std::fs::write(path, "20000").context(path)
 }
@@ -123,23 +124,31 @@ fn measured(bench: &Bench<'_>, way: Way, on: bool) -> Result<Flow> {
 
 /// One flow over what is laid, in segments of at most `segment` octets of payload.
 pub fn flow(net: &Topology, seconds: f64, segment: Option<f64>) -> Result<Flow> {
-    let server = net
-        .mh
-        .background(&["iperf3", "-s", "-1", "-p", &PORT.to_string()])?;
-    listens(&net.mh, PORT)?;
+    flow_to(&net.cn, (&net.mh, HOME.into()), seconds, segment)
+}
+
+/// The same between any nodes, to an address of the server's.
+pub fn flow_to(
+    client: &Netns,
+    (server, to): (&Netns, IpAddr),
+    seconds: f64,
+    segment: Option<f64>,
+) -> Result<Flow> {
+    let listening = server.background(&["iperf3", "-s", "-1", "-p", &PORT.to_string()])?;
+    listens(server, PORT)?;
     // iperf3 counts whole seconds only.
     let whole = format!("{}", seconds.ceil().max(1.0));
     let (to, port, most) = (
-        HOME.to_string(),
+        to.to_string(),
         PORT.to_string(),
         (segment.unwrap_or(0.0) + TIME_STAMPS).to_string(),
     );
-    let mut client = vec!["iperf3", "-c", &to, "-p", &port, "-t", &whole, "-J"];
+    let mut words = vec!["iperf3", "-c", &to, "-p", &port, "-t", &whole, "-J"];
     if segment.is_some() {
-        client.extend(["-M", &most]);
+        words.extend(["-M", &most]);
     }
-    let said = net.cn.run(&client)?;
-    server.finish()?;
+    let said = client.run(&words)?;
+    listening.finish()?;
     parse(&said)
 }
 

@@ -2,13 +2,19 @@
 //! Benchmarks, for virtual time: one vCPU, one instruction is one nanosecond, idle time is skipped. So a duration is a
 //! count of instructions and comes out the same on any machine.
 //!
-//! Where to look: `way` is what is compared, `goodput` one TCP flow over each, `stage` what each node spends on a packet;
+//! Where to look: `way` is what is compared, `goodput` one TCP flow over each, `stage` what each node spends on a packet
+//! and `lookup` what it spends with many CSAs there, `memory` what a CSA takes;
 //! `bound` is what goodput could be at best, from what `cipher` says the AEAD calls cost. Each row has a peer it is held
 //! against; what is wanted of the ratios is in `docs/benchmarks.md`.
 
+mod arrangement;
 mod bound;
 mod cipher;
+mod flows;
 mod goodput;
+mod lookup;
+mod many;
+mod memory;
 mod row;
 mod stage;
 mod way;
@@ -40,13 +46,30 @@ struct Benchmark {
 }
 
 const ALL: &[Benchmark] = &[
+    // First, before others leave memory behind that the kernel keeps for the next.
+    Benchmark {
+        rows: &["memory"],
+        run: memory::run,
+    },
     Benchmark {
         rows: &["goodput"],
         run: goodput::run,
     },
     Benchmark {
+        rows: &["flows"],
+        run: flows::run,
+    },
+    Benchmark {
         rows: &["seal", "open", "relay"],
         run: stage::run,
+    },
+    Benchmark {
+        rows: &["lookup"],
+        run: lookup::run,
+    },
+    Benchmark {
+        rows: &arrangement::NAMES,
+        run: arrangement::run,
     },
 ];
 
@@ -58,12 +81,13 @@ impl Bench<'_> {
 
     /// Whether a benchmark has any row that is asked for.
     fn wants_any(&self, benchmark: &Benchmark) -> bool {
-        let asked = |row: &str, name: &str| row.starts_with(name) || name.starts_with(row);
-        self.names.is_empty()
-            || self
-                .names
-                .iter()
-                .any(|name| benchmark.rows.iter().any(|row| asked(row, name)))
+        benchmark.rows.iter().any(|rows| self.wants_of(rows))
+    }
+
+    /// Whether any row is asked for whose name begins so.
+    fn wants_of(&self, rows: &str) -> bool {
+        let asked = |name: &String| rows.starts_with(name.as_str()) || name.starts_with(rows);
+        self.names.is_empty() || self.names.iter().any(asked)
     }
 
     /// Loads the module: only for who is measured with it, since its hooks cost every other packet something too.

@@ -4,23 +4,21 @@
 use std::fs::Permissions;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
 use super::tunnel::no_drops_but;
-use super::udp::{encap, NAT};
+use super::udp::NAT;
 use crate::capture::{Capture, Captured};
-use crate::command;
+use crate::encap::encap;
 use crate::headers::{self, IpDraft};
-use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::six::{self, Families};
 use crate::stats::Watch;
 use crate::topology::{HA, MH};
 use crate::traffic;
+use crate::transport_mode::{folder, new_files, protect, route, set_up};
 use crate::zone_tunnel::{self, mmlctl};
 
 pub const TABLE: &[Scenario] = &[
@@ -52,106 +50,6 @@ pub const TABLE: &[Scenario] = &[
 
 const V4: Families = Families { outer: 4, inner: 4 };
 const V6: Families = Families { outer: 6, inner: 6 };
-
-/// Routes what a host says to its peer into mml0, but for what was sealed: over IPv4 told by its protocol, over IPv6 by the
-/// mark its route is looked up with. So the kernel looks up what ICMP says of either path.
-fn route(namespace: &Netns, from: IpAddr, to: IpAddr) -> Result<()> {
-    let (version, rules) = if from.is_ipv4() {
-        (
-            "-4",
-            [
-                "pref 10 ipproto esp lookup main",
-                "pref 11 ipproto udp dport 4500 lookup main",
-            ],
-        )
-    } else {
-        mmlctl(namespace, &["set", "route-mark", "77"])?;
-        (
-            "-6",
-            [
-                "pref 10 fwmark 77 lookup main",
-                "pref 11 ipproto udp sport 4500 dport 4500 lookup main",
-            ],
-        )
-    };
-    let to_peer = ["ip", version, "rule", "add", "to", &to.to_string()];
-    for rule in rules.iter().chain(&["pref 20 lookup 100"]) {
-        let words: Vec<&str> = rule.split(' ').collect();
-        namespace.run(&[&to_peer[..], &words].concat())?;
-    }
-    namespace.ip(&format!("route replace {to} dev mml0 src {from} table 100"))
-}
-
-/// Policies for what the two say to one another, but for what carries it.
-fn protect(namespace: &Netns, own: IpAddr, peer: IpAddr) -> Result<()> {
-    let (own, peer) = (own.to_string(), peer.to_string());
-    for (direction, src, dst) in [("out", &own, &peer), ("in", &peer, &own)] {
-        mmlctl(
-            namespace,
-            &[
-                "policy",
-                "add",
-                "--dir",
-                direction,
-                "--protect",
-                "--src",
-                src,
-                "--dst",
-                dst,
-                "--outer-src",
-                src,
-                "--outer-dst",
-                dst,
-            ],
-        )?;
-    }
-    Ok(())
-}
-
-/// A folder that wasn't there.
-fn folder() -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("/run/transport-{}", NEXT.fetch_add(1, Ordering::Relaxed)).into()
-}
-
-/// The ends, the home agent's first.
-fn set_up(ctx: &Ctx, (ha, mh): (IpAddr, IpAddr), more: &[&str]) -> Result<PathBuf> {
-    let folder = folder();
-    new_files(&folder, (ha, mh), more)?;
-    for (namespace, file, own, peer) in [
-        (&ctx.net.mh, "mh.toml", mh, ha),
-        (&ctx.net.ha, "ha.toml", ha, mh),
-    ] {
-        namespace.ip("link add mml0 type mml\nlink set mml0 up")?;
-        zone_tunnel::load_file(namespace, &folder.join(file))?;
-        protect(namespace, own, peer)?;
-        route(namespace, own, peer)?;
-    }
-    Ok(folder)
-}
-
-fn new_files(folder: &Path, (ha, mh): (IpAddr, IpAddr), more: &[&str]) -> Result<()> {
-    let (ha, mh) = (ha.to_string(), mh.to_string());
-    let out = folder.to_str().context("path")?;
-    let new = [
-        "mmlctl",
-        "csa",
-        "new",
-        "--transport",
-        "--out",
-        out,
-        "--ha",
-        &ha,
-        "--mh",
-        &mh,
-    ];
-    command::run(&[&new[..], more].concat())?;
-    ensure!(
-        !folder.join("fa.toml").exists(),
-        "there is a file for a relay"
-    );
-    Ok(())
-}
 
 /// Takes it all away again.
 fn clear(ctx: &Ctx, version: &str) -> Result<()> {
@@ -260,7 +158,7 @@ fn carries(ctx: &mut Ctx) -> Result<()> {
             } else {
                 None
             };
-            set_up(ctx, ends, more).with_context(|| what.clone())?;
+            set_up(&ctx.net, ends, more).with_context(|| what.clone())?;
             let marker = traffic::random(16);
             let captures = outside(ctx)?;
             everything(ctx, ends, &marker).with_context(|| what.clone())?;
@@ -366,7 +264,7 @@ fn learns_the_path(ctx: &mut Ctx) -> Result<()> {
     }
     for (families, version) in [(V4, "-4"), (V6, "-6")] {
         let (ha, mh) = families.ends();
-        set_up(ctx, (ha, mh), &[])?;
+        set_up(net, (ha, mh), &[])?;
         // The links' own MTU less the overhead: more than the path has.
         for namespace in [&net.ha, &net.mh] {
             namespace.ip("link set mml0 mtu 1448")?;
@@ -400,7 +298,7 @@ fn learns_the_path(ctx: &mut Ctx) -> Result<()> {
 /// docs/wire.md 1.11c, 1.11d.
 fn refuses(ctx: &mut Ctx) -> Result<()> {
     let ends = V4.ends();
-    let folder = set_up(ctx, ends, &[])?;
+    let folder = set_up(&ctx.net, ends, &[])?;
     let net = &ctx.net;
     let text = std::fs::read_to_string(folder.join("ha.toml.loaded"))?;
     let relay = text

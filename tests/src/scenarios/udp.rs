@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! UDP encapsulation, a NAT on the way, and tunnels that move while they are used.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use serde_json::Value;
 use super::guard::{nothing_shows, outside};
 use super::tunnel::{everything, no_drops_but};
 use crate::capture::Captured;
+use crate::encap::encap;
 use crate::headers;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::six::{self, FAMILIES};
 use crate::stats::Stats;
 use crate::topology::{CN, HA, HOME, MH};
+use crate::traffic;
 use crate::zone_tunnel::{self, mmlctl, Options};
-use crate::{sys, traffic};
 
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -46,17 +47,6 @@ pub const TABLE: &[Scenario] = &[
         run: over_ipv6,
     },
 ];
-
-/// `UDP_ENCAP`, `UDP_ENCAP_ESPINUDP` of Linux's `<linux/udp.h>`.
-const UDP_ENCAP: i32 = 100;
-const ESPINUDP: i32 = 2;
-
-/// A socket that gives the kernel's IPsec what comes in to it, as a key manager holds one.
-pub fn encap(namespace: &Netns, address: impl Into<IpAddr>, port: u16) -> Result<UdpSocket> {
-    let socket = traffic::udp(namespace, address, port)?;
-    sys::set_option(&socket, libc::SOL_UDP, UDP_ENCAP, ESPINUDP).context("UDP_ENCAP")?;
-    Ok(socket)
-}
 
 /// The core hides the mobile host's network behind its own address.
 pub const NAT: &str = "198.51.100.2";
