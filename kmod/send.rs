@@ -23,8 +23,10 @@ use crate::skb::{Buffer, Skb, ETH_P_IP, ETH_P_IPV6};
 use crate::sync::{Bh, Reader};
 use crate::zone_message;
 
-/// Octets of an IP and a TCP header with all their options and extension headers.
-const HEAD_MAX: usize = 256;
+/// Octets of an IPv4 and a TCP header with all their options.
+const V4_HEAD: usize = 120;
+/// Octets of an IPv6 and a TCP header with all their options and extension headers.
+const V6_HEAD: usize = ip::HEADERS_MAX + 60;
 const TCP_MIN: usize = 20;
 /// TCP flags (RFC 9293 §3.1, RFC 3168 §6.1).
 const FIN: u8 = 0x01;
@@ -41,9 +43,10 @@ const TCP_FLAGS: usize = 13;
 const TCP_CHECKSUM: usize = 16;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
-/// The headers of the packet in hand, apart from its payload.
-struct Head {
-    octets: [u8; HEAD_MAX],
+/// The headers of the packet in hand, apart from its payload, of at most `N` octets. It is filled where it lies and never
+/// moved: every octet of it would be an instruction.
+struct Head<const N: usize> {
+    octets: [u8; N],
     /// The IP header's octets.
     ip: usize,
     /// All of the headers': the transport header's too, where it is whole.
@@ -53,7 +56,19 @@ struct Head {
     total: usize,
 }
 
-impl Head {
+impl<const N: usize> Head<N> {
+    /// One that holds nothing yet.
+    #[inline]
+    fn empty() -> Self {
+        Head {
+            octets: [0; N],
+            ip: 0,
+            len: 0,
+            of: Addresses::NONE,
+            total: 0,
+        }
+    }
+
     /// What lies behind the first `from` octets of it.
     fn from(&self, from: usize) -> &[u8] {
         self.octets.get(from..self.len).unwrap_or(&[])
@@ -63,8 +78,9 @@ impl Head {
         self.octets.get(self.ip..self.len).unwrap_or(&[])
     }
 
-    /// Reads the headers, making them linear as needed.
-    fn read(skb: &mut Skb) -> Option<Head> {
+    /// Reads the headers of a packet, making them linear as needed. `None`, and nothing of use in it, if they can't be read
+    /// or followed.
+    fn read(&mut self, skb: &mut Skb) -> Option<()> {
         let len = skb.len();
         match skb.protocol() {
             ETH_P_IP if skb.pull_head(ip::V4_MIN) => {
@@ -108,17 +124,14 @@ impl Head {
                 _ => {}
             }
         }
-        let mut octets = [0; HEAD_MAX];
-        octets
+        self.octets
             .get_mut(..end)?
             .copy_from_slice(skb.linear().get(..end)?);
-        Some(Head {
-            octets,
-            ip,
-            len: end,
-            of,
-            total,
-        })
+        self.ip = ip;
+        self.len = end;
+        self.of = of;
+        self.total = total;
+        Some(())
     }
 
     fn put16(&mut self, at: usize, value: u16) {
@@ -180,7 +193,12 @@ struct Origin<'a> {
 
 /// Takes a packet that was routed to `device`.
 pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, reader: &Reader) {
-    if let Err((reason, csa)) = send(ns, device, skb, bh, reader) {
+    let sent = match skb.protocol() {
+        ETH_P_IP => send::<V4_HEAD>(ns, device, skb, bh, reader),
+        ETH_P_IPV6 => send::<V6_HEAD>(ns, device, skb, bh, reader),
+        _ => Err((Reason::BadInner, None)),
+    };
+    if let Err((reason, csa)) = sent {
         csa.map_or(&ns.counters, |csa| &csa.counters).count(reason);
         device.count_dropped();
     }
@@ -188,14 +206,15 @@ pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, re
 
 type Refusal<'g> = (Reason, Option<&'g Csa>);
 
-fn send<'g>(
+fn send<'g, const N: usize>(
     ns: &'g Namespace,
     device: Device<'_>,
     mut skb: Skb,
     bh: &Bh,
     reader: &'g Reader,
 ) -> Result<(), Refusal<'g>> {
-    let mut head = Head::read(&mut skb).ok_or((Reason::BadInner, None))?;
+    let mut head = Head::<N>::empty();
+    head.read(&mut skb).ok_or((Reason::BadInner, None))?;
     // Neighbour discovery and the like are the link's own affair; this one has no neighbours (docs/wire.md 5f).
     if head.of.family == 6 && head.of.is_link_scope() {
         return Err((Reason::LinkScope, None));
@@ -235,19 +254,21 @@ fn send<'g>(
             return Err(refuse(Reason::NoMemory));
         }
         if syn {
-            head = Head::read(&mut skb).ok_or(refuse(Reason::BadInner))?;
+            head.read(&mut skb).ok_or(refuse(Reason::BadInner))?;
             let clamp = u16::try_from(room.saturating_sub(head.ip + TCP_MIN)).unwrap_or(u16::MAX);
             let len = head.len;
             tcp::clamp_mss(head.octets.get_mut(..len).unwrap_or(&mut []), clamp);
         }
     }
     if skb.is_gso() {
-        return origin.super_packet(skb, head, room, route).map_err(refuse);
+        return origin
+            .super_packet(skb, &mut head, room, route)
+            .map_err(refuse);
     }
     if head.total > room && !origin.is_cut_outside(&head) {
-        return origin.too_big(skb, head, room).map_err(refuse);
+        return origin.too_big(skb, &mut head, room).map_err(refuse);
     }
-    origin.whole(skb, head, route).map_err(refuse)
+    origin.whole(skb, &mut head, route).map_err(refuse)
 }
 
 impl<'a> Origin<'a> {
@@ -258,13 +279,13 @@ impl<'a> Origin<'a> {
 
     /// Whether a datagram that doesn't fit is sealed all the same, and its packet cut into outer fragments: transport mode's
     /// datagrams are sealed whole. Not in UDP, whose fragments a guard can't tell from anybody's (docs/wire.md 1.11e).
-    fn is_cut_outside(&self, head: &Head) -> bool {
+    fn is_cut_outside<const N: usize>(&self, head: &Head<N>) -> bool {
         self.is_transport() && !head.of.df && self.path.encap.is_none()
     }
 
     /// Octets that stay in front of ESP, of the outer header or in transport mode the datagram's own, without UDP's.
     #[inline]
-    fn outer_len(&self, head: &Head) -> usize {
+    fn outer_len<const N: usize>(&self, head: &Head<N>) -> usize {
         if self.is_transport() {
             head.ip
         } else {
@@ -289,7 +310,12 @@ impl<'a> Origin<'a> {
 
     /// One datagram, which fits.
     #[inline]
-    fn whole(&self, mut skb: Skb, mut head: Head, route: Route) -> Result<(), Reason> {
+    fn whole<const N: usize>(
+        &self,
+        mut skb: Skb,
+        head: &mut Head<N>,
+        route: Route,
+    ) -> Result<(), Reason> {
         let mut sum = skb.partial_checksum();
         if let Some((start, field)) = sum {
             // Only what lies in the head, at an even distance, is summed on the way.
@@ -297,7 +323,7 @@ impl<'a> Origin<'a> {
                 if !skb.checksum_help() {
                     return Err(Reason::NoMemory);
                 }
-                head = Head::read(&mut skb).ok_or(Reason::BadInner)?;
+                head.read(&mut skb).ok_or(Reason::BadInner)?;
                 sum = None;
             }
         }
@@ -308,8 +334,8 @@ impl<'a> Origin<'a> {
             len: head.total - head.len,
             sum,
         };
-        let mut sealed = self.seal(&mut head, &body, seq, &route)?;
-        sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(&head), route);
+        let mut sealed = self.seal(head, &body, seq, &route)?;
+        sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(head), route);
         if skb.has_owner() {
             sealed.take_owner(&mut skb);
         }
@@ -320,10 +346,10 @@ impl<'a> Origin<'a> {
     }
 
     /// A TCP super-packet is cut here, straight into the sealed packets; others by the kernel's own code.
-    fn super_packet(
+    fn super_packet<const N: usize>(
         &self,
         mut skb: Skb,
-        mut head: Head,
+        head: &mut Head<N>,
         room: usize,
         route: Route,
     ) -> Result<(), Reason> {
@@ -332,10 +358,11 @@ impl<'a> Origin<'a> {
             drop(route);
             let mut result = Ok(());
             let whole = skb.segment(|mut segment| {
-                let one = Head::read(&mut segment)
+                let one = head
+                    .read(&mut segment)
                     .ok_or(Reason::BadInner)
-                    .and_then(|head| {
-                        if head.total > room && !self.is_cut_outside(&head) {
+                    .and_then(|()| {
+                        if head.total > room && !self.is_cut_outside(head) {
                             self.too_big(segment, head, room)
                         } else {
                             self.whole(segment, head, self.route()?)
@@ -349,7 +376,7 @@ impl<'a> Origin<'a> {
         }
         let payload = head.total - head.len;
         if head.len + size > room {
-            self.refuse_too_big(&mut skb, &head, room);
+            self.refuse_too_big(&mut skb, head, room);
             return Err(Reason::TooBig);
         }
         let count = payload.div_ceil(size);
@@ -387,9 +414,9 @@ impl<'a> Origin<'a> {
                 sum: Some((ip, ip + TCP_CHECKSUM)),
             };
             let out = route.clone();
-            let mut sealed = self.seal(&mut head, &body, seq, &out)?;
+            let mut sealed = self.seal(head, &body, seq, &out)?;
             seq += 1;
-            sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(&head), out);
+            sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(head), out);
             if last && skb.has_owner() {
                 sealed.take_owner(&mut skb);
             }
@@ -402,10 +429,15 @@ impl<'a> Origin<'a> {
 
     /// A datagram that doesn't fit: its sender is told, or it is cut into fragments (RFC 791 §3.2) before it is sealed
     /// (docs/wire.md 1.7k).
-    fn too_big(&self, mut skb: Skb, mut head: Head, room: usize) -> Result<(), Reason> {
+    fn too_big<const N: usize>(
+        &self,
+        mut skb: Skb,
+        head: &mut Head<N>,
+        room: usize,
+    ) -> Result<(), Reason> {
         // Transport mode seals no fragment.
         if head.of.df || self.is_transport() {
-            self.refuse_too_big(&mut skb, &head, room);
+            self.refuse_too_big(&mut skb, head, room);
             return Err(Reason::TooBig);
         }
         let step = room.saturating_sub(head.ip) & !7;
@@ -416,7 +448,7 @@ impl<'a> Origin<'a> {
             if !skb.checksum_help() {
                 return Err(Reason::NoMemory);
             }
-            head = Head::read(&mut skb).ok_or(Reason::BadInner)?;
+            head.read(&mut skb).ok_or(Reason::BadInner)?;
         }
         let payload = head.total - head.ip;
         let given = head.get16(IP_FRAGMENT);
@@ -471,7 +503,7 @@ impl<'a> Origin<'a> {
 
     /// Tells the sender of a datagram that doesn't fit. Below IPv6's least there is nothing it could do
     /// (docs/wire.md 1.7k).
-    fn refuse_too_big(&self, skb: &mut Skb, head: &Head, room: usize) {
+    fn refuse_too_big<const N: usize>(&self, skb: &mut Skb, head: &Head<N>, room: usize) {
         if head.of.family == 4 {
             skb.too_big(room);
         } else {
@@ -481,9 +513,9 @@ impl<'a> Origin<'a> {
 
     /// Makes the sealed packet, outer header and all.
     #[inline]
-    fn seal(
+    fn seal<const N: usize>(
         &self,
-        head: &mut Head,
+        head: &mut Head<N>,
         body: &Body<'_>,
         seq: u64,
         route: &Route,
@@ -544,10 +576,10 @@ impl<'a> Origin<'a> {
     }
 
     #[inline]
-    fn seal_zones(
+    fn seal_zones<const N: usize>(
         &self,
         esp: &mut Linear<'_>,
-        head: &mut Head,
+        head: &mut Head<N>,
         body: &Body<'_>,
         seq: u64,
         inside: &Inside,
@@ -690,7 +722,7 @@ fn write_outer6(octets: &mut [u8], path: &Path, ds: u8, limit: u8) -> Option<()>
 /// Transport mode's header: the datagram's own, options and extension headers included (RFC 4303 §3.1.1), with ESP or UDP
 /// behind it. Length and checksum are the stack's to fill in (docs/wire.md 1.11a).
 #[inline(never)]
-fn write_own(octets: &mut [u8], head: &Head, path: &Path) -> Option<()> {
+fn write_own<const N: usize>(octets: &mut [u8], head: &Head<N>, path: &Path) -> Option<()> {
     let header = octets.get_mut(..head.ip)?;
     header.copy_from_slice(head.octets.get(..head.ip)?);
     ip::set_next(header, path.protocol()).then_some(())

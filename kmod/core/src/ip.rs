@@ -201,6 +201,20 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// Of no datagram.
+    pub const NONE: Addresses = Addresses {
+        family: 0,
+        src: [0; 16],
+        dst: [0; 16],
+        protocol: NO_NEXT,
+        ds: 0,
+        total_len: 0,
+        header_len: 0,
+        fragment: false,
+        transport: false,
+        df: false,
+    };
+
     /// The protocol number of such a datagram inside another: 4 or 41.
     #[inline]
     pub fn encapsulated(&self) -> u8 {
