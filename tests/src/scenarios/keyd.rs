@@ -70,7 +70,7 @@ const SECRETS: [(&str, &str); 2] = [
 ];
 
 /// A node's key manager: its folder and its file.
-struct Keyd<'a> {
+pub(super) struct Keyd<'a> {
     node: &'a Netns,
     folder: PathBuf,
     process: Option<Background>,
@@ -78,6 +78,15 @@ struct Keyd<'a> {
 
 impl<'a> Keyd<'a> {
     fn new(node: &'a Netns, configuration: &str) -> Result<Self> {
+        Self::with_files(node, configuration, &SECRETS)
+    }
+
+    /// One with other files beside its configuration, for nobody else to read.
+    pub(super) fn with_files(
+        node: &'a Netns,
+        configuration: &str,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
         let folder = PathBuf::from(format!("/run/keyd-{}", node.name()));
         let _ = fs::remove_dir_all(&folder);
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
@@ -87,14 +96,14 @@ impl<'a> Keyd<'a> {
             socket.display()
         );
         fs::write(folder.join("keyd.toml"), text)?;
-        for (name, secret) in SECRETS {
+        for (name, text) in files {
             use std::io::Write as _;
             fs::OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
                 .open(folder.join(name))?
-                .write_all(secret.as_bytes())?;
+                .write_all(text.as_bytes())?;
         }
         let mut keyd = Keyd {
             node,
@@ -105,7 +114,7 @@ impl<'a> Keyd<'a> {
         Ok(keyd)
     }
 
-    fn start(&mut self) -> Result<()> {
+    pub(super) fn start(&mut self) -> Result<()> {
         let file = self.folder.join("keyd.toml");
         let file = file.to_str().context("path")?;
         self.node.run(&["keyd", "check", "-c", file])?;
@@ -114,11 +123,11 @@ impl<'a> Keyd<'a> {
     }
 
     /// `kill -9`.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.process = None;
     }
 
-    fn tell(&self, command: &[&str]) -> Result<String> {
+    pub(super) fn tell(&self, command: &[&str]) -> Result<String> {
         let socket = self.folder.join("control");
         let socket = socket.to_str().context("path")?;
         self.node

@@ -19,6 +19,7 @@ mod relay;
 mod snoop;
 mod states;
 mod strangers;
+mod strongswan;
 mod teardown;
 mod transport;
 mod tunnel;
@@ -51,6 +52,7 @@ const TABLES: &[&[Scenario]] = &[
     writing_relay::TABLE,
     mmlctl::TABLE,
     keyd::TABLE,
+    strongswan::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,

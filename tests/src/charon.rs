@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! strongSwan's daemon at one node, as Debian ships it: `charon-systemd` without systemd, with a folder, a control socket
+//! and a log of its own.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::command::{Background, Finished};
+use crate::netns::Netns;
+use crate::scenario::Ctx;
+
+/// The plugins that are in the image (`kbuild/guest-programs`).
+const PLUGINS: &str = "random nonce openssl pem pkcs1 pkcs8 pubkey x509 constraints";
+
+/// What its log says of a message or a peer that it has something against.
+///
+/// Of what is unknown it says so once and goes on, as it must (RFC 7296 §2.5); that is not among them, and
+/// [`Charon::objections`] has its own list of what it may say.
+const OBJECTIONS: [&str; 15] = [
+    "invalid",
+    "failed",
+    "malformed",
+    "unexpected",
+    "unacceptable",
+    "no acceptable",
+    "not supported",
+    "unsupported",
+    "not allowed",
+    "mismatch",
+    "missing",
+    "unable",
+    "could not",
+    "unknown",
+    "ignoring",
+];
+
+/// What it says of a peer that knows zones, and nobody need mind.
+const EXPECTED: [&str; 1] = ["received unknown vendor ID"];
+
+/// The daemon.
+pub struct Charon<'a> {
+    node: &'a Netns,
+    folder: PathBuf,
+    process: Option<Background>,
+}
+
+impl<'a> Charon<'a> {
+    /// Starts it. `settings` are lines of strongswan.conf's `charon-systemd`.
+    pub fn new(ctx: &Ctx, node: &'a Netns, settings: &str) -> Result<Self> {
+        let folder = PathBuf::from(format!("/run/charon-{}", node.name()));
+        let _ = fs::remove_dir_all(&folder);
+        for part in ["", "x509", "x509ca", "private"] {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(folder.join(part))?;
+        }
+        let at = folder.display();
+        // No routes of its own: the topology's lead where they should. PKCS #1 v1.5 is what it signs with by RSA otherwise.
+        let configuration = format!(
+            "charon-systemd {{
+    load = {PLUGINS} kernel-netlink socket-default vici
+    install_routes = no
+    rsa_pss = yes
+    {settings}
+    plugins {{
+        vici {{ socket = unix://{at}/vici }}
+        openssl {{ load_legacy = no }}
+    }}
+    journal {{ default = -1 }}
+    filelog {{
+        log {{
+            path = {at}/log
+            default = 1
+            cfg = 1
+            net = 2
+            ike = 2
+            flush_line = yes
+        }}
+    }}
+}}
+swanctl {{
+    load = {PLUGINS}
+    socket = unix://{at}/vici
+    plugins {{
+        openssl {{ load_legacy = no }}
+    }}
+}}
+"
+        );
+        fs::write(folder.join("strongswan.conf"), configuration)?;
+        let mut charon = Self {
+            node,
+            folder,
+            process: None,
+        };
+        charon.start(ctx)?;
+        Ok(charon)
+    }
+
+    fn environment(&self) -> [String; 2] {
+        let at = self.folder.display();
+        [
+            format!("STRONGSWAN_CONF={at}/strongswan.conf"),
+            format!("SWANCTL_DIR={at}"),
+        ]
+    }
+
+    /// Starts it, and waits until it can be spoken with.
+    pub fn start(&mut self, ctx: &Ctx) -> Result<()> {
+        let [settings, _] = self.environment();
+        let process = self
+            .node
+            .background(&["env", &settings, "charon-systemd"])?;
+        let process = self.process.insert(process);
+        let end = Instant::now() + ctx.seconds(30.0);
+        while !self.folder.join("vici").exists() {
+            if !process.runs() {
+                let told = self.process.take().context("gone")?.finish()?;
+                anyhow::bail!("charon ended: {}{}\n{}", told.stdout, told.stderr, self.log());
+            }
+            ensure!(Instant::now() < end, "charon isn't up: {}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+        let _ = fs::remove_file(self.folder.join("vici"));
+    }
+
+    /// Writes one of its files, for instance `x509/own.pem`.
+    pub fn file(&self, name: &str, text: &str) -> Result<()> {
+        Ok(fs::write(self.folder.join(name), text)?)
+    }
+
+    /// Takes a `swanctl.conf` and what lies beside it in place of what it had.
+    pub fn load(&self, configuration: &str) -> Result<()> {
+        self.file("swanctl.conf", configuration)?;
+        self.swanctl(&["--load-all", "--noprompt"]).map(|_| ())
+    }
+
+    /// Has `swanctl` do something, which must succeed.
+    pub fn swanctl(&self, words: &[&str]) -> Result<String> {
+        let told = self.attempt(words)?;
+        ensure!(
+            told.success,
+            "swanctl {} failed: {}{}\ncharon's log:\n{}",
+            words.join(" "),
+            told.stdout,
+            told.stderr,
+            self.log()
+        );
+        Ok(told.stdout)
+    }
+
+    /// Has `swanctl` try something.
+    pub fn attempt(&self, words: &[&str]) -> Result<Finished> {
+        let [settings, folder] = self.environment();
+        self.node
+            .attempt(&[&["env", &settings, &folder, "swanctl"], words].concat())
+    }
+
+    /// Its log. Keys are not in it at these levels.
+    pub fn log(&self) -> String {
+        fs::read(self.folder.join("log"))
+            .map(|octets| String::from_utf8_lossy(&octets).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Lines of its log with all these words.
+    pub fn said(&self, words: &[&str]) -> usize {
+        self.log()
+            .lines()
+            .filter(|line| words.iter().all(|word| line.contains(word)))
+            .count()
+    }
+
+    /// Waits until its log has a line with all these words.
+    pub fn says(&self, ctx: &Ctx, words: &[&str]) -> Result<()> {
+        let end = Instant::now() + ctx.seconds(20.0);
+        while self.said(words) == 0 {
+            ensure!(
+                Instant::now() < end,
+                "charon never said {words:?}:\n{}",
+                self.log()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// It had nothing against what it was sent, but for lines with one of these words.
+    pub fn objects_to_nothing(&self, allowed: &[&str]) -> Result<()> {
+        let log = self.log();
+        ensure!(log.contains("parsed IKE_"), "charon saw no IKE: {log}");
+        let objections: Vec<&str> = log
+            .lines()
+            // Of its own start: features that no plugin here has.
+            .filter(|line| ["[IKE]", "[ENC]", "[NET]", "[CFG]", "[KNL]", "[CHD]"].iter().any(|part| line.contains(part)))
+            .filter(|line| {
+                let lower = line.to_lowercase();
+                OBJECTIONS.iter().any(|word| lower.contains(word))
+            })
+            .filter(|line| !EXPECTED.iter().chain(allowed).any(|word| line.contains(word)))
+            .collect();
+        ensure!(
+            objections.is_empty(),
+            "charon objects:\n{}\nin:\n{log}",
+            objections.join("\n")
+        );
+        Ok(())
+    }
+}
