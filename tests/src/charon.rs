@@ -120,18 +120,17 @@ swanctl {{
         while !self.folder.join("vici").exists() {
             if !process.runs() {
                 let told = self.process.take().context("gone")?.finish()?;
-                anyhow::bail!("charon ended: {}{}\n{}", told.stdout, told.stderr, self.log());
+                anyhow::bail!(
+                    "charon ended: {}{}\n{}",
+                    told.stdout,
+                    told.stderr,
+                    self.log()
+                );
             }
             ensure!(Instant::now() < end, "charon isn't up: {}", self.log());
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         Ok(())
-    }
-
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        self.process = None;
-        let _ = fs::remove_file(self.folder.join("vici"));
     }
 
     /// Writes one of its files, for instance `x509/own.pem`.
@@ -173,28 +172,6 @@ swanctl {{
             .unwrap_or_default()
     }
 
-    /// Lines of its log with all these words.
-    pub fn said(&self, words: &[&str]) -> usize {
-        self.log()
-            .lines()
-            .filter(|line| words.iter().all(|word| line.contains(word)))
-            .count()
-    }
-
-    /// Waits until its log has a line with all these words.
-    pub fn says(&self, ctx: &Ctx, words: &[&str]) -> Result<()> {
-        let end = Instant::now() + ctx.seconds(20.0);
-        while self.said(words) == 0 {
-            ensure!(
-                Instant::now() < end,
-                "charon never said {words:?}:\n{}",
-                self.log()
-            );
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        Ok(())
-    }
-
     /// It had nothing against what it was sent, but for lines with one of these words.
     pub fn objects_to_nothing(&self, allowed: &[&str]) -> Result<()> {
         let log = self.log();
@@ -202,12 +179,21 @@ swanctl {{
         let objections: Vec<&str> = log
             .lines()
             // Of its own start: features that no plugin here has.
-            .filter(|line| ["[IKE]", "[ENC]", "[NET]", "[CFG]", "[KNL]", "[CHD]"].iter().any(|part| line.contains(part)))
+            .filter(|line| {
+                ["[IKE]", "[ENC]", "[NET]", "[CFG]", "[KNL]", "[CHD]"]
+                    .iter()
+                    .any(|part| line.contains(part))
+            })
             .filter(|line| {
                 let lower = line.to_lowercase();
                 OBJECTIONS.iter().any(|word| lower.contains(word))
             })
-            .filter(|line| !EXPECTED.iter().chain(allowed).any(|word| line.contains(word)))
+            .filter(|line| {
+                !EXPECTED
+                    .iter()
+                    .chain(allowed)
+                    .any(|word| line.contains(word))
+            })
             .collect();
         ensure!(
             objections.is_empty(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The key manager with another's: strongSwan's charon, which knows no zones, at the other end of the tunnel.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 use serde_json::Value;
@@ -9,11 +9,13 @@ use serde_json::Value;
 use super::guard::{nothing_shows, outside};
 use super::keyd::Keyd;
 use super::tunnel::everything;
+use super::udp::streamed_but;
+use crate::capture::Capture;
 use crate::charon::Charon;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
-use crate::topology::{HA, MH};
+use crate::topology::{CN, HA, HOME, MH};
 use crate::traffic;
 
 pub const TABLE: &[Scenario] = &[
@@ -22,6 +24,24 @@ pub const TABLE: &[Scenario] = &[
         proves: "strongSwan knows no zones and objects to nothing: keyd, which prefers them, gets plain IPsec from it, XFRM carries everything under the module's policies, and nothing goes in clear",
         seconds: 120,
         run: answers,
+    },
+    Scenario {
+        name: "strongswan-asks-keyd",
+        proves: "strongSwan begins from the mobile host's side, keyd at the home agent answers, XFRM carries everything, and nothing goes in clear",
+        seconds: 120,
+        run: asks,
+    },
+    Scenario {
+        name: "strongswan-and-keyd-agree-on-each-suite",
+        proves: "each cipher, PRF and key exchange that both know is agreed on, begun by either, a wrong first guess of the key exchange included",
+        seconds: 180,
+        run: suites,
+    },
+    Scenario {
+        name: "strongswan-and-keyd-rekey-under-traffic",
+        proves: "child and IKE SA are rekeyed by either side under a stream each way, which goes on and shows nothing; strongSwan objects to nothing",
+        seconds: 180,
+        run: rekeys,
     },
 ];
 
@@ -130,7 +150,11 @@ ike = [{}]
             setting.ike, setting.connection
         );
         let charon = Charon::new(ctx, other, setting.charon)?;
-        let keyd = Keyd::with_files(node, &configuration, &[("swan.psk", &format!("{secret}\n"))])?;
+        let keyd = Keyd::with_files(
+            node,
+            &configuration,
+            &[("swan.psk", &format!("{secret}\n"))],
+        )?;
         let pair = Self {
             keyd,
             charon,
@@ -193,12 +217,21 @@ secrets {{
     }
 
     /// charon begins.
-    #[expect(dead_code, reason = "soon")]
     fn charon_begins(&self) -> Result<()> {
         let begun = self
             .charon
             .swanctl(&["--initiate", "--child", "net", "--timeout", "20"]);
         begun.map(|_| ()).with_context(|| self.both_said())
+    }
+
+    /// Waits until charon has no SA any more.
+    fn gone(&self, ctx: &Ctx) -> Result<()> {
+        let end = Instant::now() + ctx.seconds(20.0);
+        while self.charon.swanctl(&["--list-sas"])?.contains("keyd:") {
+            ensure!(Instant::now() < end, "{}", self.both_said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     fn both_said(&self) -> String {
@@ -235,11 +268,129 @@ fn answers(ctx: &mut Ctx) -> Result<()> {
     let pair = Pair::new(ctx, &Setting::default())?;
     pair.keyd_begins()?;
     pair.carries(ctx)?;
-    let _ = Instant::now();
     let status = pair.status()?;
     ensure!(
         status["connections"][0]["both_know_zones"] == false,
         "strongSwan knows zones: {status}"
     );
+    pair.charon.objects_to_nothing(&[])
+}
+
+fn asks(ctx: &mut Ctx) -> Result<()> {
+    let setting = Setting {
+        at: KeydAt::Home,
+        ..Setting::default()
+    };
+    let pair = Pair::new(ctx, &setting)?;
+    pair.charon_begins()?;
+    pair.carries(ctx)?;
+    pair.charon.objects_to_nothing(&[])
+}
+
+/// What is agreed on, by keyd's name, by charon's, and as charon lists it.
+const SUITES: [(&str, &str, &str); 5] = [
+    (
+        "aes256-gcm16/sha384/x25519",
+        "aes256gcm16-prfsha384-x25519",
+        "AES_GCM_16-256/PRF_HMAC_SHA2_384/CURVE_25519",
+    ),
+    (
+        "aes128-gcm16/sha256/x25519",
+        "aes128gcm16-prfsha256-x25519",
+        "AES_GCM_16-128/PRF_HMAC_SHA2_256/CURVE_25519",
+    ),
+    (
+        "chacha20-poly1305/sha512/x25519",
+        "chacha20poly1305-prfsha512-x25519",
+        "CHACHA20_POLY1305/PRF_HMAC_SHA2_512/CURVE_25519",
+    ),
+    (
+        "aes256-gcm16/sha256/p256",
+        "aes256gcm16-prfsha256-ecp256",
+        "AES_GCM_16-256/PRF_HMAC_SHA2_256/ECP_256",
+    ),
+    (
+        "aes256-gcm16/sha384/p384",
+        "aes256gcm16-prfsha384-ecp384",
+        "AES_GCM_16-256/PRF_HMAC_SHA2_384/ECP_384",
+    ),
+];
+
+fn suites(ctx: &mut Ctx) -> Result<()> {
+    let all = SUITES.map(|(name, ..)| format!("\"{name}\"")).join(", ");
+    let pair = Pair::new(
+        ctx,
+        &Setting {
+            ike: all,
+            ..Setting::default()
+        },
+    )?;
+    for (name, proposal, listed) in SUITES {
+        pair.load(proposal, "")?;
+        for keyd_first in [true, false] {
+            if keyd_first {
+                pair.keyd_begins()?;
+            } else {
+                pair.charon_begins()?;
+            }
+            let list = pair.charon.swanctl(&["--list-sas"])?;
+            ensure!(
+                list.contains(listed),
+                "{name}, begun by {}: charon lists\n{list}",
+                if keyd_first { "keyd" } else { "charon" }
+            );
+            pair.carries(ctx).with_context(|| name.to_owned())?;
+            pair.keyd.tell(&["delete", "swan"])?;
+            pair.gone(ctx)?;
+        }
+    }
+    // The first guess is another group than the one charon has.
+    pair.charon
+        .objects_to_nothing(&["unacceptable, requesting", "inacceptable, requesting"])
+}
+
+fn rekeys(ctx: &mut Ctx) -> Result<()> {
+    let pair = Pair::new(ctx, &Setting::default())?;
+    pair.keyd_begins()?;
+    pair.carries(ctx)?;
+    let near = traffic::udp(&ctx.net.cn, CN, 4001)?;
+    let far = traffic::udp(&ctx.net.mh, HOME, 5009)?;
+    let before = pair.charon.swanctl(&["--list-sas"])?;
+    // keyd takes the old inbound SA of a plain child away with its Delete; what is on its way under it is lost.
+    let captures = outside(ctx)?;
+    streamed_but(&[(&near, &far), (&far, &near)], 60, || {
+        for _ in 0..2 {
+            pair.keyd.tell(&["rekey", "swan"])?;
+            std::thread::sleep(ctx.seconds(2.0));
+            pair.charon.swanctl(&["--rekey", "--child", "net"])?;
+            std::thread::sleep(ctx.seconds(2.0));
+            pair.charon.swanctl(&["--rekey", "--ike", "keyd"])?;
+            std::thread::sleep(ctx.seconds(2.0));
+        }
+        Ok(())
+    })
+    .with_context(|| pair.both_said())?;
+    for captured in captures.into_iter().map(Capture::stop) {
+        let captured = captured?;
+        ensure!(
+            captured
+                .headers()
+                .all(|ip| ![ip.source, ip.destination].contains(&HOME)),
+            "{}: the home address in clear",
+            captured.name
+        );
+    }
+    let after = pair.charon.swanctl(&["--list-sas"])?;
+    let spis = |list: &str| -> Vec<String> {
+        list.lines()
+            .filter(|line| line.contains(" in ") || line.contains("_i "))
+            .map(str::to_owned)
+            .collect()
+    };
+    ensure!(
+        spis(&before) != spis(&after),
+        "the keys are the old ones:\n{after}"
+    );
+    pair.carries(ctx)?;
     pair.charon.objects_to_nothing(&[])
 }
