@@ -239,11 +239,16 @@ pub fn offload(namespace: &Netns, interface: &str, on: bool) -> Result<()> {
     Ok(())
 }
 
-/// The interfaces of the namespace the calling thread is in, loopback left out.
+/// Devices that a kernel with tunnels built in makes in every namespace. Nobody uses them, and not all have offloads.
+const FALL_BACKS: [&str; 9] = [
+    "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0",
+];
+
+/// The interfaces of the namespace the calling thread is in, loopback and what nobody uses left out.
 fn interfaces() -> Result<Vec<String>> {
     Ok(nix::net::if_::if_nameindex()?
         .iter()
         .map(|interface| interface.name().to_string_lossy().into_owned())
-        .filter(|name| name != "lo")
+        .filter(|name| name != "lo" && !FALL_BACKS.contains(&name.as_str()))
         .collect())
 }
