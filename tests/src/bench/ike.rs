@@ -104,8 +104,8 @@ fn cost(
     })
 }
 
-/// The suite of all: AES-256-GCM, HMAC-SHA-384, X25519, a shared secret; no second key exchange for the first child.
-const SUITE: &str = "ike = [\"aes256-gcm16/sha384/x25519\"]\n";
+/// The suite of all: AES-256-GCM, HMAC-SHA-256, X25519, a shared secret; no second key exchange for the first child.
+const SUITE: &str = "ike = [\"aes256-gcm16/sha256/x25519\"]\n";
 
 fn keyd_pair(net: &Topology, zones: &str, relay: bool) -> Result<Costs> {
     zone_tunnel::devices(net)?;
@@ -195,7 +195,7 @@ fn charon<'a>(
         version = 2
         local_addrs = {own}
         remote_addrs = {peer}
-        proposals = aes256gcm16-prfsha384-x25519
+        proposals = aes256gcm16-prfsha256-x25519
         local {{
             auth = psk
             id = {name}.example
