@@ -174,6 +174,30 @@ fn nothing_is_sealed_that_the_other_side_does_not_open_yet_whoever_rekeys() {
     }
 }
 
+/// §2.8.1: the redundant child is its maker's to close, and that may take a while.
+#[test]
+fn of_two_that_rekey_a_child_the_redundant_one_never_seals_at_who_was_asked_for_it() {
+    for seed in 510..514 {
+        for hit in 0..8 {
+            let mut net = up(pair(seed));
+            let first = net.carried;
+            net.filter(move |n, _| {
+                if n == first + hit {
+                    Fate::Delay(200 * MS)
+                } else {
+                    Fate::Pass
+                }
+            });
+            let net = both(net, Act::RekeyChild, Act::RekeyChild, 0);
+            assert_settled(&net, "rekeyed");
+            for n in &net.nodes {
+                let gone = |e: &Event| matches!(e, Event::ChildSeal { child } if !n.kernel.contains_key(child));
+                assert_eq!(n.count(gone), 0, "seed {seed}, message {hit} late");
+            }
+        }
+    }
+}
+
 fn hybrid_child(c: &mut Connection, _: bool) {
     let child = c.child.as_mut().unwrap();
     child.methods = vec![Method::X25519];
