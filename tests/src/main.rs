@@ -16,6 +16,7 @@ mod attributes;
 mod bench;
 mod capture;
 mod captured;
+mod certificates;
 mod charon;
 mod command;
 mod config;

@@ -349,7 +349,7 @@ fn by_age_and_octets(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// The core hides the mobile host's network, its packets' ports being of this range.
-fn hide(ctx: &Ctx, ports: &str) -> Result<()> {
+pub(super) fn hide(ctx: &Ctx, ports: &str) -> Result<()> {
     let net = &ctx.net;
     net.core()?.nft(&format!(
         "table ip nat

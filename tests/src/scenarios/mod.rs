@@ -13,6 +13,7 @@ mod malformed_messages;
 mod mmlctl;
 mod neighbours;
 mod offload;
+mod pair;
 mod path;
 mod readers;
 mod relay;
@@ -20,6 +21,8 @@ mod snoop;
 mod states;
 mod strangers;
 mod strongswan;
+mod strongswan_life;
+mod strongswan_proof;
 mod teardown;
 mod transport;
 mod tunnel;
@@ -53,6 +56,8 @@ const TABLES: &[&[Scenario]] = &[
     mmlctl::TABLE,
     keyd::TABLE,
     strongswan::TABLE,
+    strongswan_proof::TABLE,
+    strongswan_life::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,
