@@ -103,7 +103,10 @@ async fn a_rekeyed_plain_child_seals_at_who_was_asked_from_the_delete_on_and_the
     })
     .await;
     let now = net.now();
-    let request = Request::Rekey { what: "mh".into() };
+    let request = Request::Rekey {
+        what: "mh".into(),
+        ike: false,
+    };
     net.nodes[0].engine.command(&request, now).unwrap();
     net.until("one way out and two ways in at both", |nodes| {
         nodes.iter().all(|node| {
