@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// How long a peer that came back may take to seal with its new CSA.
 const LATEST: Duration = Duration::from_secs(2);
+/// How long an SA that XFRM seals with no longer stays: a packet for which it chose that one just before is dropped if the
+/// SA goes before it is sealed.
+const CHOSEN: Duration = Duration::from_secs(1);
 /// XFRM's policies find a connection's SAs by a number of ours: "ML", then its place.
 const REQID: u32 = 0x4D4C_0000;
 
@@ -327,15 +330,20 @@ impl Engine {
         let Some(kernel) = host.kernels.of(child.composite) else {
             return;
         };
-        match kernel.activate(&child.outbound) {
-            Ok(()) => {
-                child.sealing = true;
-                tracing::info!("sealing with child {} now", id.0);
-                let connection = child.connection;
-                self.supersede(connection, id, now);
-            }
-            Err(error) => tracing::error!("{} can't be made active: {error}", child.outbound),
+        if let Err(error) = kernel.activate(&child.outbound) {
+            tracing::error!("{} can't be made active: {error}", child.outbound);
+            return;
         }
+        child.sealing = true;
+        tracing::info!("sealing with child {} now", id.0);
+        let child = child.clone();
+        if !child.composite {
+            // A policy remembers which SA it used last; put anew it takes the newest.
+            if let Err(error) = self.plain_policies(child.connection, &child) {
+                tracing::error!("XFRM's policies for child {}: {error}", id.0);
+            }
+        }
+        self.supersede(child.connection, id, now);
     }
 
     /// Whether the peer's first good packet under a CSA came: then this side seals with it too
@@ -367,7 +375,16 @@ impl Engine {
         self.counters.child_down += 1;
         self.adopted.remove(&id);
         self.given.retain(|(given, _)| *given != id);
-        self.remove(&child.outbound, child.composite);
+        let another = |(_, one): (ChildId, &Child)| {
+            !one.composite && one.sealing && one.selector == child.selector
+        };
+        let book = &self.host.book;
+        let replaced = book.children_of(child.connection).any(another);
+        if !child.composite && replaced {
+            self.later(now + CHOSEN, Task::Remove(child.outbound, false));
+        } else {
+            self.remove(&child.outbound, child.composite);
+        }
         if linger.is_zero() {
             self.remove(&child.inbound, child.composite);
         } else {
