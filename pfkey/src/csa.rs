@@ -6,8 +6,8 @@ use crate::encap::Encap;
 use crate::error::{errno, Error};
 use crate::extension::Extension;
 use crate::id::outer;
-use crate::message::Message;
-use crate::number::{ext, sastate, satype, SPI_MIN};
+use crate::message::{Message, EXT_HEADER_LEN, HEADER_LEN};
+use crate::number::{ext, message, sastate, satype, SPI_MIN};
 use crate::standard::{Lifetime, Sa};
 use crate::text::Fault;
 use crate::writer::Writer;
@@ -18,6 +18,9 @@ use crate::zone::{
 
 /// Zones of a CSA on the data path (docs/wire.md 1.8c).
 pub const ZONES: usize = 2;
+/// Octets of a ZONE_SA in front of key and salt, and of a BINDING in front of the identity (docs/wire.md 2.3d, 2.3i).
+const ZONE_SA_HEAD: usize = 8;
+const BINDING_HEAD: usize = 4;
 /// Octets that zone 1 may have: a stop behind them is never reached.
 const ZONE1_MAX: u16 = 256;
 
@@ -62,11 +65,11 @@ impl<'a> Csa<'a> {
     pub fn from_message(message: &Message<'a>) -> Result<Self, Error> {
         mlesp(message)?;
         let missing = |number| Error::extension(number, Fault::Missing);
-        let sa = message.sa().ok_or(missing(ext::SA))?;
-        let ext = message.csa().ok_or(missing(ext::CSA))?;
+        let sa = message.sa().ok_or_else(|| missing(ext::SA))?;
+        let ext = message.csa().ok_or_else(|| missing(ext::CSA))?;
         let (src, dst) = outer(message)?;
-        let selector = message.selector().ok_or(missing(ext::SELECTOR))?;
-        let map = message.zone_map().ok_or(missing(ext::ZONE_MAP))?;
+        let selector = message.selector().ok_or_else(|| missing(ext::SELECTOR))?;
+        let map = message.zone_map().ok_or_else(|| missing(ext::ZONE_MAP))?;
         let zone1 = message
             .zone_sa(1)
             .ok_or(Error::invalid(c"ZONE_SA: zone 1's is missing"))?;
@@ -121,6 +124,55 @@ impl<'a> Csa<'a> {
             .maybe(self.binding.map(Extension::Binding))?
             .maybe(self.snoop.map(Extension::Snoop))
             .and_then(|writer| Encap::write(self.encap, writer))
+    }
+
+    /// How many octets [`Csa::write_secrets`] writes.
+    pub fn secrets_len(&self) -> usize {
+        let zone = |sa: &ZoneSa<'_>| {
+            let keys = sa.keys.as_ref();
+            let secrets = keys.map_or(0, |keys| keys.key.len().saturating_add(keys.salt.len()));
+            secrets.saturating_add(ZONE_SA_HEAD)
+        };
+        let binding = |binding: &Binding<'_>| binding.data.len().saturating_add(BINDING_HEAD);
+        self.zones
+            .iter()
+            .map(zone)
+            .chain(self.binding.iter().map(binding))
+            .map(|len| len.saturating_add(EXT_HEADER_LEN).next_multiple_of(8))
+            .fold(HEADER_LEN, usize::saturating_add)
+    }
+
+    /// Writes what is secret in it or of any length, the zones' SAs and the binding, as a message of these alone: what the
+    /// kernel keeps of an ADD beside its own state.
+    ///
+    /// # Errors
+    ///
+    /// `ENOBUFS` when the buffer is too short.
+    pub fn write_secrets<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+        let [zone1, zone2] = &self.zones;
+        Writer::new(buffer, message::ADD, satype::MLESP, 0, 0)?
+            .zone_sa(zone1)?
+            .zone_sa(zone2)?
+            .maybe(self.binding.map(Extension::Binding))?
+            .finish()
+    }
+
+    /// The same CSA with what [`Csa::write_secrets`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// What [`Message::parse`] says; `EINVAL` where a zone's SA is missing.
+    pub fn with_secrets<'b>(&self, octets: &'b [u8]) -> Result<Csa<'b>, Error> {
+        let message = Message::parse(octets)?;
+        let zone = |zone| {
+            let missing = Error::extension(ext::ZONE_SA, Fault::Missing);
+            message.zone_sa(zone).ok_or(missing)
+        };
+        Ok(Csa {
+            zones: [zone(1)?, zone(2)?],
+            binding: message.binding(),
+            ..*self
+        })
     }
 
     /// Whether its parts fit together, as [`Csa::from_message`] asks.

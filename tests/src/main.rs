@@ -28,6 +28,7 @@ mod genl;
 mod headers;
 mod init;
 mod kernel_log;
+mod keyd;
 mod module;
 mod mounts;
 mod netns;

@@ -7,7 +7,7 @@ mod ground;
 mod guard;
 mod hardship;
 mod ipv6;
-mod keyd;
+pub mod keyd;
 mod lifetime;
 mod malformed_messages;
 mod mmlctl;
