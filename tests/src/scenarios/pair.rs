@@ -335,8 +335,8 @@ ike = [{}]
     }
 
     pub fn both_said(&self) -> String {
-        let keyd = self.keyd.tell(&["log"]).unwrap_or_default();
-        format!("keyd's log:\n{keyd}\ncharon's log:\n{}", self.charon.log())
+        let (keyd, charon) = (self.keyd.log(), self.charon.log());
+        format!("keyd's log at {keyd}\ncharon's log:\n{charon}")
     }
 
     /// The same, and what XFRM has dropped at either node, with the reasons.

@@ -57,6 +57,7 @@ fn asks(ctx: &mut Ctx) -> Result<()> {
     };
     let pair = Pair::new(ctx, &setting)?;
     pair.charon_begins()?;
+    pair.keyd.up("swan", ctx.seconds(10.0))?;
     pair.carries(ctx)?;
     pair.charon.objects_to_nothing(&[])
 }

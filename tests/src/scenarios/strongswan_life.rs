@@ -126,7 +126,7 @@ fn silence(ctx: &mut Ctx) -> Result<()> {
     pair.carries_nothing(ctx)?;
     pair.keyd.start()?;
     pair.load(&setting.proposals, "")?;
-    pair.until(ctx, 20.0, "keyd is back", || Ok(pair.status().is_ok()))?;
+    pair.keyd.answers(ctx.seconds(20.0))?;
     pair.charon_begins()?;
     pair.carries(ctx)?;
     // charon is away: keyd gives up after all its retransmissions, and what it protects stays so.
