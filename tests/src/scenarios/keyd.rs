@@ -286,6 +286,7 @@ fn dies_in_a_rekeying(ctx: &mut Ctx) -> Result<()> {
             ha.kill();
             std::thread::sleep(ctx.seconds(0.5));
             ha.start()?;
+            ha.answers(ctx.seconds(30.0))?;
             mh.up("ha", ctx.seconds(60.0))?;
             ha.up("mh", ctx.seconds(60.0))?;
             std::thread::sleep(ctx.seconds(4.0));
