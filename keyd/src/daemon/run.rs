@@ -7,6 +7,7 @@ use super::engine::{Engine, Kernels, Refusal};
 use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
 use super::log::Journal;
 use super::metrics;
+use super::mobility::{links, Mobility};
 use super::udp::Sockets;
 use mml_ike::event::Time;
 use std::net::IpAddr;
@@ -107,6 +108,30 @@ fn unix() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// What is heard of Mobile IP's links; nothing without it.
+fn watched(
+    mobility: &Option<Mobility>,
+) -> Result<Option<mpsc::UnboundedReceiver<links::Change>>, RunError> {
+    let watch = mobility.as_ref().map(|_| links::watch()).transpose();
+    watch.map_err(|error| RunError::System(format!("mobile-ip: links can't be watched: {error}")))
+}
+
+/// What comes by a source that may not be there.
+async fn next<T>(source: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
+    match source {
+        Some(source) => source.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What happened in Mobile IP is key management's to know.
+fn tell(engine: &mut Engine, mobility: &mut Option<Mobility>, now: Time) {
+    let events = mobility.as_mut().map(Mobility::events);
+    for event in events.unwrap_or_default() {
+        engine.mobile_event(&event, now);
+    }
+}
+
 async fn send_all(engine: &mut Engine, sockets: &Sockets) {
     while let Some(datagram) = engine.datagram() {
         sockets
@@ -176,6 +201,14 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     let kernels = kernels()?;
     let mut events = listen(config.addresses.clone());
     let start = Instant::now();
+    let mut mobility = match &config.mobile_ip {
+        Some(one) => {
+            let opened = Mobility::open(one, start.elapsed());
+            Some(opened.map_err(RunError::System)?)
+        }
+        None => None,
+    };
+    let mut links = watched(&mobility)?;
     let mut engine = Engine::new(config, kernels, start.elapsed())
         .map_err(|error| RunError::Kernel(error.to_string()))?;
     engine.set_wall_clock(unix(), start.elapsed());
@@ -187,9 +220,13 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     );
     let mut wall_clock = tokio::time::interval(WALL_CLOCK);
     loop {
+        tell(&mut engine, &mut mobility, start.elapsed());
         send_all(&mut engine, &sockets).await;
-        let due = engine
-            .next_deadline()
+        let due = mobility.as_ref().and_then(Mobility::next_deadline);
+        let due = due
+            .into_iter()
+            .chain(engine.next_deadline())
+            .min()
             .map(|at| tokio::time::Instant::from_std(start + at));
         let timer = async {
             match due {
@@ -203,6 +240,12 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
                 None => std::future::pending().await,
             }
         };
+        let mobile = async {
+            match &mut mobility {
+                Some(mobility) => mobility.receive().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -210,7 +253,22 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
                 Some(one) => engine.handle(&one.octets, one.from, one.to, start.elapsed()),
                 None => break,
             },
-            () = timer => engine.tick(start.elapsed()),
+            Some(arrived) = mobile => {
+                if let Some(mobility) = &mut mobility {
+                    mobility.handle(&arrived, start.elapsed());
+                }
+            }
+            Some((index, up)) = next(&mut links) => {
+                if let Some(mobility) = &mut mobility {
+                    mobility.link(index, up, start.elapsed());
+                }
+            }
+            () = timer => {
+                if let Some(mobility) = &mut mobility {
+                    mobility.tick(start.elapsed());
+                }
+                engine.tick(start.elapsed());
+            }
             Some(event) = events.recv() => engine.kernel_event(event, start.elapsed()),
             Some(asked) = server.asked() => answer(&mut engine, asked, start.elapsed()),
             Some(text) = scraper => {
@@ -221,6 +279,9 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     }
     if options.flush {
         farewell(&mut engine, &mut sockets, start).await;
+        if let Some(mobility) = &mut mobility {
+            mobility.flush();
+        }
     } else {
         tracing::info!("ending; SAs and policies stay as they are");
     }

@@ -92,6 +92,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         level: file.log.level,
         snoop,
         registered: hosts.collect(),
+        mobile_ip: checker.mobile_ip()?,
         connections,
         ike,
     })
@@ -99,8 +100,8 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
 
 /// A file that is being checked.
 pub(super) struct Checker<'a> {
-    source: &'a Source<'a>,
-    folder: &'a Path,
+    pub(super) source: &'a Source<'a>,
+    pub(super) folder: &'a Path,
     pub(super) file: &'a File,
 }
 

@@ -10,6 +10,7 @@ mod command;
 mod connect;
 mod events;
 mod host;
+mod mobile;
 mod moves;
 mod policies;
 mod relays;
@@ -18,6 +19,7 @@ mod restart;
 pub use book::{Book, Child, Ike, Relay};
 pub use command::Refusal;
 pub use host::{Kernels, Random};
+pub use mobile::Place;
 
 use super::config::{Config, Role, Start};
 use super::kernel::{KernelEvent, SaId};
