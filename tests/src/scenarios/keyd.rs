@@ -118,8 +118,23 @@ impl<'a> Keyd<'a> {
         let file = self.folder.join("keyd.toml");
         let file = file.to_str().context("path")?;
         self.node.run(&["keyd", "check", "-c", file])?;
-        self.process = Some(self.node.background(&["keyd", "run", "-c", file])?);
+        // Into a file: nobody empties a pipe, and keyd would wait for that.
+        let run = format!(
+            "exec keyd run -c {file} >>{} 2>&1",
+            self.log_file().display()
+        );
+        self.process = Some(self.node.background(&["sh", "-c", &run])?);
         Ok(())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// What it has logged.
+    pub(super) fn log(&self) -> String {
+        let text = fs::read_to_string(self.log_file()).unwrap_or_default();
+        format!("{}:\n{text}", self.node.name())
     }
 
     /// `kill -9`.

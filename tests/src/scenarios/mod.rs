@@ -11,6 +11,7 @@ mod keyd;
 mod lifetime;
 mod malformed_messages;
 mod mmlctl;
+mod mobility;
 mod neighbours;
 mod offload;
 mod path;
@@ -53,6 +54,7 @@ const TABLES: &[&[Scenario]] = &[
     mmlctl::TABLE,
     keyd::TABLE,
     strongswan::TABLE,
+    mobility::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,
