@@ -30,7 +30,7 @@ pub(super) const FA2: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
 /// IP in IP (RFC 2003).
 const IP_IN_IP: u8 = 4;
 
-const SECRETS: [(&str, &str); 2] = [
+pub(super) const SECRETS: [(&str, &str); 2] = [
     (
         "mobile.key",
         "2f1c8d7e6a5b4c3d9e8f7a6b5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d\n",
@@ -68,7 +68,7 @@ pub(super) fn network(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-const HA_FILE: &str = "[node]
+pub(super) const HA_FILE: &str = "[node]
 role = \"ha\"
 identity = \"ha.example\"
 addresses = [\"203.0.113.1\"]
@@ -92,7 +92,7 @@ spi = 300
 secret-file = \"agents.key\"
 ";
 
-fn fa_file(number: u8) -> String {
+pub(super) fn fa_file(number: u8) -> String {
     format!(
         "[node]
 role = \"fa\"
@@ -115,7 +115,7 @@ prefixes = [\"203.0.113.0/24\"]
     )
 }
 
-const MH_FILE: &str = "[node]
+pub(super) const MH_FILE: &str = "[node]
 role = \"mh\"
 identity = \"mh.example\"
 addresses = [\"203.0.113.7\"]
@@ -193,7 +193,7 @@ pub(super) fn moves(mh: &Netns, from: &str, to: &str) -> Result<()> {
 }
 
 /// Octets each way over a connection that stays.
-fn exchange(near: &mut TcpStream, far: &mut TcpStream) -> Result<()> {
+pub(super) fn exchange(near: &mut TcpStream, far: &mut TcpStream) -> Result<()> {
     let data = traffic::random(50_000);
     for way in 0..2 {
         let (from, to) = if way == 0 {

@@ -5,6 +5,7 @@ mod attack;
 mod bad_packets;
 mod ground;
 mod guard;
+mod handoff;
 mod hardship;
 mod ipv6;
 mod keyd;
@@ -55,6 +56,7 @@ const TABLES: &[&[Scenario]] = &[
     keyd::TABLE,
     strongswan::TABLE,
     mobility::TABLE,
+    handoff::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,

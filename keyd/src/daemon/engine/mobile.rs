@@ -2,9 +2,12 @@
 //! What Mobile IP says happened, and what key management makes of it (docs/mobility.md).
 
 use super::Engine;
+use crate::daemon::config::{Agent, Relays, Start};
+use mml_ike::auth::IdMatch;
 use mml_ike::event::Time;
+use mml_ike::wire::Id;
 use mml_mip::Event;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Where a mobile host is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +35,7 @@ impl Engine {
                     None => tracing::info!(%home, %care_of, lifetime, "bound"),
                 }
                 self.placed(*home, Some(*care_of), now);
+                self.relayed_by(*home, Some(*care_of), now);
             }
             Event::Unbound {
                 home,
@@ -40,11 +44,16 @@ impl Engine {
             } => {
                 tracing::info!(%home, %care_of, "bound no more: {reason:?}");
                 self.host.book.mobile.remove(home);
+                self.relayed_by(*home, None, now);
             }
             Event::Relayed {
                 home, home_agent, ..
             } => {
                 tracing::debug!(%home, %home_agent, "a registration is relayed");
+                // The home agent's CSA may come before its reply is read. Nobody else may give one for this address.
+                if let Some(agent) = self.distributor_for(*home) {
+                    self.endpoint.register((*home).into(), agent);
+                }
             }
             Event::Visiting {
                 home,
@@ -60,13 +69,18 @@ impl Engine {
                     tracing::info!(%home, %home_agent, lifetime, "visiting");
                 }
                 self.placed(*home, Some(*care_of), now);
+                self.activate_relays((*home).into());
             }
             Event::Gone { home, reason, .. } => {
                 tracing::info!(%home, "visiting no more: {reason:?}");
                 self.host.book.mobile.remove(home);
+                self.endpoint.deregister((*home).into());
             }
             Event::Refused { home, code } => {
                 tracing::warn!(%home, "a registration is refused: {code}");
+                if !self.visits((*home).into()) {
+                    self.endpoint.deregister((*home).into());
+                }
             }
             Event::RevocationConfirmed { home, peer } => {
                 tracing::debug!(%home, %peer, "the registration's end is known there");
@@ -119,9 +133,65 @@ impl Engine {
         }
     }
 
+    /// FA: whether a host is here.
+    pub(super) fn visits(&self, home: IpAddr) -> bool {
+        matches!(home, IpAddr::V4(home) if self.host.book.mobile.contains_key(&home))
+    }
+
+    /// FA: the home agent that may give CSAs for an address.
+    fn distributor_for(&self, home: Ipv4Addr) -> Option<Id> {
+        let holds = |prefix: &mml_ike::config::Prefix| prefix.holds(home.into());
+        let mut agents = self.config.ike.foreign.home_agents.iter();
+        let agent = agents.find(|agent| agent.prefixes.iter().any(holds))?;
+        match &agent.identity {
+            IdMatch::Exactly(id) => Some(id.clone()),
+            IdMatch::Within(_) | IdMatch::Any => None,
+        }
+    }
+
+    /// HA: a host's zone 1 is for the foreign agent it is registered through, and for nobody else but that one's
+    /// neighbours, as standbys.
+    fn relayed_by(&mut self, home: Ipv4Addr, care_of: Option<Ipv4Addr>, now: Time) {
+        let known = |address: &IpAddr| {
+            let mut agents = self.config.ike.home.foreign_agents.iter();
+            agents.any(|agent| agent.addresses.contains(address))
+        };
+        let care_of = care_of.map(IpAddr::V4);
+        let current = care_of.filter(known);
+        if let (Some(unknown), None) = (care_of, current) {
+            tracing::info!(%home, care_of = %unknown, "it is no [[foreign-agent]], and gets no keys");
+        }
+        let neighbours = current.and_then(|fa| self.neighbours.get(&fa));
+        let standbys = neighbours.into_iter().flatten().copied();
+        let relays = Relays {
+            home: home.into(),
+            current,
+            standbys: standbys.filter(known).collect(),
+        };
+        self.set_relays(relays, now);
+    }
+
+    /// MH: whether a connection leads to the home agent, which hears nothing before the host is registered.
+    pub(super) fn needs_registration(&self, connection: usize) -> bool {
+        let one = &self.config.connections[connection];
+        match self.config.mobile_ip.as_ref().map(|one| &one.agent) {
+            Some(Agent::Node(node)) => one.remote == Some(node.home_agent.into()),
+            _ => false,
+        }
+    }
+
+    /// MH: the home agent hears it from now on.
+    fn speak_with_home(&mut self, now: Time) {
+        for connection in 0..self.config.connections.len() {
+            let begins = self.config.connections[connection].start == Start::Now;
+            if begins && self.needs_registration(connection) {
+                self.begin(connection, now);
+            }
+        }
+    }
+
     /// The mobile host's own home address.
     fn own_home(&self) -> Option<Ipv4Addr> {
-        use crate::daemon::config::Agent;
         match &self.config.mobile_ip.as_ref()?.agent {
             Agent::Node(node) => Some(node.home),
             Agent::Home(_) | Agent::Foreign(_) => None,
@@ -132,6 +202,7 @@ impl Engine {
         if let Some(home) = self.own_home() {
             self.placed(home, care_of, now);
         }
+        self.speak_with_home(now);
     }
 
     fn nowhere(&mut self) {

@@ -21,7 +21,7 @@ pub use command::Refusal;
 pub use host::{Kernels, Random};
 pub use mobile::Place;
 
-use super::config::{Config, Role, Start};
+use super::config::{Config, Relays, Role, Start};
 use super::kernel::{KernelEvent, SaId};
 use super::metrics::Counters;
 use host::NodeHost;
@@ -92,6 +92,10 @@ pub struct Engine {
     datagrams: VecDeque<Datagram>,
     /// Children that outlived a restart.
     adopted: HashSet<ChildId>,
+    /// HA: the foreign agents of hosts, as the file or Mobile IP has them.
+    relays: BTreeMap<IpAddr, Relays>,
+    /// HA: who the neighbours of a foreign agent are, as it said.
+    neighbours: BTreeMap<IpAddr, Vec<IpAddr>>,
     /// HA: CSAs that a foreign agent took.
     given: HashSet<(ChildId, IpAddr)>,
     /// When packets last asked for a connection.
@@ -129,6 +133,8 @@ impl Engine {
             task_number: 0,
             datagrams: VecDeque::new(),
             adopted: HashSet::new(),
+            relays: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
             given: HashSet::new(),
             demanded: HashMap::new(),
             counters: Counters::default(),
@@ -145,13 +151,12 @@ impl Engine {
             .filter_map(|one| one.tunnel.as_ref()?.relays.clone())
             .collect();
         for one in relays {
-            let (current, standbys) = (one.current, one.standbys);
-            engine
-                .endpoint
-                .set_relays(one.home, current, standbys, now, &mut engine.host);
+            engine.set_relays(one, now);
         }
         for connection in 0..engine.config.connections.len() {
-            if engine.config.connections[connection].start == Start::Now {
+            let now_or_never = engine.config.connections[connection].start == Start::Now;
+            // Before a mobile host is registered nobody would hear it.
+            if now_or_never && !engine.needs_registration(connection) {
                 engine.later(now, Task::Initiate(connection));
             }
         }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The host moves under ML-IKE: its CSA stays, and zone 1's keys go where it goes. Who holds which key is read from each
+//! node's kernel.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{ensure, Context, Result};
+
+use super::guard::{nothing_shows, outside};
+use super::mobility::{self, Nodes, FA1, FA2};
+use crate::capture::Capture;
+use crate::netns::Netns;
+use crate::scenario::{Ctx, Scenario};
+use crate::stats::Stats;
+use crate::topology::{CN, HOME};
+use crate::{traffic, tunnel, zone_tunnel};
+
+pub const TABLE: &[Scenario] = &[Scenario {
+    name: "handoff-moves-zone-1s-keys-with-the-host",
+    proves: "a sealed TCP connection goes on through a handoff under one CSA; the foreign agent the host is at holds zone 1's keys, the one it left holds none, and zone 2's are at home agent and host alone",
+    seconds: 150,
+    run: keys_move,
+}];
+
+const PSK: (&str, &str) = (
+    "ike.psk",
+    "8f0d6a1c5be2497799aa4f7c0f3d2b61c1a7e5d0b94d4f2a8e6c3b5a79180246\n",
+);
+
+fn connection(name: &str, remote: &str, identity: &str, more: &str) -> String {
+    format!(
+        "
+[[connection]]
+name = \"{name}\"
+remote = \"{remote}\"
+remote-identity = \"{identity}\"
+auth = \"psk\"
+secret-file = \"ike.psk\"
+{more}"
+    )
+}
+
+/// The four nodes' files, with IKE; `more` is for both foreign agents, by the number of the other one.
+fn files(more: impl Fn(u8) -> String) -> [String; 4] {
+    let foreign = |number: u8| {
+        format!(
+            "
+[[foreign-agent]]
+name = \"fa{number}\"
+identity = \"fa{number}.example\"
+addresses = [\"10.1.{number}.1\"]
+{}",
+            connection(
+                &format!("fa{number}"),
+                &format!("10.1.{number}.1"),
+                &format!("fa{number}.example"),
+                ""
+            )
+        )
+    };
+    let mh = connection(
+        "mh",
+        "203.0.113.7",
+        "mh.example",
+        "start = \"peer\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nzones = \"required\"\n",
+    );
+    let ha = [mobility::HA_FILE, &foreign(1), &foreign(2), &mh].concat();
+    let fa = |number: u8| {
+        let home = connection("ha", "203.0.113.1", "ha.example", "start = \"peer\"\n");
+        [mobility::fa_file(number), more(3 - number), home].concat()
+    };
+    let home = connection(
+        "ha",
+        "203.0.113.1",
+        "ha.example",
+        "[connection.tunnel]\nlocal = \"203.0.113.7\"\nzones = \"required\"\n",
+    );
+    let mh = [mobility::MH_FILE, &home].concat();
+    [ha, fa(1), fa(2), mh]
+}
+
+/// Mobile IP's network with `mml0` at both ends, and the four key managers.
+fn start<'a>(ctx: &'a Ctx, files: &[String; 4]) -> Result<Nodes<'a>> {
+    let net = &ctx.net;
+    mobility::network(ctx)?;
+    zone_tunnel::devices(net)?;
+    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
+    let secrets = [&mobility::SECRETS[..], &[PSK]].concat();
+    let files = files.each_ref().map(String::as_str);
+    Nodes::start(ctx, files, &secrets)
+}
+
+/// What a node's kernel holds: by SPI, which zones it can open or seal.
+type Held = BTreeMap<u64, Vec<bool>>;
+
+fn held(node: &Netns) -> Result<Held> {
+    let list: serde_json::Value =
+        serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
+    let one = |csa: &serde_json::Value| {
+        let zones = csa["zones"].as_array()?;
+        let keys = zones.iter().map(|zone| zone != "null");
+        Some((csa["spi"].as_u64()?, keys.collect()))
+    };
+    Ok(list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(one)
+        .collect())
+}
+
+/// Waits until the mobile host and its home agent have one CSA, and gives its two SPIs.
+fn csa(ctx: &Ctx) -> Result<Vec<u64>> {
+    let end = Instant::now() + ctx.seconds(30.0);
+    loop {
+        let (ha, mh) = (held(&ctx.net.ha)?, held(&ctx.net.mh)?);
+        let whole =
+            |held: &Held| held.len() == 2 && held.values().all(|keys| keys == &[true, true]);
+        if whole(&ha) && whole(&mh) && ha.keys().eq(mh.keys()) {
+            return Ok(ha.into_keys().collect());
+        }
+        ensure!(
+            Instant::now() < end,
+            "no CSA: the home agent has {ha:?}, the mobile host {mh:?}"
+        );
+        std::thread::sleep(ctx.seconds(0.1));
+    }
+}
+
+/// Waits until exactly these foreign agents hold zone 1 of the CSA and nothing else, the others nothing; home agent and
+/// mobile host both zones.
+fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
+    let net = &ctx.net;
+    let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+    let all = |keys: &[bool]| {
+        spis.iter()
+            .map(|spi| (*spi, keys.to_vec()))
+            .collect::<Held>()
+    };
+    let agent = |holds| {
+        if holds {
+            all(&[true, false])
+        } else {
+            Held::new()
+        }
+    };
+    let expected = [
+        (&net.ha, all(&[true, true])),
+        (&net.fa1, agent(wanted[0])),
+        (fa2, agent(wanted[1])),
+        (&net.mh, all(&[true, true])),
+    ];
+    let end = Instant::now() + ctx.seconds(15.0);
+    for (node, wanted) in &expected {
+        loop {
+            let has = held(node)?;
+            if has == *wanted {
+                break;
+            }
+            ensure!(
+                Instant::now() < end,
+                "{} holds {has:?}, not {wanted:?}",
+                node.name()
+            );
+            std::thread::sleep(ctx.seconds(0.1));
+        }
+    }
+    // All at one moment, too.
+    for (node, wanted) in &expected {
+        ensure!(held(node)? == *wanted, "{} changed", node.name());
+    }
+    Ok(())
+}
+
+/// Packets a foreign agent's relay has opened.
+fn opened(node: &Netns) -> Result<u64> {
+    Ok(Stats::read(node)?.total("relayed-packets"))
+}
+
+/// docs/wire.md 3.1d, 3.1g.
+fn keys_move(ctx: &mut Ctx) -> Result<()> {
+    let nodes = start(ctx, &files(|_| String::new()))?;
+    let ctx = &*ctx;
+    let go = || -> Result<()> {
+        let net = &ctx.net;
+        let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+        let secret = traffic::random(16);
+        let mut captures = outside(ctx)?;
+        captures.push(Capture::start(net.core()?, "fa2", "core-fa2")?);
+        captures.push(Capture::start(fa2, "wl2", "fa2-mh")?);
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let spis = csa(ctx)?;
+        holders(ctx, &spis, [true, false])?;
+        traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
+        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&mut near, &mut far)?;
+        ensure!(opened(&net.fa1)? > 0, "fa1 opens nothing");
+
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        holders(ctx, &spis, [false, true])?;
+        mobility::exchange(&mut near, &mut far).context("after the handoff")?;
+        traffic::ping_arrives(&net.mh, HOME, CN, &secret)?;
+        ensure!(opened(fa2)? > 0, "fa2 opens nothing");
+
+        mobility::moves(&net.mh, "wl2", "wl1")?;
+        mobility::exchange(&mut near, &mut far).context("on the way back")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        holders(ctx, &spis, [true, false])?;
+        nothing_shows(captures, &secret)?;
+        Ok(())
+    };
+    go().with_context(|| nodes.logs())
+}
