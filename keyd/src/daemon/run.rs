@@ -124,11 +124,13 @@ async fn next<T>(source: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
     }
 }
 
-/// What happened in Mobile IP is key management's to know.
-fn tell(engine: &mut Engine, mobility: &mut Option<Mobility>, now: Time) {
-    let events = mobility.as_mut().map(Mobility::events);
-    for event in events.unwrap_or_default() {
-        engine.mobile_event(&event, now);
+/// Mobile IP makes tokens of keys that key management has.
+fn hand_over(engine: &mut Engine, mobility: &mut Option<Mobility>) {
+    let keys = engine.handover_keys();
+    if let Some(mobility) = mobility {
+        for (fa, key) in keys {
+            mobility.handover_key(fa, key);
+        }
     }
 }
 
@@ -220,7 +222,7 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     );
     let mut wall_clock = tokio::time::interval(WALL_CLOCK);
     loop {
-        tell(&mut engine, &mut mobility, start.elapsed());
+        hand_over(&mut engine, &mut mobility);
         send_all(&mut engine, &sockets).await;
         let due = mobility.as_ref().and_then(Mobility::next_deadline);
         let due = due
@@ -255,19 +257,22 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
             },
             Some(arrived) = mobile => {
                 if let Some(mobility) = &mut mobility {
-                    mobility.handle(&arrived, start.elapsed());
+                    let now = start.elapsed();
+                    mobility.handle(&arrived, now, &mut |event| engine.mobile_event(event, now));
                 }
             }
             Some((index, up)) = next(&mut links) => {
                 if let Some(mobility) = &mut mobility {
-                    mobility.link(index, up, start.elapsed());
+                    let now = start.elapsed();
+                    mobility.link(index, up, now, &mut |event| engine.mobile_event(event, now));
                 }
             }
             () = timer => {
+                let now = start.elapsed();
                 if let Some(mobility) = &mut mobility {
-                    mobility.tick(start.elapsed());
+                    mobility.tick(now, &mut |event| engine.mobile_event(event, now));
                 }
-                engine.tick(start.elapsed());
+                engine.tick(now);
             }
             Some(event) = events.recv() => engine.kernel_event(event, start.elapsed()),
             Some(asked) = server.asked() => answer(&mut engine, asked, start.elapsed()),

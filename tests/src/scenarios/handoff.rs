@@ -2,7 +2,7 @@
 //! The host moves under ML-IKE: its CSA stays, and zone 1's keys go where it goes. Who holds which key is read from each
 //! node's kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
@@ -16,12 +16,26 @@ use crate::stats::Stats;
 use crate::topology::{CN, HOME};
 use crate::{traffic, tunnel, zone_tunnel};
 
-pub const TABLE: &[Scenario] = &[Scenario {
-    name: "handoff-moves-zone-1s-keys-with-the-host",
-    proves: "a sealed TCP connection goes on through a handoff under one CSA; the foreign agent the host is at holds zone 1's keys, the one it left holds none, and zone 2's are at home agent and host alone",
-    seconds: 150,
-    run: keys_move,
-}];
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "handoff-moves-zone-1s-keys-with-the-host",
+        proves: "a sealed TCP connection goes on through a handoff under one CSA; the foreign agent the host is at holds zone 1's keys, the one it left holds none, and zone 2's are at home agent and host alone",
+        seconds: 150,
+        run: keys_move,
+    },
+    Scenario {
+        name: "handoff-finds-keys-that-were-there-before-the-host",
+        proves: "by PKD the next foreign agent holds zone 1's keys as standby before the host comes, and opens what passes from the registration's reply on, though nobody gives it anything then",
+        seconds: 150,
+        run: beforehand,
+    },
+    Scenario {
+        name: "handoff-fetches-keys-from-the-previous-foreign-agent",
+        proves: "by DKM the new foreign agent has zone 1's keys from the previous one, by the host's token, though the home agent can't give it any; the previous one is revoked",
+        seconds: 150,
+        run: handed_on,
+    },
+];
 
 const PSK: (&str, &str) = (
     "ike.psk",
@@ -173,6 +187,16 @@ fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
     Ok(())
 }
 
+/// The states of a foreign agent's CSAs.
+fn states(node: &Netns) -> Result<BTreeSet<String>> {
+    let list: serde_json::Value =
+        serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
+    let states = list.as_array().into_iter().flatten();
+    Ok(states
+        .filter_map(|csa| csa["state"].as_str().map(str::to_owned))
+        .collect())
+}
+
 /// Packets a foreign agent's relay has opened.
 fn opened(node: &Netns) -> Result<u64> {
     Ok(Stats::read(node)?.total("relayed-packets"))
@@ -211,6 +235,103 @@ fn keys_move(ctx: &mut Ctx) -> Result<()> {
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         holders(ctx, &spis, [true, false])?;
         nothing_shows(captures, &secret)?;
+        Ok(())
+    };
+    go().with_context(|| nodes.logs())
+}
+
+/// A foreign agent's neighbour, in its file; it takes CSAs of hosts that aren't there.
+fn neighbour(other: u8) -> String {
+    format!(
+        "standby = true
+
+[[neighbour]]
+identity = \"fa{other}.example\"
+addresses = [\"10.1.{other}.1\"]
+"
+    )
+}
+
+/// docs/wire.md 3.1d, 3.1e.
+fn beforehand(ctx: &mut Ctx) -> Result<()> {
+    let nodes = start(ctx, &files(neighbour))?;
+    let ctx = &*ctx;
+    let go = || -> Result<()> {
+        let net = &ctx.net;
+        let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let spis = csa(ctx)?;
+        holders(ctx, &spis, [true, true])?;
+        let only = |state: &str| BTreeSet::from([state.to_owned()]);
+        let (first, second) = (states(&net.fa1)?, states(fa2)?);
+        ensure!(
+            first == only("active") && second == only("standby"),
+            "fa1's CSAs are {first:?}, fa2's {second:?}"
+        );
+        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&mut near, &mut far)?;
+
+        // From now on the home agent's key manager can't speak with the second foreign agent's.
+        net.core()?.nft(
+            "table ip apart {
+                chain pass { type filter hook forward priority 0; ip daddr 10.1.2.1 udp dport { 500, 4500 } drop; }
+            }",
+        )?;
+        let capture = Capture::start(fa2, "wl2", "fa2-mh")?;
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        let state = states(fa2)?;
+        ensure!(state == only("active"), "fa2's CSAs are {state:?}");
+        let (opened, sealed) = (opened(fa2)?, capture.stop()?.esp().count() as u64);
+        ensure!(
+            opened == sealed,
+            "fa2 opened {opened} of {sealed} sealed packets on its link"
+        );
+        holders(ctx, &spis, [true, true])
+    };
+    go().with_context(|| nodes.logs())
+}
+
+/// docs/wire.md 3.1f, 3.2i, 3.2j.
+fn handed_on(ctx: &mut Ctx) -> Result<()> {
+    let mut files = files(|other| {
+        let (name, start) = (
+            format!("fa{other}.example"),
+            ["peer", "now"][usize::from(other - 1)],
+        );
+        let between = connection(
+            "next",
+            &format!("10.1.{other}.1"),
+            &name,
+            &format!("start = \"{start}\"\n"),
+        );
+        neighbour(other) + &between
+    });
+    // The home agent knows the second foreign agent and has no way to speak with it.
+    let second = connection("fa2", "10.1.2.1", "fa2.example", "");
+    files[0] = files[0]
+        .replace(&second, "")
+        .replace("[mobile-ip]\n", "[mobile-ip]\npredistribute = false\n");
+    let nodes = start(ctx, &files)?;
+    let ctx = &*ctx;
+    let go = || -> Result<()> {
+        let net = &ctx.net;
+        let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let spis = csa(ctx)?;
+        holders(ctx, &spis, [true, false])?;
+        nodes.fa1.up("next", ctx.seconds(20.0))?;
+        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&mut near, &mut far)?;
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        holders(ctx, &spis, [false, true])?;
+        mobility::exchange(&mut near, &mut far).context("after the handoff")?;
+        ensure!(opened(fa2)? > 0, "fa2 opens nothing");
         Ok(())
     };
     go().with_context(|| nodes.logs())

@@ -150,6 +150,34 @@ impl<'a> Keyd<'a> {
     }
 }
 
+impl Keyd<'_> {
+    /// Waits until it runs.
+    pub(super) fn answers(&self, patience: std::time::Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        while let Err(error) = self.tell(&["status"]) {
+            if Instant::now() > end {
+                return Err(error);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Waits until a connection is up.
+    pub(super) fn up(&self, connection: &str, patience: std::time::Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        loop {
+            let status: serde_json::Value = serde_json::from_str(&self.tell(&["status"])?)?;
+            let mut list = status["connections"].as_array().into_iter().flatten();
+            if list.any(|one| one["name"] == connection && one["state"] == "up") {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{connection} doesn't come up");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
 /// A home agent's file without foreign agents.
 const HA_ALONE: &str = "[node]
 role = \"ha\"

@@ -145,18 +145,25 @@ impl<'a> Nodes<'a> {
     ) -> Result<Self> {
         let net = &ctx.net;
         let second = net.fa2.as_ref().context("no second foreign agent")?;
-        Ok(Nodes {
+        let nodes = Nodes {
             ha: Keyd::with_files(&net.ha, ha, secrets)?,
             fa1: Keyd::with_files(&net.fa1, fa1, secrets)?,
             fa2: Keyd::with_files(second, fa2, secrets)?,
             mh: Keyd::with_files(&net.mh, mh, secrets)?,
-        })
+        };
+        for node in nodes.all() {
+            node.answers(ctx.seconds(20.0))
+                .with_context(|| nodes.logs())?;
+        }
+        Ok(nodes)
+    }
+
+    fn all(&self) -> [&Keyd<'a>; 4] {
+        [&self.ha, &self.fa1, &self.fa2, &self.mh]
     }
 
     pub(super) fn logs(&self) -> String {
-        [&self.ha, &self.fa1, &self.fa2, &self.mh]
-            .map(Keyd::log)
-            .join("\n")
+        self.all().map(Keyd::log).join("\n")
     }
 }
 

@@ -324,6 +324,7 @@ pub(super) struct MobileIp {
     pub lifetime: Option<Spanned<Age>>,
     pub interval: Option<Spanned<Age>>,
     pub reverse_tunnel: Option<Spanned<Reverse>>,
+    pub predistribute: Option<Spanned<bool>>,
     pub home: Option<Spanned<Ipv4Addr>>,
     pub home_agent: Option<Spanned<Ipv4Addr>>,
     pub spi: Option<Spanned<u32>>,

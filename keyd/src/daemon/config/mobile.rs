@@ -31,6 +31,8 @@ pub struct MobileIp {
     pub links: Vec<String>,
     /// Between advertisements.
     pub interval: Duration,
+    /// HA: whether the neighbours of a host's foreign agent get its CSAs beforehand (PKD).
+    pub predistribute: bool,
     /// What the node is, without its links.
     pub agent: Agent,
 }
@@ -87,6 +89,7 @@ impl Checker<'_> {
         Ok(Some(MobileIp {
             links,
             interval: interval.map_or(INTERVAL, |interval| interval.get_ref().0),
+            predistribute: t.predistribute.as_ref().is_none_or(|said| *said.get_ref()),
             agent,
         }))
     }
@@ -101,6 +104,11 @@ impl Checker<'_> {
         let wrong = [
             ("address", span(&t.address), agent),
             ("interval", t.interval.as_ref().map(Spanned::span), agent),
+            (
+                "predistribute",
+                t.predistribute.as_ref().map(Spanned::span),
+                role == Role::Ha,
+            ),
             ("home", span(&t.home), node),
             ("home-agent", span(&t.home_agent), node),
             ("spi", t.spi.as_ref().map(Spanned::span), node),

@@ -47,12 +47,18 @@ impl Engine {
                 self.relayed_by(*home, None, now);
             }
             Event::Relayed {
-                home, home_agent, ..
+                home,
+                home_agent,
+                identification,
+                previous,
             } => {
                 tracing::debug!(%home, %home_agent, "a registration is relayed");
                 // The home agent's CSA may come before its reply is read. Nobody else may give one for this address.
                 if let Some(agent) = self.distributor_for(*home) {
                     self.endpoint.register((*home).into(), agent);
+                }
+                if let Some(previous) = previous {
+                    self.ask_previous(*home, *identification, previous, now);
                 }
             }
             Event::Visiting {
@@ -133,6 +139,14 @@ impl Engine {
         }
     }
 
+    /// FA: the address that hosts register here.
+    pub(super) fn own_care_of(&self) -> Option<Ipv4Addr> {
+        match &self.config.mobile_ip.as_ref()?.agent {
+            Agent::Foreign(foreign) => Some(foreign.care_of),
+            Agent::Home(_) | Agent::Node(_) => None,
+        }
+    }
+
     /// FA: whether a host is here.
     pub(super) fn visits(&self, home: IpAddr) -> bool {
         matches!(home, IpAddr::V4(home) if self.host.book.mobile.contains_key(&home))
@@ -151,7 +165,7 @@ impl Engine {
 
     /// HA: a host's zone 1 is for the foreign agent it is registered through, and for nobody else but that one's
     /// neighbours, as standbys.
-    fn relayed_by(&mut self, home: Ipv4Addr, care_of: Option<Ipv4Addr>, now: Time) {
+    pub(super) fn relayed_by(&mut self, home: Ipv4Addr, care_of: Option<Ipv4Addr>, now: Time) {
         let known = |address: &IpAddr| {
             let mut agents = self.config.ike.home.foreign_agents.iter();
             agents.any(|agent| agent.addresses.contains(address))
@@ -161,7 +175,11 @@ impl Engine {
         if let (Some(unknown), None) = (care_of, current) {
             tracing::info!(%home, care_of = %unknown, "it is no [[foreign-agent]], and gets no keys");
         }
-        let neighbours = current.and_then(|fa| self.neighbours.get(&fa));
+        let beforehand = self.config.mobile_ip.as_ref();
+        let beforehand = beforehand.is_some_and(|mobile| mobile.predistribute);
+        let neighbours = current
+            .filter(|_| beforehand)
+            .and_then(|fa| self.neighbours.get(&fa));
         let standbys = neighbours.into_iter().flatten().copied();
         let relays = Relays {
             home: home.into(),
@@ -191,7 +209,7 @@ impl Engine {
     }
 
     /// The mobile host's own home address.
-    fn own_home(&self) -> Option<Ipv4Addr> {
+    pub(super) fn own_home(&self) -> Option<Ipv4Addr> {
         match &self.config.mobile_ip.as_ref()?.agent {
             Agent::Node(node) => Some(node.home),
             Agent::Home(_) | Agent::Foreign(_) => None,
@@ -203,6 +221,7 @@ impl Engine {
             self.placed(home, care_of, now);
         }
         self.speak_with_home(now);
+        self.give_handover_key();
     }
 
     fn nowhere(&mut self) {

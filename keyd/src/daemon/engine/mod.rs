@@ -9,6 +9,7 @@ mod children;
 mod command;
 mod connect;
 mod events;
+mod handoff;
 mod host;
 mod mobile;
 mod moves;
@@ -28,8 +29,9 @@ use host::NodeHost;
 use mml_ike::event::{ChildId, Datagram, IkeId, Output, Time};
 use mml_ike::wire::Id;
 use mml_ike::Endpoint;
+use mml_mip::HandoverKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// How often a standby CSA is looked at for its first good packet.
@@ -96,6 +98,8 @@ pub struct Engine {
     relays: BTreeMap<IpAddr, Relays>,
     /// HA: who the neighbours of a foreign agent are, as it said.
     neighbours: BTreeMap<IpAddr, Vec<IpAddr>>,
+    /// MH: K_FA of foreign agents, for Mobile IP to make tokens with.
+    handover_keys: Vec<(Ipv4Addr, Option<HandoverKey>)>,
     /// HA: CSAs that a foreign agent took.
     given: HashSet<(ChildId, IpAddr)>,
     /// When packets last asked for a connection.
@@ -135,6 +139,7 @@ impl Engine {
             adopted: HashSet::new(),
             relays: BTreeMap::new(),
             neighbours: BTreeMap::new(),
+            handover_keys: Vec::new(),
             given: HashSet::new(),
             demanded: HashMap::new(),
             counters: Counters::default(),

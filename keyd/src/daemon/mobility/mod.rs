@@ -31,6 +31,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Solicitations answered a second on a link.
 const ANSWERS: u32 = 100;
 
+/// Who hears what happens, in its place among what is done.
+pub type Told<'a> = &'a mut dyn FnMut(&Event);
+
 enum Part {
     Home(Box<HomeAgent>),
     Foreign(Box<ForeignAgent>),
@@ -46,7 +49,6 @@ pub struct Mobility {
     links: Vec<Link>,
     /// Home agent: its address.
     home: Option<Ipv4Addr>,
-    events: Vec<Event>,
 }
 
 fn now(monotonic: Duration) -> Now {
@@ -123,7 +125,6 @@ impl Mobility {
             random: Random::default(),
             links,
             home: preferred,
-            events: Vec::new(),
         })
     }
 
@@ -143,7 +144,7 @@ impl Mobility {
     }
 
     /// A packet came.
-    pub fn handle(&mut self, arrived: &Arrived, monotonic: Duration) {
+    pub fn handle(&mut self, arrived: &Arrived, monotonic: Duration, told: Told<'_>) {
         let at = now(monotonic);
         let octets = arrived.octets.as_slice();
         let packet = Incoming {
@@ -167,11 +168,11 @@ impl Mobility {
             Part::Node(node) => node.handle(&packet, at, &mut random),
         };
         drop(random);
-        self.act(actions, monotonic);
+        self.act(actions, monotonic, told);
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, monotonic: Duration) {
+    pub fn tick(&mut self, monotonic: Duration, told: Told<'_>) {
         let at = now(monotonic);
         let mut random = drawn(&mut self.random);
         let actions = match &mut self.part {
@@ -180,12 +181,12 @@ impl Mobility {
             Part::Node(node) => node.tick(at, &mut random),
         };
         drop(random);
-        self.act(actions, monotonic);
+        self.act(actions, monotonic, told);
         self.network.tick(monotonic);
     }
 
     /// A link went up or down.
-    pub fn link(&mut self, index: u32, up: bool, monotonic: Duration) {
+    pub fn link(&mut self, index: u32, up: bool, monotonic: Duration, told: Told<'_>) {
         let Some(link) = self.links.iter().find(|link| link.index == index) else {
             return;
         };
@@ -198,7 +199,7 @@ impl Mobility {
             true => node.link_up(interface, at),
             false => node.link_down(interface, at, &mut drawn(&mut self.random)),
         };
-        self.act(actions, monotonic);
+        self.act(actions, monotonic, told);
     }
 
     /// MH: that foreign agent has K_FA, or has it no more.
@@ -208,17 +209,12 @@ impl Mobility {
         }
     }
 
-    /// What happened since it was last asked.
-    pub fn events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
-    }
-
     /// Takes routes and tunnels away.
     pub fn flush(&mut self) {
         self.network.flush(self.home);
     }
 
-    fn act(&mut self, actions: Vec<Action>, monotonic: Duration) {
+    fn act(&mut self, actions: Vec<Action>, monotonic: Duration, told: Told<'_>) {
         for action in actions {
             let done = match action.clone() {
                 Action::Send(packet) => {
@@ -247,7 +243,7 @@ impl Mobility {
                     Ok(())
                 }
                 Action::Notify(event) => {
-                    self.events.push(event);
+                    told(&event);
                     Ok(())
                 }
             };
