@@ -3,7 +3,10 @@
 //! A counter for each reason a packet is dropped or passed on unopened.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use mml_core::esp;
+use kernel::alloc::{flags::*, KVec};
+use kernel::error::Result;
+use mml_core::esp::{self, Drop};
+use pfkey::Role;
 
 /// Reasons beyond the format's own ([`esp::Drop`]).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,7 +122,7 @@ impl From<esp::Drop> for Reason {
     }
 }
 
-/// The counters of one CSA, or of what has none.
+/// The counters of what has no CSA, and of CSAs that are gone.
 pub(crate) struct Counters([AtomicU64; COUNT]);
 
 impl Counters {
@@ -130,8 +133,13 @@ impl Counters {
 
     /// One more.
     pub(crate) fn count(&self, reason: Reason) {
+        self.add(reason, 1);
+    }
+
+    /// So many more.
+    fn add(&self, reason: Reason, count: u64) {
         if let Some(counter) = self.0.get(reason.index()) {
-            counter.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(count, Ordering::Relaxed);
         }
     }
 
@@ -142,10 +150,118 @@ impl Counters {
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    /// Adds another's, when its CSA ends.
-    pub(crate) fn fold(&self, other: &Counters) {
-        for (to, from) in self.0.iter().zip(&other.0) {
-            to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// Adds a CSA's, when it ends.
+    pub(crate) fn fold(&self, role: Role, csa: &CsaCounters) {
+        for (reason, counter) in csa.all(role) {
+            self.add(reason, counter.load(Ordering::Relaxed));
         }
+    }
+}
+
+/// What can happen to a packet of an origin.
+const ORIGIN: &[Reason] = &[
+    Reason::NoRoute,
+    Reason::RouteLoop,
+    Reason::TooBig,
+    Reason::BadInner,
+    Reason::LinkScope,
+    Reason::Fragment,
+    Reason::Exhausted,
+    Reason::NoMemory,
+    Reason::NotActive,
+    Reason::Expired,
+];
+
+/// Of a terminus: all that the format finds wrong, but the two that only others find.
+const TERMINUS: &[Reason] = &[
+    Reason::Format(Drop::Truncated),
+    Reason::Format(Drop::Alignment),
+    Reason::Format(Drop::Flags),
+    Reason::Format(Drop::L1),
+    Reason::Format(Drop::Protocol),
+    Reason::Format(Drop::IvW),
+    Reason::Format(Drop::WriteUnpermitted),
+    Reason::Format(Drop::SeqMismatch),
+    Reason::Format(Drop::Replay),
+    Reason::Format(Drop::Icv1),
+    Reason::Format(Drop::Icv2),
+    Reason::Format(Drop::Padding),
+    Reason::Format(Drop::NextHeader),
+    Reason::Format(Drop::Dummy),
+    Reason::Format(Drop::ZoneMap),
+    Reason::Format(Drop::InnerHeader),
+    Reason::Format(Drop::InnerLength),
+    Reason::Format(Drop::Selector),
+    Reason::Format(Drop::Ecn),
+    Reason::NoMemory,
+    Reason::NotActive,
+    Reason::Expired,
+    Reason::NoDevice,
+];
+
+/// Of a relay, which sees zone 1 alone.
+const RELAY: &[Reason] = &[
+    Reason::Format(Drop::Truncated),
+    Reason::Format(Drop::Flags),
+    Reason::Format(Drop::L1),
+    Reason::Format(Drop::Protocol),
+    Reason::Format(Drop::IvW),
+    Reason::Format(Drop::Rewritten),
+    Reason::Format(Drop::SeqMismatch),
+    Reason::Format(Drop::Replay),
+    Reason::Format(Drop::Icv1),
+    Reason::Format(Drop::ZoneMap),
+    Reason::NotActive,
+    Reason::Expired,
+];
+
+/// The counters of one CSA: those of its role's reasons, since a home agent has ten thousand of them.
+pub(crate) struct CsaCounters {
+    /// One for each of [`reasons`], in their order.
+    counts: KVec<AtomicU64>,
+}
+
+fn reasons(role: Role) -> &'static [Reason] {
+    match role {
+        Role::Origin => ORIGIN,
+        Role::Terminus => TERMINUS,
+        Role::Relay => RELAY,
+    }
+}
+
+impl CsaCounters {
+    /// All zero.
+    pub(crate) fn new(role: Role) -> Result<Self> {
+        let reasons = reasons(role);
+        let mut counts = KVec::with_capacity(reasons.len(), GFP_KERNEL_ACCOUNT)?;
+        for _ in reasons {
+            counts.push(AtomicU64::new(0), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(CsaCounters { counts })
+    }
+
+    fn counter(&self, role: Role, reason: Reason) -> Option<&AtomicU64> {
+        let at = reasons(role).iter().position(|r| *r == reason)?;
+        self.counts.get(at)
+    }
+
+    /// One more for a CSA of this role; what that has no counter of is counted in the namespace's.
+    pub(crate) fn count(&self, role: Role, reason: Reason, namespace: &Counters) {
+        match self.counter(role, reason) {
+            Some(counter) => {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            None => namespace.count(reason),
+        }
+    }
+
+    /// How often.
+    pub(crate) fn get(&self, role: Role, reason: Reason) -> u64 {
+        self.counter(role, reason)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn all(&self, role: Role) -> impl Iterator<Item = (Reason, &AtomicU64)> {
+        reasons(role).iter().copied().zip(&self.counts)
     }
 }

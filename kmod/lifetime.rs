@@ -26,9 +26,6 @@ const SECOND: u64 = 1_000_000_000;
 /// What the lock guards.
 struct Told {
     life: lifetime::Life,
-    /// As they were given.
-    soft: Option<pfkey::Lifetime>,
-    hard: Option<pfkey::Lifetime>,
     /// Found by a packet and not told yet.
     soft_due: bool,
     hard_due: bool,
@@ -58,6 +55,17 @@ fn limit(given: &Option<pfkey::Lifetime>) -> Limit {
     })
 }
 
+/// `None` for no limit at all.
+fn given(limit: &Limit) -> Option<pfkey::Lifetime> {
+    let (allocations, bytes, addtime, usetime) = limit.given();
+    (*limit != Limit::UNLIMITED).then_some(pfkey::Lifetime {
+        allocations,
+        bytes,
+        addtime,
+        usetime,
+    })
+}
+
 impl Life {
     /// One that begins now.
     pub(crate) fn new(
@@ -69,8 +77,6 @@ impl Life {
         let (packets, octets) = life.watch();
         let told = Told {
             life,
-            soft,
-            hard,
             soft_due: false,
             hard_due: false,
             state_due: false,
@@ -141,8 +147,8 @@ impl Life {
     /// Its limits, soft and hard, as they were given.
     pub(crate) fn given(&self) -> (Option<pfkey::Lifetime>, Option<pfkey::Lifetime>) {
         let _bh = Bh::off();
-        let told = self.told.lock();
-        (told.soft, told.hard)
+        let (soft, hard) = self.told.lock().life.limits();
+        (given(&soft), given(&hard))
     }
 
     /// Whether no soft limit would be behind its hard one, were those that are given changed.
@@ -165,7 +171,6 @@ impl Life {
             let mut told = self.told.lock();
             told.life
                 .change(soft.map(|s| limit(&Some(s))), hard.map(|h| limit(&Some(h))));
-            (told.soft, told.hard) = (soft.or(told.soft), hard.or(told.hard));
             self.watch(&told);
         }
         // What is behind already is found by the look.

@@ -226,7 +226,7 @@ impl Namespace {
             if csa.role == Role::Relay {
                 self.snoop.flush_csa(csa.id);
             }
-            self.counters.fold(&csa.counters);
+            self.counters.fold(csa.role, &csa.counters);
             let (packets, octets, _) = csa.totals();
             if let Some([p, o]) = self.gone.get(csa.role as usize - 1) {
                 p.fetch_add(packets, Ordering::Relaxed);
@@ -274,8 +274,7 @@ impl Namespace {
     pub(crate) fn set_snoop(&self, csa: &Csa, told: Told) -> Result {
         let _config = self.config.lock();
         self.snoop.prepare()?;
-        csa.set_snoop(told);
-        Ok(())
+        csa.set_snoop(told)
     }
 
     /// Adds a policy.

@@ -50,7 +50,7 @@ pub(crate) fn find_origin<'g>(
 #[inline]
 pub(crate) fn deliver(ns: &Namespace, csa: &Csa, skb: Skb, bh: &Bh, reader: &Reader) {
     if let Err(reason) = open(ns, csa, skb, bh, reader) {
-        csa.counters.count(reason);
+        csa.count(ns, reason);
     }
 }
 

@@ -203,7 +203,7 @@ fn opened(
         }
         Err(reason) => {
             // docs/wire.md 1.9v.
-            csa.counters.count(reason);
+            csa.count(ns, reason);
             None
         }
     }

@@ -3,7 +3,7 @@
 //! Composite SAs: what one holds, and how it is found without a shared lock.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
-use kernel::alloc::{flags::*, KVec};
+use kernel::alloc::{flags::*, KBox, KVec};
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLock};
@@ -13,12 +13,13 @@ use mml_core::replay::{Replay, Resync};
 use mml_core::selector::Selector;
 use mml_core::snoop::{Ends as FlowEnds, Settings};
 use mml_core::zone::{Mode, ZoneMap};
-use pfkey::{Role, State};
+use pfkey::{CsaExt, Role, State};
 
-use crate::counters::{Counters, Reason};
+use crate::counters::{CsaCounters, Reason};
 use crate::crypto::{Aead, Cipher, ICV_LEN};
 use crate::ends::{Ends, Outer, Path};
 use crate::lifetime::Life;
+use crate::namespace::Namespace;
 use crate::net::DstCache;
 use crate::snoop::{Told, Window};
 use crate::sync::{self, Alarm, Reader, Table};
@@ -33,17 +34,28 @@ pub(crate) struct Zone {
     pub iv: IvKind,
 }
 
-/// What a zone message gave, kept so that DUMP can give it back. Zeroised when the CSA ends.
-pub(crate) struct Message(KVec<u8>);
+/// The most that a relay keeps of a replay window, in packets: what comes later than that it forwards as a router does
+/// (docs/wire.md 1.7q).
+const RELAY_WINDOW: u32 = 1024;
 
-impl Message {
-    /// The ADD, whole.
-    pub(crate) fn octets(&self) -> &[u8] {
-        &self.0
+/// What a zone message gave and nothing else here tells: the zones' keys and the binding, as a zone message of these
+/// extensions alone, so that DUMP can give them back. Zeroised when the CSA ends.
+pub(crate) struct Kept(KVec<u8>);
+
+impl Kept {
+    fn new(csa: &pfkey::Csa<'_>) -> Result<Self> {
+        // Sized beforehand: what a vector leaves behind as it grows wouldn't be zeroised.
+        let mut scratch = Kept(KVec::from_elem(0, pfkey::MAX_LEN, GFP_KERNEL)?);
+        let octets = csa
+            .write_secrets(&mut scratch.0)
+            .map_err(|e| Error::from_errno(-e.errno))?;
+        let mut kept = KVec::with_capacity(octets.len(), GFP_KERNEL_ACCOUNT)?;
+        kept.extend_from_slice(octets, GFP_KERNEL_ACCOUNT)?;
+        Ok(Kept(kept))
     }
 }
 
-impl core::ops::Drop for Message {
+impl core::ops::Drop for Kept {
     fn drop(&mut self) {
         sync::zeroise(&mut self.0);
     }
@@ -57,7 +69,7 @@ pub(crate) struct Book {
     pub packets: u64,
     pub octets: u64,
     /// A relay's: how SNOOP treats its flows.
-    pub snoop: Option<Told>,
+    pub snoop: Option<KBox<Told>>,
 }
 
 /// A composite SA. Nothing in it is shared with another one.
@@ -96,9 +108,13 @@ pub(crate) struct Csa {
     pub life: Life,
     #[pin]
     pub book: SpinLock<Book>,
-    pub counters: Counters,
-    message: Message,
+    pub counters: CsaCounters,
+    kept: Kept,
 }
+
+// A reference count stands before it; past 512 octets an allocation is of 1,024. Locks are larger where they are debugged.
+#[cfg(not(any(CONFIG_DEBUG_SPINLOCK, CONFIG_PREEMPT_RT)))]
+const _: () = assert!(core::mem::size_of::<Csa>() <= 512 - 8);
 
 impl Csa {
     /// Makes a CSA of a checked message. Sleeps.
@@ -106,12 +122,7 @@ impl Csa {
     /// # Errors
     ///
     /// `EAFNOSUPPORT` for outer ends of two families, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
-    pub(crate) fn new(
-        id: u64,
-        csa: &pfkey::Csa<'_>,
-        message: &[u8],
-        alarm: Arc<Alarm>,
-    ) -> Result<Arc<Csa>> {
+    pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, alarm: Arc<Alarm>) -> Result<Arc<Csa>> {
         let ends = Ends::new(&Path {
             outer: outer(&csa.src, &csa.dst)?,
             encap: csa.encap,
@@ -125,22 +136,24 @@ impl Csa {
         let [first, second] = &csa.zones;
         let zone1 = zone(first)?.ok_or(EINVAL)?;
         let zone2 = zone(second)?;
+        let width = match csa.ext.role {
+            Role::Relay => csa.ext.window.min(RELAY_WINDOW),
+            _ => csa.ext.window,
+        };
         // docs/wire.md 1.7f.
-        let replay = Replay::starting_at(csa.ext.window, csa.ext.sequence).ok_or(EINVAL)?;
+        let replay = Replay::starting_at(width, csa.ext.sequence).ok_or(EINVAL)?;
         let mut bits = KVec::new();
         if csa.ext.role != Role::Origin {
-            bits.resize(Replay::words(csa.ext.window), 0u64, GFP_KERNEL_ACCOUNT)?;
+            bits.resize(Replay::words(width), 0u64, GFP_KERNEL_ACCOUNT)?;
         }
-        let mut copy = KVec::new();
-        copy.extend_from_slice(message, GFP_KERNEL_ACCOUNT)?;
-        let message = Message(copy);
+        let kept = Kept::new(csa)?;
         let book = Book {
             replay,
             bits,
             resync: Resync::default(),
             packets: 0,
             octets: 0,
-            snoop: csa.snoop.as_ref().map(told).transpose()?,
+            snoop: csa.snoop.as_ref().map(boxed).transpose()?,
         };
         let snoops = AtomicBool::new(book.snoop.is_some());
         let window = Window::new(csa.ext.sequence, csa.ext.window)?;
@@ -153,13 +166,14 @@ impl Csa {
         let (generation, may_write) = (csa.ext.generation, csa.relay.may_write);
         let relay_number = csa.relay.number;
         let (soft, hard) = (csa.soft, csa.hard);
+        let counters = CsaCounters::new(role)?;
         let route = match role {
             Role::Origin => DstCache::new()?,
             _ => DstCache::none(),
         };
         Arc::pin_init(
             pin_init!(Csa {
-                id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, message,
+                id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, kept,
                 state: AtomicU8::new(state),
                 first: sequence,
                 sequence: AtomicU64::new(sequence),
@@ -170,7 +184,7 @@ impl Csa {
                 window,
                 life <- Life::new(soft, hard, alarm),
                 book <- new_spinlock!(book, "mml_csa"),
-                counters: Counters::new(),
+                counters,
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -313,7 +327,7 @@ impl Csa {
             return None;
         }
         let _bh = sync::Bh::off();
-        let told = self.book.lock().snoop;
+        let told = self.book.lock().snoop.as_deref().copied();
         told
     }
 
@@ -323,11 +337,24 @@ impl Csa {
         self.snoops.load(Ordering::Relaxed)
     }
 
-    /// See [`Self::snoop`].
-    pub(crate) fn set_snoop(&self, told: Told) {
+    /// See [`Self::snoop`]. `ENOMEM`, and nothing has changed.
+    pub(crate) fn set_snoop(&self, told: Told) -> Result {
+        let told = KBox::new(told, GFP_KERNEL_ACCOUNT)?;
         let _bh = sync::Bh::off();
-        self.book.lock().snoop = Some(told);
+        let before = self.book.lock().snoop.replace(told);
         self.snoops.store(true, Ordering::Relaxed);
+        drop(before);
+        Ok(())
+    }
+
+    /// Counts a packet that was dropped, or passed on unopened.
+    pub(crate) fn count(&self, ns: &Namespace, reason: Reason) {
+        self.counters.count(self.role, reason, &ns.counters);
+    }
+
+    /// How often that was.
+    pub(crate) fn counted(&self, reason: Reason) -> u64 {
+        self.counters.get(self.role, reason)
     }
 
     /// Packets and octets sealed or opened, and the last number (origin) or the window's top.
@@ -354,9 +381,68 @@ impl Csa {
         }
     }
 
-    /// The ADD that made it.
-    pub(crate) fn message(&self) -> &[u8] {
-        self.message.octets()
+    /// The mode it was given.
+    fn mode(&self) -> pfkey::Mode {
+        match self.map.mode() {
+            Mode::Tunnel => pfkey::Mode::Tunnel,
+            Mode::Transport => pfkey::Mode::Transport,
+        }
+    }
+
+    /// How it stands now.
+    pub(crate) fn standing(&self) -> CsaExt {
+        let (_, _, sequence) = self.totals();
+        CsaExt {
+            role: self.role,
+            mode: self.mode(),
+            state: self.state(),
+            window: self.window.width(),
+            generation: self.generation,
+            sequence,
+        }
+    }
+
+    /// Lends `f` the CSA as a zone message gives it: as it was given but for what has changed since.
+    ///
+    /// # Errors
+    ///
+    /// What `f` says.
+    pub(crate) fn with_given<T>(
+        &self,
+        f: impl FnOnce(&pfkey::Csa<'_>) -> Result<T, pfkey::Error>,
+    ) -> Result<T, pfkey::Error> {
+        let path = self.ends.get();
+        let (soft, hard) = self.life.given();
+        let s = &self.selector;
+        let bare = pfkey::Csa {
+            spi: self.spi,
+            src: address(path.outer.family, path.outer.src),
+            dst: address(path.outer.family, path.outer.dst),
+            ext: self.standing(),
+            selector: pfkey::Selector {
+                family: pfkey::Family::of_version(s.family),
+                protocol: s.protocol,
+                src_len: s.src_len,
+                dst_len: s.dst_len,
+                src: s.src,
+                dst: s.dst,
+            },
+            map: pfkey::ZoneMap::new(self.mode(), self.map.stops()).ok_or(pfkey::Error {
+                errno: 22,
+                text: c"ZONE_MAP: not two zones",
+            })?,
+            zones: [pfkey::ZoneSa::null(1), pfkey::ZoneSa::null(2)],
+            relay: pfkey::Relay {
+                may_write: self.may_write,
+                number: self.relay_number,
+            },
+            hard,
+            soft,
+            binding: None,
+            snoop: self.snoop().as_ref().map(given),
+            encap: path.encap,
+        };
+        f(&bare.with_secrets(&self.kept.0)?)
     }
 
     /// The largest datagram, in octets, that an outer path of `mtu` octets carries whole, its own IP header being of `own`
@@ -373,6 +459,10 @@ impl Csa {
         // A multiple of 4, of which the trailer takes 2 and the moved checksum 2.
         (room & !3).saturating_sub(esp::TRAILER_LEN + 2) + own
     }
+}
+
+fn boxed(given: &pfkey::Snoop) -> Result<KBox<Told>> {
+    Ok(KBox::new(told(given)?, GFP_KERNEL_ACCOUNT)?)
 }
 
 /// SNOOP's settings as the core has them. `EINVAL` for one out of range (docs/wire.md 2.3g).

@@ -199,7 +199,10 @@ pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, re
         _ => Err((Reason::BadInner, None)),
     };
     if let Err((reason, csa)) = sent {
-        csa.map_or(&ns.counters, |csa| &csa.counters).count(reason);
+        match csa {
+            Some(csa) => csa.count(ns, reason),
+            None => ns.counters.count(reason),
+        }
         device.count_dropped();
     }
 }

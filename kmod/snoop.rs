@@ -60,6 +60,12 @@ impl Window {
         Ok(Arc::new(window, GFP_KERNEL_ACCOUNT)?)
     }
 
+    /// How many packets wide the CSA's window is said to be.
+    pub(crate) fn width(&self) -> u32 {
+        // It was made of one.
+        self.width as u32
+    }
+
     /// The highest number is `top` now.
     #[inline]
     pub(crate) fn set(&self, top: u64) {

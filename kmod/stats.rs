@@ -186,7 +186,7 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
                     .csas
                     .iter()
                     .fold(ns.counters.get(reason), |sum, csa| {
-                        sum.saturating_add(csa.counters.get(reason))
+                        sum.saturating_add(csa.counted(reason))
                     });
                 fields.counter("", reason.name(), all)?;
             }
@@ -244,7 +244,7 @@ fn one(fields: &mut Fields, csa: &Csa) -> Result {
     }
     fields.counter("", "sequence", sequence)?;
     for reason in Reason::all() {
-        let count = csa.counters.get(reason);
+        let count = csa.counted(reason);
         if count != 0 {
             fields.counter("", reason.name(), count)?;
         }

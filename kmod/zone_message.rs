@@ -56,8 +56,8 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
     let message = Message::parse(octets).map_err(|e| refuse(request, e))?;
     match message.header().kind {
         kind::GETSPI => get_spi(request, &message),
-        kind::ADD => add(request, &message, octets, false),
-        kind::UPDATE if fills(request, &message) => add(request, &message, octets, true),
+        kind::ADD => add(request, &message, false),
+        kind::UPDATE if fills(request, &message) => add(request, &message, true),
         kind::UPDATE => update(request, &message),
         kind::DELETE => delete(request, &message),
         kind::GET => get(request, &message),
@@ -139,7 +139,7 @@ fn fills(request: &Request<'_>, message: &Message<'_>) -> bool {
 }
 
 /// Adds a CSA; `fills`: in the place of a larval one (docs/wire.md 2.2c).
-fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: bool) -> Result {
+fn add(request: &mut Request<'_>, message: &Message<'_>, fills: bool) -> Result {
     let csa = CsaMessage::from_message(message).map_err(|e| refuse(request, e))?;
     if let Some(given) = &csa.snoop {
         check_snoop(request, given)?;
@@ -172,7 +172,7 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, octets: &[u8], fills: b
     let added = request
         .ns
         .add_csa(spi, role, &outer, &csa.dst, fills, |id| {
-            Csa::new(id, &csa, octets, alarm)
+            Csa::new(id, &csa, alarm)
         });
     let added = added.inspect_err(|e| {
         if let Some(given) = given {
@@ -225,16 +225,6 @@ fn check_snoop(request: &mut Request<'_>, given: &pfkey::Snoop) -> Result<Told> 
             c"SNOOP: window 1 to 8192, threshold at least 1, times 1 ms to 1 h with garbage not below persist, bytes not 0, flags 0",
         )
     })
-}
-
-/// How a CSA stands now.
-fn standing(csa: &Csa, given: &CsaExt) -> CsaExt {
-    let (_, _, sequence) = csa.totals();
-    CsaExt {
-        state: csa.state(),
-        sequence,
-        ..*given
-    }
 }
 
 /// docs/wire.md 2.2d.
@@ -295,12 +285,9 @@ fn migrate_event(ns: &Namespace, csa: &Csa, moved: &Migrate) {
     let Ok(mut buffer) = Octets::new() else {
         return;
     };
-    let written = Message::parse(csa.message())
-        .and_then(|m| CsaMessage::from_message(&m))
-        .and_then(|given| {
-            let w = Writer::new(&mut buffer.0, kind::X_MIGRATE, satype::MLESP, 0, 0)?;
-            moved.write(w, &standing(csa, &given.ext))?.finish()
-        });
+    let written = Writer::new(&mut buffer.0, kind::X_MIGRATE, satype::MLESP, 0, 0)
+        .and_then(|w| moved.write(w, &csa.standing()))
+        .and_then(Writer::finish);
     if let Ok(octets) = written {
         netlink::event(ns, octets);
     }
@@ -374,21 +361,8 @@ fn flush(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 
 /// A CSA as GET and DUMP show it: as it was given, its standing, and what it has carried.
 fn write<'b>(w: Writer<'b>, csa: &Csa) -> Result<Writer<'b>, pfkey::Error> {
-    let given = CsaMessage::from_message(&Message::parse(csa.message())?)?;
-    let path = csa.ends.get();
-    let (soft, hard) = csa.life.given();
-    CsaMessage {
-        src: sadb::address(path.outer.family, path.outer.src),
-        dst: sadb::address(path.outer.family, path.outer.dst),
-        encap: path.encap,
-        ext: standing(csa, &given.ext),
-        soft,
-        hard,
-        snoop: csa.snoop().as_ref().map(sadb::given),
-        ..given
-    }
-    .write(w)?
-    .lifetime_current(&current(csa))
+    csa.with_given(|given| given.write(w))?
+        .lifetime_current(&current(csa))
 }
 
 /// What a CSA has carried, and since when.
@@ -407,19 +381,17 @@ fn csa_event(
     let Ok(mut buffer) = Octets::new() else {
         return;
     };
-    let written = Message::parse(csa.message())
-        .and_then(|m| CsaMessage::from_message(&m))
-        .and_then(|given| {
-            let outer = csa.ends.get().outer;
-            let id = CsaId {
-                spi: csa.spi,
-                src: sadb::address(outer.family, outer.src),
-                dst: sadb::address(outer.family, outer.dst),
-                role: csa.role,
-            };
-            let w = Writer::new(&mut buffer.0, kind, satype::MLESP, 0, 0)?;
-            more(id.write(w, &standing(csa, &given.ext))?)?.finish()
-        });
+    let outer = csa.ends.get().outer;
+    let id = CsaId {
+        spi: csa.spi,
+        src: sadb::address(outer.family, outer.src),
+        dst: sadb::address(outer.family, outer.dst),
+        role: csa.role,
+    };
+    let written = Writer::new(&mut buffer.0, kind, satype::MLESP, 0, 0)
+        .and_then(|w| id.write(w, &csa.standing()))
+        .and_then(more)
+        .and_then(Writer::finish);
     if let Ok(octets) = written {
         netlink::event(ns, octets);
     }

@@ -7,7 +7,7 @@ use crate::error::{errno, Error};
 use crate::extension::Extension;
 use crate::id::outer;
 use crate::message::Message;
-use crate::number::{ext, sastate, satype, SPI_MIN};
+use crate::number::{ext, message, sastate, satype, SPI_MIN};
 use crate::standard::{Lifetime, Sa};
 use crate::text::Fault;
 use crate::writer::Writer;
@@ -121,6 +121,39 @@ impl<'a> Csa<'a> {
             .maybe(self.binding.map(Extension::Binding))?
             .maybe(self.snoop.map(Extension::Snoop))
             .and_then(|writer| Encap::write(self.encap, writer))
+    }
+
+    /// Writes what is secret in it or of any length, the zones' SAs and the binding, as a message of these alone: what the
+    /// kernel keeps of an ADD beside its own state. At most [`crate::MAX_LEN`] octets.
+    ///
+    /// # Errors
+    ///
+    /// `ENOBUFS` when the buffer is too short.
+    pub fn write_secrets<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b [u8], Error> {
+        let [zone1, zone2] = &self.zones;
+        Writer::new(buffer, message::ADD, satype::MLESP, 0, 0)?
+            .zone_sa(zone1)?
+            .zone_sa(zone2)?
+            .maybe(self.binding.map(Extension::Binding))?
+            .finish()
+    }
+
+    /// The same CSA with what [`Csa::write_secrets`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// What [`Message::parse`] says; `EINVAL` where a zone's SA is missing.
+    pub fn with_secrets<'b>(&self, octets: &'b [u8]) -> Result<Csa<'b>, Error> {
+        let message = Message::parse(octets)?;
+        let zone = |zone| {
+            let missing = Error::extension(ext::ZONE_SA, Fault::Missing);
+            message.zone_sa(zone).ok_or(missing)
+        };
+        Ok(Csa {
+            zones: [zone(1)?, zone(2)?],
+            binding: message.binding(),
+            ..*self
+        })
     }
 
     /// Whether its parts fit together, as [`Csa::from_message`] asks.

@@ -129,6 +129,9 @@ pub enum Command {
         /// Virtual seconds of each throughput run
         #[arg(long, value_name = "SECONDS")]
         seconds: Option<f64>,
+        /// Flows on two processors against one, by the host's clock: wants a host with nothing else to do
+        #[arg(long, conflicts_with = "names")]
+        two_cpus: bool,
         #[command(flatten)]
         shared: Shared,
     },

@@ -99,9 +99,16 @@ fn run(cli: Cli) -> Result<()> {
             test::command(&options, &shared)
         }
         Command::Bench {
+            seconds,
+            two_cpus: true,
+            shared,
+            ..
+        } => bench::two_cpus(seconds, &shared),
+        Command::Bench {
             names,
             seconds,
             shared,
+            ..
         } => bench::command(&names, seconds, &shared),
         Command::Paper {
             only,

@@ -51,6 +51,15 @@ pub struct Charon<'a> {
 impl<'a> Charon<'a> {
     /// Starts it. `settings` are lines of strongswan.conf's `charon-systemd`.
     pub fn new(ctx: &Ctx, node: &'a Netns, settings: &str) -> Result<Self> {
+        Self::logging(ctx, node, settings, 2)
+    }
+
+    /// Starts it so that it logs errors alone, to be measured.
+    pub fn quiet(ctx: &Ctx, node: &'a Netns) -> Result<Self> {
+        Self::logging(ctx, node, "", 0)
+    }
+
+    fn logging(ctx: &Ctx, node: &'a Netns, settings: &str, level: u8) -> Result<Self> {
         let folder = PathBuf::from(format!("/run/charon-{}", node.name()));
         let _ = fs::remove_dir_all(&folder);
         for part in ["", "x509", "x509ca", "private"] {
@@ -74,10 +83,10 @@ impl<'a> Charon<'a> {
     filelog {{
         log {{
             path = {at}/log
-            default = 1
-            cfg = 1
-            net = 2
-            ike = 2
+            default = {}
+            cfg = {}
+            net = {level}
+            ike = {level}
             flush_line = yes
         }}
     }}
@@ -89,7 +98,9 @@ swanctl {{
         openssl {{ load_legacy = no }}
     }}
 }}
-"
+",
+            level.min(1),
+            level.min(1),
         );
         fs::write(folder.join("strongswan.conf"), configuration)?;
         let mut charon = Self {
@@ -107,6 +118,11 @@ swanctl {{
             format!("STRONGSWAN_CONF={at}/strongswan.conf"),
             format!("SWANCTL_DIR={at}"),
         ]
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("charon is away")?.pid())
     }
 
     /// Starts it, and waits until it can be spoken with.

@@ -157,15 +157,24 @@ impl Genl {
 
     /// Sets one of the namespace's settings.
     pub fn set(&mut self, name: &str, value: u64) -> Result<Answer> {
-        let mut text = name.as_bytes().to_vec();
-        text.push(0);
-        let pair = [
-            attribute(A_NAME, &text),
-            attribute(A_VALUE, &value.to_ne_bytes()),
-        ]
-        .concat();
-        // NLA_F_NESTED
-        self.request(CMD_SET, 0, &attribute(A_COUNTER | 0x8000, &pair))
+        self.set_all(&[(name, value)])
+    }
+
+    /// Sets several of them in one request.
+    pub fn set_all(&mut self, settings: &[(&str, u64)]) -> Result<Answer> {
+        let mut attributes = Vec::new();
+        for (name, value) in settings {
+            let mut text = name.as_bytes().to_vec();
+            text.push(0);
+            let pair = [
+                attribute(A_NAME, &text),
+                attribute(A_VALUE, &value.to_ne_bytes()),
+            ]
+            .concat();
+            // NLA_F_NESTED
+            attributes.extend(attribute(A_COUNTER | 0x8000, &pair));
+        }
+        self.request(CMD_SET, 0, &attributes)
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{
-    IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket,
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener,
+    TcpStream, UdpSocket,
 };
 use std::time::{Duration, Instant};
 
@@ -182,6 +183,18 @@ pub fn raw(namespace: &Netns, protocol: u8) -> Result<Socket> {
         sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20)?;
         sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 16 << 20)?;
         Ok(socket)
+    })
+}
+
+/// Sends a whole IPv6 packet, as it is, from a node.
+pub fn send_raw6(node: &Netns, destination: Ipv6Addr, packet: &[u8]) -> Result<()> {
+    node.enter(|| {
+        let protocol = Some(Protocol::from(libc::IPPROTO_RAW));
+        let socket = Socket::new(Domain::IPV6, Type::RAW, protocol).context("raw socket")?;
+        socket
+            .send_to(packet, &SocketAddrV6::new(destination, 0, 0, 0).into())
+            .context("cannot send")?;
+        Ok(())
     })
 }
 

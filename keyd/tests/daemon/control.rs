@@ -37,9 +37,13 @@ async fn requests_are_answered_and_refusals_have_their_kind() {
         let answer = client
             .ask(&Request::Rekey {
                 what: "0x1000".into(),
+                ike: true,
             })
             .unwrap();
-        assert_eq!(answer, json!({ "command": "rekey", "what": "0x1000" }));
+        assert_eq!(
+            answer,
+            json!({ "command": "rekey", "ike": true, "what": "0x1000" })
+        );
         let unknown = client.ask(&Request::Initiate {
             name: "nobody".into(),
         });

@@ -77,6 +77,7 @@ async fn when_the_ha_rekeys_the_mh_seals_with_the_new_csa_after_its_first_good_p
     let spi = net.nodes[0].mml.one(Role::Terminus).id.spi;
     let request = Request::Rekey {
         what: format!("{spi:#x}"),
+        ike: false,
     };
     net.nodes[0].engine.command(&request, now).unwrap();
     net.until("the new CSA seals at both", |nodes| {
@@ -90,6 +91,32 @@ async fn when_the_ha_rekeys_the_mh_seals_with_the_new_csa_after_its_first_good_p
         log.iter().any(|line| line.starts_with("activate origin")),
         "{log:?}"
     );
+}
+
+#[tokio::test]
+async fn an_ike_sa_is_rekeyed_by_the_connection_s_name_and_its_children_stay() {
+    let mut net = up(23).await;
+    let now = net.now();
+    let ike = |ike| Request::Rekey {
+        what: "mh".into(),
+        ike,
+    };
+    let spi = net.nodes[0].mml.one(Role::Terminus).id.spi;
+    let held = |net: &Net| net.nodes[0].engine.book().ike_of(0);
+    let before = held(&net);
+    net.nodes[0].engine.command(&ike(true), now).unwrap();
+    net.until("another IKE SA", |nodes| {
+        let now = nodes[0].engine.book().ike_of(0);
+        now.is_some() && now != before
+    })
+    .await;
+    assert_eq!(net.nodes[0].mml.one(Role::Terminus).id.spi, spi);
+    let of_a_child = Request::Rekey {
+        what: format!("{spi:#x}"),
+        ike: true,
+    };
+    let now = net.now();
+    assert!(net.nodes[0].engine.command(&of_a_child, now).is_err());
 }
 
 #[tokio::test]
@@ -172,7 +199,10 @@ async fn the_ha_gives_the_fa_zone_1_of_both_directions_and_nothing_of_zone_2() {
 async fn a_rekeyed_csa_is_at_the_fa_before_it_seals_and_a_closed_one_is_revoked() {
     let mut net = three(24).await;
     let now = net.now();
-    let request = Request::Rekey { what: "mh".into() };
+    let request = Request::Rekey {
+        what: "mh".into(),
+        ike: false,
+    };
     net.nodes[0].engine.command(&request, now).unwrap();
     net.until("the new CSA at all three", |nodes| {
         nodes[..2]

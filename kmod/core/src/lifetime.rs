@@ -41,6 +41,19 @@ impl Limit {
         }
     }
 
+    /// What [`Limit::new`] was given, 0 where there is none; times in seconds. A time of more than 584 years is none.
+    pub fn given(&self) -> (u32, u64, u64, u64) {
+        let count = |value: u64| if value == Self::NONE { 0 } else { value };
+        let packets = u32::try_from(count(self.packets)).unwrap_or(0);
+        let seconds = |value: u64| count(value) / Self::SECOND;
+        (
+            packets,
+            count(self.octets),
+            seconds(self.added),
+            seconds(self.used),
+        )
+    }
+
     fn counted(&self, packets: u64, octets: u64) -> bool {
         packets >= self.packets || octets >= self.octets
     }
@@ -93,6 +106,12 @@ impl Life {
         if let Some(hard) = hard {
             self.hard = hard;
         }
+    }
+
+    /// The limits, soft and hard.
+    #[inline]
+    pub const fn limits(&self) -> (Limit, Limit) {
+        (self.soft, self.hard)
     }
 
     /// Whether the hard limit was reached.

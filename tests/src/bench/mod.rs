@@ -12,6 +12,7 @@ mod bound;
 mod cipher;
 mod flows;
 mod goodput;
+mod ike;
 mod lookup;
 mod many;
 mod memory;
@@ -66,6 +67,10 @@ const ALL: &[Benchmark] = &[
     Benchmark {
         rows: &["lookup"],
         run: lookup::run,
+    },
+    Benchmark {
+        rows: &["ike"],
+        run: ike::run,
     },
     Benchmark {
         rows: &arrangement::NAMES,

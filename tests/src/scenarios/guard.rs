@@ -44,6 +44,12 @@ pub const TABLE: &[Scenario] = &[
         run: bypass,
     },
     Scenario {
+        name: "of-equal-priorities-the-oldest-decides",
+        proves: "of a protect and a bypass policy of one priority that both cover a packet the one that was added first decides, either way round",
+        seconds: 60,
+        run: equal_priorities,
+    },
+    Scenario {
         name: "discard-policy-discards",
         proves: "a discard policy drops what it covers, counted, and nothing else",
         seconds: 60,
@@ -295,6 +301,47 @@ fn bypass(ctx: &mut Ctx) -> Result<()> {
     nothing_shows(vec![capture], &marker)?;
     cn.send_to(b"in clear", (HOME, 5000))?;
     traffic::silent(&mh)
+}
+
+/// docs/wire.md 2.4e.
+fn equal_priorities(ctx: &mut Ctx) -> Result<()> {
+    let net = &ctx.net;
+    zone_tunnel::devices(net)?;
+    let protect = policy(
+        Action::Protect,
+        Direction::Out,
+        (HOME_ONLY, ANY),
+        0,
+        zone_tunnel::PRIORITY,
+        Some((MH, HA)),
+    );
+    let bypass = policy(
+        Action::Bypass,
+        Direction::Out,
+        (HOME_ONLY, ANY),
+        headers::UDP,
+        zone_tunnel::PRIORITY,
+        None,
+    );
+    let cn = traffic::udp(&net.cn, CN, 4000)?;
+    let mh = traffic::udp(&net.mh, HOME, 5000)?;
+    for (order, passes) in [([&protect, &bypass], false), ([&bypass, &protect], true)] {
+        for message in order {
+            zone_tunnel::send(&net.mh, std::slice::from_ref(message))?;
+        }
+        let _ = mh.send_to(b"by the oldest", (CN, 4000));
+        if passes {
+            let received = traffic::receive(&cn, traffic::ARRIVES)?;
+            ensure!(
+                received.as_deref() == Some(b"by the oldest"),
+                "the bypass policy is older, and {received:?} arrived"
+            );
+        } else {
+            traffic::silent(&cn).context("the protect policy is older")?;
+        }
+        zone_tunnel::mmlctl(&net.mh, &["policy", "flush", "--yes"])?;
+    }
+    Ok(())
 }
 
 fn discard(ctx: &mut Ctx) -> Result<()> {

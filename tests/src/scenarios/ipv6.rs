@@ -40,6 +40,12 @@ pub const TABLE: &[Scenario] = &[
         run: fails_closed,
     },
     Scenario {
+        name: "ipv6-headers-past-what-is-followed-fail-closed",
+        proves: "under a policy a datagram behind nine extension headers is dropped though it would be none of the policy's, one behind eight is what it is; without policies both go",
+        seconds: 60,
+        run: too_many_headers,
+    },
+    Scenario {
         name: "ipv6-neighbour-discovery-is-never-sealed",
         proves: "under policies that protect everything, neighbour discovery and listener reports go in clear on the link and never into the tunnel, and traffic goes on",
         seconds: 60,
@@ -221,6 +227,113 @@ fn fails_closed(ctx: &mut Ctx) -> Result<()> {
         "nothing on its way past mml0 was counted"
     );
     Ok(())
+}
+
+/// docs/wire.md 5e.
+fn too_many_headers(ctx: &mut Ctx) -> Result<()> {
+    six::up(&ctx.net)?;
+    let families = FAMILIES[2];
+    let (cn, home) = families.hosts();
+    let (IpAddr::V6(cn), IpAddr::V6(home)) = (cn, home) else {
+        anyhow::bail!("not IPv6 inside");
+    };
+    let (near, port) = (traffic::udp(&ctx.net.cn, cn, 4000)?, 4000u16);
+    // A policy of other traffic than this.
+    let other = |add: bool| {
+        let change: &[&str] = if add {
+            &[
+                "add",
+                "--dir",
+                "out",
+                "--discard",
+                "--src",
+                "2001:db8:999::/64",
+                "--dst",
+                "2001:db8:998::/64",
+            ]
+        } else {
+            &["flush", "--yes"]
+        };
+        crate::zone_tunnel::mmlctl(&ctx.net.mh, &[&["policy"][..], change].concat())
+    };
+    for (policies, headers, arrives) in [
+        (false, 8, true),
+        (false, 9, true),
+        (true, 8, true),
+        (true, 9, false),
+    ] {
+        if policies {
+            other(true)?;
+        }
+        let data = [u8::from(policies), headers as u8];
+        let packet = behind_headers((home, cn), port, headers, &data);
+        let _ = traffic::send_raw6(&ctx.net.mh, cn, &packet);
+        let received = traffic::receive(
+            &near,
+            if arrives {
+                traffic::ARRIVES
+            } else {
+                traffic::SILENCE
+            },
+        )?;
+        let expected = arrives.then_some(&data[..]);
+        ensure!(
+            received.as_deref() == expected,
+            "policies: {policies}, {headers} extension headers: {received:?} arrived"
+        );
+        if policies {
+            other(false)?;
+        }
+    }
+    Ok(())
+}
+
+/// A UDP datagram behind so many destination options headers.
+fn behind_headers(
+    (source, destination): (Ipv6Addr, Ipv6Addr),
+    port: u16,
+    headers: usize,
+    data: &[u8],
+) -> Vec<u8> {
+    const OPTIONS: u8 = 60;
+    const UDP: u8 = 17;
+    let udp_len = (8 + data.len()) as u16;
+    let mut udp = [
+        &port.to_be_bytes()[..],
+        &port.to_be_bytes(),
+        &udp_len.to_be_bytes(),
+        &[0, 0],
+        data,
+    ]
+    .concat();
+    let pseudo = [
+        &source.octets()[..],
+        &destination.octets(),
+        &u32::from(udp_len).to_be_bytes(),
+        &u32::from(UDP).to_be_bytes(),
+        &udp,
+    ]
+    .concat();
+    let sum = pseudo
+        .chunks(2)
+        .map(|two| u32::from(two[0]) << 8 | u32::from(two.get(1).copied().unwrap_or(0)))
+        .sum();
+    udp[6..8].copy_from_slice(&(!crate::headers::fold(sum)).to_be_bytes());
+    let length = (headers * 8 + udp.len()) as u16;
+    let mut packet = [
+        &[0x60, 0, 0, 0][..],
+        &length.to_be_bytes(),
+        &[OPTIONS, 64],
+        &source.octets(),
+        &destination.octets(),
+    ]
+    .concat();
+    for left in (0..headers).rev() {
+        // PadN over the whole of it (RFC 8200 §4.2).
+        packet.extend([if left == 0 { UDP } else { OPTIONS }, 0, 1, 4, 0, 0, 0, 0]);
+    }
+    packet.extend(udp);
+    packet
 }
 
 /// The foreign agent's address on the wireless link.

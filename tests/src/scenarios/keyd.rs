@@ -70,7 +70,7 @@ const SECRETS: [(&str, &str); 2] = [
 ];
 
 /// A node's key manager: its folder and its file.
-pub(super) struct Keyd<'a> {
+pub struct Keyd<'a> {
     node: &'a Netns,
     folder: PathBuf,
     process: Option<Background>,
@@ -82,7 +82,7 @@ impl<'a> Keyd<'a> {
     }
 
     /// One with other files beside its configuration, for nobody else to read.
-    pub(super) fn with_files(
+    pub fn with_files(
         node: &'a Netns,
         configuration: &str,
         files: &[(&str, &str)],
@@ -137,12 +137,17 @@ impl<'a> Keyd<'a> {
         format!("{}:\n{text}", self.node.name())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("keyd is away")?.pid())
+    }
+
     /// `kill -9`.
     pub(super) fn kill(&mut self) {
         self.process = None;
     }
 
-    pub(super) fn tell(&self, command: &[&str]) -> Result<String> {
+    pub fn tell(&self, command: &[&str]) -> Result<String> {
         let socket = self.folder.join("control");
         let socket = socket.to_str().context("path")?;
         self.node

@@ -8,7 +8,7 @@ mod guard;
 mod handoff;
 mod hardship;
 mod ipv6;
-mod keyd;
+pub mod keyd;
 mod lifetime;
 mod malformed_messages;
 mod mmlctl;

@@ -53,6 +53,12 @@ pub const TABLE: &[Scenario] = &[
         seconds: 60,
         run: joins_late,
     },
+    Scenario {
+        name: "a-relay-keeps-1024-packets-of-the-window",
+        proves: "what is overtaken by less than 1,024 packets the relay opens, what by more it forwards unopened, and the terminus with its wider window takes both",
+        seconds: 60,
+        run: overtaken,
+    },
 ];
 
 fn no_relay(ciphers: [Cipher; 2]) -> Options {
@@ -375,6 +381,34 @@ fn forwards(ctx: &mut Ctx) -> Result<()> {
         passed.len(),
         again.len()
     );
+    Ok(())
+}
+
+/// docs/wire.md 1.7q.
+fn overtaken(ctx: &mut Ctx) -> Result<()> {
+    let attack = Attack::prepare(ctx, &Options::default())?;
+    let send = |sequence: u64, opened: bool| -> Result<()> {
+        let watch = Watch::start(&ctx.net.fa1)?;
+        let data = sequence.to_string();
+        attack.inject(&attack.draft(sequence, data.as_bytes()).seal(&attack.sa)?)?;
+        attack.delivered(data.as_bytes())?;
+        let grown = watch.grown()?;
+        let expected = if opened { "relayed-packets" } else { "replay" };
+        ensure!(
+            grown.get(expected) == Some(&1),
+            "packet {sequence}: expected {expected}, counted {grown:?}"
+        );
+        Ok(())
+    };
+    for (sequence, opened) in [
+        (5000, true),
+        (5000 - 1023, true),
+        (5000 - 1024, false),
+        (100, false),
+        (5001, true),
+    ] {
+        send(sequence, opened)?;
+    }
     Ok(())
 }
 

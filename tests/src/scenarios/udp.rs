@@ -85,7 +85,7 @@ fn count(captured: &Captured, port: u16) -> (usize, usize) {
     (esp, udp)
 }
 
-/// docs/wire.md 1.7m, 1.7o.
+/// docs/wire.md 1.7m, 1.7n, 1.7o.
 fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
     let _sockets = behind_a_nat(ctx)?;
     let marker = traffic::random(16);
@@ -101,6 +101,14 @@ fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
             esp == 0
                 && (udp > 50 || captured.name.contains("fa2") || captured.name.contains("wl2")),
             "{}: {esp} packets of ESP, {udp} of UDP from or to port 4500",
+            captured.name
+        );
+        ensure!(
+            captured
+                .headers()
+                .filter(|ip| ip.protocol == headers::UDP)
+                .all(|ip| ip.payload.get(6..8) == Some(&[0, 0])),
+            "{}: a UDP checksum that isn't 0",
             captured.name
         );
     }
@@ -198,12 +206,13 @@ fn new_mapping(ctx: &mut Ctx) -> Result<()> {
     traffic::udp_arrives(&far, &near, &[1; 40])?;
     traffic::udp_arrives(&near, &far, &[1; 40])?;
     let monitor = net.ha.background(&["mmlctl", "--json", "monitor"])?;
+    let since = std::time::Instant::now();
     // To the home agent, another port of the mobile host's looks like a NAT that has changed its mind.
     let _other = encap(&net.mh, MH, 4501)?;
     streamed(&[(&near, &far), (&far, &near)], || {
         move_csa(&net.mh, "terminus", &["--udp", "4500:4501"])?;
         move_csa(&net.mh, "origin", &["--udp", "4501:4500"])?;
-        std::thread::sleep(ctx.seconds(0.5));
+        std::thread::sleep(ctx.seconds(2.5));
         move_csa(&net.ha, "origin", &["--udp", "4500:4501"])?;
         move_csa(&net.ha, "terminus", &["--udp", "4501:4500"])
     })?;
@@ -214,6 +223,15 @@ fn new_mapping(ctx: &mut Ctx) -> Result<()> {
             && told.contains(&format!("{NAT}:4501"))
             && told.contains(&format!("{NAT}:4500")),
         "the home agent was told: {told}"
+    );
+    // Of hundreds of packets from there: one a second at most.
+    let (mappings, most) = (
+        told.matches("new-mapping").count(),
+        since.elapsed().as_secs() + 2,
+    );
+    ensure!(
+        (2..=most).contains(&(mappings as u64)),
+        "{mappings} new mappings were told of in less than {most} s: {told}"
     );
     no_drops_but(ctx, &[])
 }

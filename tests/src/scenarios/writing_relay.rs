@@ -57,6 +57,12 @@ pub const TABLE: &[Scenario] = &[
         seconds: 60,
         run: unknown_scale,
     },
+    Scenario {
+        name: "a-relay-without-permission-lowers-nothing",
+        proves: "under a limit, a relay whose CSA gives no permission passes every packet on octet for octet, and the host's windows stay above the limit",
+        seconds: 60,
+        run: without_permission,
+    },
 ];
 
 /// Octets that a window may have.
@@ -331,6 +337,44 @@ fn unpermitted(ctx: &mut Ctx) -> Result<()> {
         "it wrote though the limit is off"
     );
     Ok(())
+}
+
+/// docs/wire.md 1.5o.
+fn without_permission(ctx: &mut Ctx) -> Result<()> {
+    let keys = ctx.zone_tunnel(&Options {
+        may_write: false,
+        ..options()
+    })?;
+    limit(&ctx.net.fa1, "wl1", 1000)?;
+    let watch = Watch::start(&ctx.net.fa1)?;
+    let behind = Capture::start(&ctx.net.cn, "ha", "cn-ha")?;
+    let came = Capture::start(&ctx.net.fa1, "wl1", "fa1-mh")?;
+    let went = Capture::start(&ctx.net.fa1, "core", "fa1-core")?;
+    transfer(ctx, 6000, 300_000)?;
+    let (behind, came, went) = (behind.stop()?, came.stop()?, went.stop()?);
+    let windows = greatest(&behind, true)?;
+    ensure!(
+        windows.len() == 1 && windows.values().all(|window| *window > 1000),
+        "behind the terminus windows are {windows:?}"
+    );
+    let octets = |captured: &Captured| -> BTreeSet<Vec<u8>> {
+        let all = sealed(captured, &keys.from_mh);
+        all.into_iter().map(|(_, _, esp)| esp.to_vec()).collect()
+    };
+    let (came, went) = (octets(&came), octets(&went));
+    ensure!(
+        came.len() > 10 && went.is_subset(&came),
+        "{} packets came, and of {} that went {} are others",
+        came.len(),
+        went.len(),
+        went.difference(&came).count()
+    );
+    let grown = watch.grown()?;
+    ensure!(
+        grown.contains_key("relayed-packets") && !grown.contains_key("rewritten-packets"),
+        "the relay counted {grown:?}"
+    );
+    super::tunnel::no_drops_but(ctx, &[])
 }
 
 /// docs/wire.md 1.5f, 1.9j.

@@ -331,6 +331,25 @@ fn duplicates(ctx: &mut Ctx) -> Result<()> {
     let setting = genl::refused(genl.set("no-such-setting", 1)?, "an unknown setting")?;
     ensure!(!setting.text.is_empty(), "an unknown setting: {setting}");
     genl::refused(genl.set("mss-clamp", 2)?, "mss-clamp 2")?;
+    // docs/wire.md 2.1e: good ones beside a bad one are refused with it, whichever comes first.
+    let clamped = || -> Result<u64> { Ok(Stats::read(&ctx.net.mh)?.total("setting/mss-clamp")) };
+    let was = clamped()?;
+    let other = ("mss-clamp", 1 - was);
+    for bad in [("no-such-setting", 1), ("relay-drop-unopened", 7)] {
+        for settings in [[other, bad], [bad, other]] {
+            genl::refused(genl.set_all(&settings)?, "a good setting and a bad one")?;
+        }
+    }
+    ensure!(
+        clamped()? == was,
+        "a setting was taken from a refused request"
+    );
+    genl::accepted(
+        genl.set_all(&[other, ("relay-drop-unopened", 0)])?,
+        "two settings",
+    )?;
+    ensure!(clamped()? == other.1, "two good settings were not taken");
+    genl::accepted(genl.set("mss-clamp", was)?, "mss-clamp as it was")?;
     ensure!(
         held(&mut genl)? == (2, 2),
         "a refused message changed something: {:?}",

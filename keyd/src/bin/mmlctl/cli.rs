@@ -78,6 +78,9 @@ pub enum Command {
     Rekey {
         /// A connection's name, or an SPI as `sa list` has it
         what: String,
+        /// Of the connection's IKE SA, not of its tunnels
+        #[arg(long)]
+        ike: bool,
         #[command(flatten)]
         daemon: Daemon,
     },

@@ -215,11 +215,12 @@ pub fn initiate(
     Err(Failure::refused(format!("{name}: not up within {seconds} s")).and("`mmlctl log` says why"))
 }
 
-pub fn rekey(daemon: &Daemon, what: &str, output: Output) -> Result<(), Failure> {
+pub fn rekey(daemon: &Daemon, what: &str, ike: bool, output: Output) -> Result<(), Failure> {
     let answer = ask(
         daemon,
         &Request::Rekey {
             what: what.to_owned(),
+            ike,
         },
     )?;
     output.say(&format!("{what}: new keys are on their way"), &answer);

@@ -32,6 +32,9 @@ pub enum Request {
     Rekey {
         /// A connection's name, or an SPI.
         what: String,
+        /// The connection's IKE SA, not its children.
+        #[serde(default)]
+        ike: bool,
     },
     /// Close.
     Delete {

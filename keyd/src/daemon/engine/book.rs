@@ -71,6 +71,8 @@ pub struct Relay {
     pub generation: u32,
     /// Zone 1's transform.
     pub transform: String,
+    /// Which relay under it this is; 0 where the previous foreign agent handed it on.
+    pub number: u16,
     /// Whether it waits for its host.
     pub standby: bool,
     /// Since when.

@@ -60,7 +60,7 @@ impl Engine {
             Request::Status => Ok(self.status(now)),
             Request::SaList => Ok(self.sa_list(now)),
             Request::Initiate { name } => self.initiate(name, now),
-            Request::Rekey { what } => self.rekey(what, now),
+            Request::Rekey { what, ike } => self.rekey(what, *ike, now),
             Request::Delete { what } => self.delete(what, now),
             Request::Log { .. } => Err(Refusal::Refused("not the engine's".into())),
         };
@@ -109,8 +109,13 @@ impl Engine {
         }
     }
 
-    fn rekey(&mut self, what: &str, now: Time) -> Result<Value, Refusal> {
+    fn rekey(&mut self, what: &str, ike: bool, now: Time) -> Result<Value, Refusal> {
         let children: Vec<(IkeId, ChildId)> = match self.what(what)? {
+            What::Child(_) if ike => {
+                return Err(Refusal::Refused(format!(
+                    "{what}: --ike wants the name of a connection"
+                )))
+            }
             What::Child(child) => self
                 .ike_of_child(child)
                 .map(|ike| (ike, child))
@@ -119,7 +124,7 @@ impl Engine {
             What::Connection(connection) => {
                 let children = self.host.book.children_of(connection);
                 let children: Vec<_> = children.map(|(id, child)| (child.ike, id)).collect();
-                if children.is_empty() {
+                if ike || children.is_empty() {
                     let ike = self.host.book.ike_of(connection).ok_or_else(|| {
                         Refusal::Refused(format!(
                             "{what}: it is not up; `mmlctl initiate {what}` begins it"

@@ -68,10 +68,12 @@ impl Engine {
             .mml
             .as_mut()
             .ok_or_else(|| refused("the kernel module isn't loaded"))?;
-        // The same CSA keeps what its window has seen: given again, or of a host that came.
-        let same = before
-            .as_ref()
-            .filter(|before| before.generation == identity.generation && !identity.may_write);
+        // The same CSA keeps what its window has seen: of a host that came, or handed on before.
+        let same = before.as_ref().filter(|before| {
+            let came = before.standby && !identity.standby;
+            let same = before.generation == identity.generation && !identity.may_write;
+            same && (came || before.number == 0)
+        });
         if let Some(before) = same {
             if before.standby && !identity.standby {
                 module.activate(&outbound.id)?;
@@ -95,6 +97,7 @@ impl Engine {
             selector: to_host,
             generation: identity.generation,
             transform: transform_name(&csa.transform),
+            number: identity.relay_number,
             standby: identity.standby && same.is_none_or(|before| before.standby),
             since: now,
         };

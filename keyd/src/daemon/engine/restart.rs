@@ -179,6 +179,7 @@ impl Engine {
                 transform: transform
                     .map(|(one, _)| transform_name(one))
                     .unwrap_or_default(),
+                number: zones(&outbound).map_or(0, |zones| zones.relay.number),
                 standby: outbound.sa.standby,
                 since: now,
             };
