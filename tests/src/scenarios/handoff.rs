@@ -21,7 +21,7 @@ use crate::{report, traffic, tunnel, zone_tunnel};
 pub const TABLE: &[Scenario] = &[
     Scenario {
         name: "handoff-moves-zone-1s-keys-with-the-host",
-        proves: "a sealed TCP connection goes on through a handoff under one CSA; the foreign agent the host is at holds zone 1's keys, the one it left holds none, and zone 2's are at home agent and host alone",
+        proves: "a sealed TCP connection goes on through handoffs and home under one CSA; the foreign agent the host is at holds zone 1's keys, the one it left holds none, and zone 2's are at home agent and host alone",
         seconds: 150,
         run: keys_move,
     },
@@ -254,6 +254,15 @@ fn keys_move(ctx: &mut Ctx) -> Result<()> {
         mobility::exchange(&mut near, &mut far).context("on the way back")?;
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         holders(ctx, &spis, [true, false])?;
+
+        // At home nobody is between, and it goes on under the same CSA.
+        captures.push(Capture::start(&net.ha, "home", "ha-home")?);
+        mobility::moves(&net.mh, "wl1", "home")?;
+        net.mh.ip("route add 203.0.113.1/32 dev home")?;
+        mobility::arrives(ctx, &nodes, None)?;
+        mobility::exchange(&mut near, &mut far).context("at home")?;
+        traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
+        holders(ctx, &spis, [false, false])?;
         nothing_shows(captures, &secret)?;
         Ok(())
     };

@@ -9,6 +9,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::keyd::Keyd;
 use crate::capture::Capture;
+use crate::headers;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::topology::{CN, HOME};
@@ -16,7 +17,7 @@ use crate::traffic;
 
 pub const TABLE: &[Scenario] = &[Scenario {
     name: "mobile-host-registers-through-a-foreign-agent",
-    proves: "a mobile host finds a foreign agent and registers through it, a TCP connection to it goes by a tunnel each way and lives on when it moves to another foreign agent and home, where nothing is left of the tunnels",
+    proves: "a mobile host finds a foreign agent and registers through it, a TCP connection to it goes by a tunnel each way, which lets nobody else's packets through, and lives on when it moves to another foreign agent and home, where nothing is left of the tunnels",
     seconds: 120,
     run: registers,
 }];
@@ -243,6 +244,54 @@ fn all_tunnelled(capture: Capture, [ha, fa]: [Ipv4Addr; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Tunnels carry what is the mobile host's and nothing else, whoever is at their other end.
+fn strangers_stay_out(ctx: &Ctx) -> Result<()> {
+    let net = &ctx.net;
+    let stranger = Ipv4Addr::new(10, 1, 1, 200);
+    // From a foreign agent's tunnel, and out of it: outer source and destination, inner ones, and where they would show.
+    let cases = [
+        (
+            &net.fa1,
+            [FA1, HOME_AGENT],
+            [HOME, stranger],
+            CN,
+            (&net.cn, "ha"),
+        ),
+        (
+            &net.ha,
+            [HOME_AGENT, FA1],
+            [HOME, stranger],
+            CN,
+            (&net.fa1, "wl1"),
+        ),
+    ];
+    for (at, outer, hosts, other, (node, link)) in cases {
+        let socket = traffic::raw(at, IP_IN_IP)?;
+        let marks = [traffic::random(16), traffic::random(16)];
+        let capture = Capture::start(node, link, link)?;
+        for (host, mark) in hosts.into_iter().zip(&marks).rev() {
+            let inner = if outer[0] == FA1 {
+                [host, other]
+            } else {
+                [other, host]
+            };
+            let echo = headers::icmp(8, 0, [0; 4], mark);
+            let inner = headers::IpDraft::new(inner[0], inner[1], headers::ICMP).write(&echo);
+            let packet = headers::IpDraft::new(outer[0], outer[1], IP_IN_IP).write(&inner);
+            traffic::send_raw(&socket, &packet)?;
+        }
+        // The host's own, sent last, is the sign that both have come through.
+        std::thread::sleep(ctx.seconds(0.3));
+        let captured = capture.stop()?;
+        let shows = marks.each_ref().map(|mark| captured.holding(mark) > 0);
+        ensure!(
+            shows == [true, false],
+            "on {link}: the host's packet and a stranger's show: {shows:?}"
+        );
+    }
+    Ok(())
+}
+
 /// The tunnel devices of a node.
 fn tunnels(node: &Netns) -> Result<usize> {
     let list = node.run(&["ip", "-o", "link", "show", "type", "ipip"])?;
@@ -267,6 +316,7 @@ fn journey(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<()> {
     let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
     exchange(&mut near, &mut far)?;
     all_tunnelled(capture, [HOME_AGENT, FA1])?;
+    strangers_stay_out(ctx)?;
 
     moves(&net.mh, "wl1", "wl2")?;
     arrives(ctx, nodes, Some(FA2))?;

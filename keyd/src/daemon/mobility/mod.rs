@@ -22,7 +22,7 @@ use mml_mip::{
     Action, Event, ForeignAgent, HandoverKey, HomeAgent, Incoming, Interface, MobileNode, Now, Ntp,
     Payload,
 };
-use network::Network;
+use network::{Network, Side};
 use packet::Arrived;
 use socket::{Link, Sockets};
 use std::net::Ipv4Addr;
@@ -47,8 +47,6 @@ pub struct Mobility {
     network: Network,
     random: Random,
     links: Vec<Link>,
-    /// Home agent: its address.
-    home: Option<Ipv4Addr>,
 }
 
 fn now(monotonic: Duration) -> Now {
@@ -94,11 +92,12 @@ impl Mobility {
         let names = links.iter().map(|link| (link.index, link.name.clone()));
         let names = names.collect();
         let routing = |error: Error| format!("mobile-ip: routes can't be set: {error}");
-        let own = match &config.agent {
-            Agent::Node(node) => Some(node.home_agent),
-            _ => None,
+        let side = match (&config.agent, preferred) {
+            (Agent::Node(node), _) => Side::Mobile(node.home_agent),
+            (Agent::Home(_), Some(address)) => Side::Home(address),
+            (Agent::Home(_) | Agent::Foreign(_), _) => Side::Foreign,
         };
-        let mut network = Network::open(own, names).map_err(routing)?;
+        let mut network = Network::open(side, names).map_err(routing)?;
         let is_agent = !matches!(config.agent, Agent::Node(_));
         let sockets = Sockets::open(&links, is_agent).map_err(|error| error.to_string())?;
         let all = || links.iter().map(|link| advertised(link, config.interval));
@@ -106,8 +105,10 @@ impl Mobility {
             Agent::Home(home) => {
                 let mut home = home.clone();
                 home.home_link = all().next().transpose()?;
-                if let Some(address) = preferred {
-                    network.home_rule(address).map_err(routing)?;
+                if let Some(link) = &home.home_link {
+                    for host in home.subscribers.keys() {
+                        network.at_home(*host, link.interface.0).map_err(routing)?;
+                    }
                 }
                 Part::Home(Box::new(HomeAgent::new(home, at)))
             }
@@ -124,7 +125,6 @@ impl Mobility {
             network,
             random: Random::default(),
             links,
-            home: preferred,
         })
     }
 
@@ -211,7 +211,7 @@ impl Mobility {
 
     /// Takes routes and tunnels away.
     pub fn flush(&mut self) {
-        self.network.flush(self.home);
+        self.network.flush();
     }
 
     fn act(&mut self, actions: Vec<Action>, monotonic: Duration, told: Told<'_>) {
@@ -226,7 +226,7 @@ impl Mobility {
                     self.network.remove_tunnel(tunnel, monotonic);
                     Ok(())
                 }
-                Action::AddRoute(route) => self.network.add_route(route),
+                Action::AddRoute(route) => self.network.add_route(route, monotonic),
                 Action::RemoveRoute(route) => self.network.remove_route(route),
                 Action::AddProxyArp { address, interface } => {
                     self.network.proxy_arp(address, interface.0, true)

@@ -3,9 +3,11 @@
 //!
 //! Which packets go where is said so that whatever seals comes first:
 //!
+//! - At either agent a tunnel lets in what it is for: at the home agent packets from hosts that are bound to its other end,
+//!   at the foreign agent packets to visitors (RFC 5944 §4.2.2). All else that comes out of it is dropped.
 //! - At the home agent `main` leads to the mobile host by its tunnel with [`METRIC`]; a route into `mml0` has none and is
 //!   taken before. What this node itself sends from its own address to the mobile host (sealed packets, IKE) is routed
-//!   by a table of its own ([`HOME_TABLE`]), which knows the tunnels alone.
+//!   by a table of its own ([`HOME_TABLE`]), which knows the tunnels and, behind them, the home network's link.
 //! - At the foreign agent what comes from a visitor is routed by a table a tunnel, whose number is the home agent's
 //!   address.
 //! - At the mobile host the foreign agent and the home agent have routes of their own, longer than any that leads into
@@ -22,21 +24,38 @@ use zeroize::Zeroizing;
 
 /// The home agent's table of tunnels to its mobile hosts.
 const HOME_TABLE: u32 = 434;
+/// The foreign agent's table of visitors: what may come out of a tunnel.
+const VISITORS_TABLE: u32 = 435;
+/// Of the route to a host at home, behind the one into its tunnel.
+const AT_HOME_METRIC: u32 = 1000;
 /// How long a tunnel stays when nobody uses it any more: packets of the reverse way may still come, and the mobile host
 /// may come back. Taking a device away takes the kernel long, too, and the registration reply would wait for it.
 const LINGER: Duration = Duration::from_secs(2);
 /// Octets that fit the path from mobile host to home agent, where a foreign agent tunnels it: 1500 less an IPv4 header.
 const TUNNELLED: u32 = 1480;
 
+/// Whose routing it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// A home agent's, known by this address.
+    Home(Ipv4Addr),
+    /// A foreign agent's.
+    Foreign,
+    /// A mobile host's, whose home agent has this address.
+    Mobile(Ipv4Addr),
+}
+
 /// The kernel's routing, by rtnetlink.
 pub struct Network {
     line: Line,
-    /// The home agent, at a mobile host.
-    home_agent: Option<Ipv4Addr>,
+    side: Side,
     names: BTreeMap<u32, String>,
     tunnels: BTreeSet<Tunnel>,
     leaving: BTreeMap<Tunnel, Duration>,
     routes: Vec<Route>,
+    rules: Vec<Rule>,
+    /// Rules that go when what is on its way has come.
+    fading: Vec<(Duration, Rule)>,
 }
 
 /// What is wanted is there, or what is not wanted isn't.
@@ -53,32 +72,67 @@ const EXISTS: i32 = 17;
 const GONE: [i32; 3] = [2, 3, 19];
 
 impl Network {
-    /// Opens a socket; `names` are the links' names by their indexes.
+    /// Opens a socket; `names` are the links' names by their indexes. At a home agent, what it sends from its own address
+    /// is routed by its own table first.
     ///
     /// # Errors
-    /// The system's.
-    pub fn open(home_agent: Option<Ipv4Addr>, names: BTreeMap<u32, String>) -> Result<Self, Error> {
-        Ok(Network {
+    /// The system's or the kernel's.
+    pub fn open(side: Side, names: BTreeMap<u32, String>) -> Result<Self, Error> {
+        let mut network = Network {
             line: Line::open(NETLINK_ROUTE)?,
-            home_agent,
+            side,
             names,
             tunnels: BTreeSet::new(),
             leaving: BTreeMap::new(),
             routes: Vec::new(),
-        })
+            rules: Vec::new(),
+            fading: Vec::new(),
+        };
+        if let Side::Home(from) = side {
+            network.add_rule(Rule {
+                from: Some(from),
+                arrived_by: None,
+                table: Some(HOME_TABLE),
+            })?;
+        }
+        Ok(network)
+    }
+
+    /// Home agent: a host that isn't away is on the home network's link, for what is sealed, too.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn at_home(&mut self, home: Ipv4Addr, device: u32) -> Result<(), Error> {
+        let path = Path {
+            to: Some(home),
+            table: HOME_TABLE,
+            device,
+            gateway: None,
+            source: None,
+            metric: AT_HOME_METRIC,
+            mtu: 0,
+        };
+        self.tell(&|seq| wire::new_route(seq, &path))
+    }
+
+    fn add_rule(&mut self, rule: Rule) -> Result<(), Error> {
+        self.fading.retain(|(_, fading)| *fading != rule);
+        if self.rules.contains(&rule) {
+            return Ok(());
+        }
+        // One of before a restart does as well.
+        already(self.tell(&|seq| wire::new_rule(seq, &rule)), &[EXISTS])?;
+        self.rules.push(rule);
+        Ok(())
+    }
+
+    fn delete_rule(&mut self, rule: &Rule) -> Result<(), Error> {
+        self.rules.retain(|other| other != rule);
+        already(self.tell(&|seq| wire::delete_rule(seq, rule)), &GONE)
     }
 
     fn tell(&mut self, build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>) -> Result<(), Error> {
         self.line.exchange(build, &mut |_| Ok(())).map(|_| ())
-    }
-
-    /// Home agent: what it sends from its own address is routed by its own table first.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn home_rule(&mut self, from: Ipv4Addr) -> Result<(), Error> {
-        let rule = home_rule(from);
-        already(self.tell(&|seq| wire::new_rule(seq, &rule)), &[EXISTS])
     }
 
     /// Makes a tunnel, unless it is there.
@@ -91,7 +145,15 @@ impl Network {
             // One of before a restart does as well.
             already(self.tell(&|seq| wire::new_tunnel(seq, &tunnel)), &[EXISTS])?;
         }
-        Ok(())
+        let out_of_it = |table| Rule {
+            from: None,
+            arrived_by: Some(wire::device(&tunnel)),
+            table,
+        };
+        if self.side == Side::Foreign {
+            self.add_rule(out_of_it(Some(VISITORS_TABLE)))?;
+        }
+        self.add_rule(out_of_it(None))
     }
 
     /// Nobody uses a tunnel any more: it goes after a while.
@@ -101,11 +163,21 @@ impl Network {
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.leaving.values().min().copied()
+        let rules = self.fading.iter().map(|(at, _)| *at);
+        self.leaving.values().copied().chain(rules).min()
     }
 
-    /// Takes away the tunnels whose time has come.
+    /// Takes away the tunnels and rules whose time has come.
     pub fn tick(&mut self, now: Duration) {
+        let fading = std::mem::take(&mut self.fading);
+        let (due, later) = fading.into_iter().partition(|(at, _)| *at <= now);
+        self.fading = later;
+        let due: Vec<(Duration, Rule)> = due;
+        for (_, rule) in due {
+            if let Err(error) = self.delete_rule(&rule) {
+                tracing::error!("{rule:?} can't be taken away: {error}");
+            }
+        }
         let due = self.leaving.iter().filter(|(_, at)| **at <= now);
         let due: Vec<Tunnel> = due.map(|(tunnel, _)| *tunnel).collect();
         for tunnel in due {
@@ -116,6 +188,13 @@ impl Network {
 
     fn delete_tunnel(&mut self, tunnel: Tunnel) {
         self.tunnels.remove(&tunnel);
+        let device = wire::device(&tunnel);
+        let of_it = |rule: &&Rule| rule.arrived_by.as_ref() == Some(&device);
+        for rule in self.rules.iter().filter(of_it).cloned().collect::<Vec<_>>() {
+            if let Err(error) = self.delete_rule(&rule) {
+                tracing::error!("{rule:?} can't be taken away: {error}");
+            }
+        }
         let done = self.tell(&|seq| wire::delete_tunnel(seq, &tunnel));
         if let Err(error) = already(done, &GONE) {
             tracing::error!(to = %tunnel.remote, "a tunnel can't be taken away: {error}");
@@ -126,20 +205,24 @@ impl Network {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn add_route(&mut self, route: Route) -> Result<(), Error> {
+    pub fn add_route(&mut self, route: Route, now: Duration) -> Result<(), Error> {
         let same = |other: &Route| kind(other) == kind(&route);
-        self.routes.retain(|other| !same(other));
+        let before = self.routes.iter().position(same);
+        let before = before.map(|at| self.routes.remove(at));
         self.routes.push(route);
+        if let Some(rule) = before.and_then(|before| self.rule(&before)) {
+            self.fading.push((now + LINGER, rule));
+        }
         if let Some((device, address, link)) = neighbour(&route) {
             self.tell(&|seq| wire::new_neighbour(seq, device, address, Some(link)))?;
         }
         for path in self.paths(&route)? {
             self.tell(&|seq| wire::new_route(seq, &path))?;
         }
-        if let Some(rule) = self.rule(&route) {
-            already(self.tell(&|seq| wire::new_rule(seq, &rule)), &[EXISTS])?;
+        match self.rule(&route) {
+            Some(rule) => self.add_rule(rule),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes a route away. The kernel has taken it already where its link went down.
@@ -149,7 +232,7 @@ impl Network {
     pub fn remove_route(&mut self, route: Route) -> Result<(), Error> {
         self.routes.retain(|other| *other != route);
         if let Some(rule) = self.rule(&route) {
-            already(self.tell(&|seq| wire::delete_rule(seq, &rule)), &GONE)?;
+            self.delete_rule(&rule)?;
         }
         // What leads into a tunnel for all visitors of a home agent goes with the tunnel.
         let shared = matches!(route, Route::FromVisitor { .. });
@@ -181,7 +264,7 @@ impl Network {
     }
 
     /// Takes everything away that was put up.
-    pub fn flush(&mut self, home: Option<Ipv4Addr>) {
+    pub fn flush(&mut self) {
         for route in std::mem::take(&mut self.routes) {
             if let Err(error) = self.remove_route(route) {
                 tracing::error!("{route:?} can't be taken away: {error}");
@@ -191,10 +274,10 @@ impl Network {
             self.delete_tunnel(tunnel);
         }
         self.leaving.clear();
-        if let Some(rule) = home.map(home_rule) {
-            let done = self.tell(&|seq| wire::delete_rule(seq, &rule));
-            if let Err(error) = already(done, &GONE) {
-                tracing::error!("a routing rule can't be taken away: {error}");
+        self.fading.clear();
+        for rule in std::mem::take(&mut self.rules) {
+            if let Err(error) = self.delete_rule(&rule) {
+                tracing::error!("{rule:?} can't be taken away: {error}");
             }
         }
     }
@@ -233,7 +316,14 @@ impl Network {
             }
             Route::Visitor {
                 home, interface, ..
-            } => vec![path(Some(home), interface.0)],
+            } => {
+                let all = path(Some(home), interface.0);
+                let tunnelled = Path {
+                    table: VISITORS_TABLE,
+                    ..all
+                };
+                vec![all, tunnelled]
+            }
             Route::FromVisitor { tunnel, .. } => {
                 vec![Path {
                     table: u32::from(tunnel.remote),
@@ -255,12 +345,14 @@ impl Network {
                     mtu: TUNNELLED,
                     ..path(None, device)
                 };
-                let home_agent = self.home_agent.filter(|address| *address != agent);
-                let past = home_agent.map(|to| Path {
-                    to: Some(to),
-                    metric: 0,
-                    ..all
-                });
+                let past = match self.side {
+                    Side::Mobile(home_agent) if home_agent != agent => Some(Path {
+                        to: Some(home_agent),
+                        metric: 0,
+                        ..all
+                    }),
+                    _ => None,
+                };
                 [Some(all), past].into_iter().flatten().collect()
             }
         })
@@ -273,20 +365,18 @@ impl Network {
                 interface,
                 tunnel,
             } => Some(Rule {
-                from: home,
+                from: Some(home),
                 arrived_by: self.names.get(&interface.0).cloned(),
-                table: u32::from(tunnel.remote),
+                table: Some(u32::from(tunnel.remote)),
+            }),
+            // What comes from the host by its tunnel is routed as ever, and nothing else by that tunnel.
+            Route::ToMobile { home, tunnel } => Some(Rule {
+                from: Some(home),
+                arrived_by: Some(wire::device(&tunnel)),
+                table: Some(MAIN),
             }),
             _ => None,
         }
-    }
-}
-
-fn home_rule(from: Ipv4Addr) -> Rule {
-    Rule {
-        from,
-        arrived_by: None,
-        table: HOME_TABLE,
     }
 }
 

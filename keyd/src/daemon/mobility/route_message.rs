@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 pub const GROUP_LINK: u32 = 1;
 /// Who made a route or rule (`rtm_protocol`, `FRA_PROTOCOL`): a number nobody else has, "M".
 const PROTOCOL: u8 = 77;
-/// Of our rules: before `main` (32766), behind `local` (0) and room for others.
-pub const RULE_PRIORITY: u32 = 4340;
+/// Of our rules: before `main` (32766), behind `local` (0) and room for others. One that drops comes after the rest.
+const RULE_PRIORITY: u32 = 4340;
 /// Of our routes in `main`: a route without a metric comes before it, so that what seals may take the packets.
 pub const METRIC: u32 = 434;
 /// `RT_TABLE_MAIN`.
@@ -48,8 +48,9 @@ const ONLINK: u32 = 4;
 const SCOPE_LINK: u8 = 253;
 /// `RTN_UNICAST`.
 const UNICAST: u8 = 1;
-/// `FR_ACT_TO_TBL`.
+/// `FR_ACT_TO_TBL`, `FR_ACT_BLACKHOLE`.
 const TO_TABLE: u8 = 1;
+const BLACKHOLE: u8 = 6;
 /// `NUD_PERMANENT`.
 const PERMANENT: u16 = 0x80;
 /// `NTF_PROXY`.
@@ -204,12 +205,12 @@ pub fn delete_route(seq: u32, path: &Path) -> Zeroizing<Vec<u8>> {
 /// Which packets are routed by which table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rule {
-    /// Those from this address,
-    pub from: Ipv4Addr,
-    /// that came in by this interface; without, those of this node and of everybody.
+    /// Those from this address; without, from any.
+    pub from: Option<Ipv4Addr>,
+    /// Those that came in by this interface; without, those of this node and of everybody.
     pub arrived_by: Option<String>,
-    /// By this table.
-    pub table: u32,
+    /// By this table; without, they are dropped, if no rule that comes before had a route for them.
+    pub table: Option<u32>,
 }
 
 fn rule(kind: u16, flags: u16, seq: u32, rule: &Rule) -> Zeroizing<Vec<u8>> {
@@ -219,12 +220,21 @@ fn rule(kind: u16, flags: u16, seq: u32, rule: &Rule) -> Zeroizing<Vec<u8>> {
     const PRIORITY: u16 = 6;
     const TABLE: u16 = 15;
     const MADE_BY: u16 = 21;
-    let body = [INET, 0, 32, 0, 0, 0, 0, TO_TABLE, 0, 0, 0, 0];
+    let src_len = if rule.from.is_some() { 32 } else { 0 };
+    let (action, priority) = match rule.table {
+        Some(_) => (TO_TABLE, RULE_PRIORITY),
+        None => (BLACKHOLE, RULE_PRIORITY + 1),
+    };
+    let body = [INET, 0, src_len, 0, 0, 0, 0, action, 0, 0, 0, 0];
     let mut request = Request::with_body(kind, flags, seq, &body)
-        .attribute(SRC, &rule.from.octets())
-        .attribute(PRIORITY, &RULE_PRIORITY.to_ne_bytes())
-        .attribute(TABLE, &rule.table.to_ne_bytes())
+        .attribute(PRIORITY, &priority.to_ne_bytes())
         .attribute(MADE_BY, &[PROTOCOL]);
+    if let Some(from) = &rule.from {
+        request = request.attribute(SRC, &from.octets());
+    }
+    if let Some(table) = &rule.table {
+        request = request.attribute(TABLE, &table.to_ne_bytes());
+    }
     if let Some(interface) = &rule.arrived_by {
         request = request.attribute(IIF, &named(interface));
     }
