@@ -214,6 +214,10 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     let mut engine = Engine::new(config, kernels, start.elapsed())
         .map_err(|error| RunError::Kernel(error.to_string()))?;
     engine.set_wall_clock(unix(), start.elapsed());
+    if let Some(mobility) = &mut mobility {
+        let now = start.elapsed();
+        mobility.resume(now, &mut |event| engine.mobile_event(event, now));
+    }
     tracing::info!(
         role = engine.config().role.name(),
         identity = %engine.config().identity,

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::guard::{nothing_shows, outside};
 use super::mobility::{self, Nodes, FA1, FA2};
+use super::udp::streamed_but;
 use crate::capture::Capture;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
@@ -36,6 +37,12 @@ pub const TABLE: &[Scenario] = &[
         proves: "by DKM the new foreign agent has zone 1's keys from the previous one, by the host's token, though the home agent can't give it any; the previous one is revoked",
         seconds: 150,
         run: handed_on,
+    },
+    Scenario {
+        name: "handoff-after-all-key-managers-were-killed",
+        proves: "while all four key managers are killed and come back a stream each way goes on; the home agent knows from its kernel where the host is, gives the fresh CSA to that foreign agent, and follows the next move",
+        seconds: 180,
+        run: killed,
     },
     Scenario {
         name: "handoff-under-a-stream-without-keys-beforehand",
@@ -185,7 +192,8 @@ fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
         (fa2, agent(wanted[1])),
         (&net.mh, all(&[true, true])),
     ];
-    let end = Instant::now() + ctx.seconds(15.0);
+    // What was replaced is let go after a while.
+    let end = Instant::now() + ctx.seconds(25.0);
     for (node, wanted) in &expected {
         loop {
             let has = held(node)?;
@@ -366,6 +374,52 @@ fn handed_on(ctx: &mut Ctx) -> Result<()> {
         Ok(())
     };
     go().with_context(|| nodes.logs())
+}
+
+/// docs/wire.md 3.2v.
+fn killed(ctx: &mut Ctx) -> Result<()> {
+    let mut nodes = start(ctx, &files(|_| String::new()))?;
+    let ctx = &*ctx;
+    let mut go = || -> Result<()> {
+        let net = &ctx.net;
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let first = csa(ctx)?;
+        holders(ctx, &first, [true, false])?;
+        let near = traffic::udp(&net.cn, CN, 4001)?;
+        let far = traffic::udp(&net.mh, HOME, 5009)?;
+        // None while they are away; a claim's fresh CSA may cost one or two, as without Mobile IP.
+        streamed_but(&[(&near, &far), (&far, &near)], 5, || {
+            for node in nodes.each() {
+                node.kill();
+            }
+            std::thread::sleep(ctx.seconds(2.0));
+            for node in nodes.each() {
+                node.start()?;
+            }
+            nodes.ha.answers(ctx.seconds(20.0))?;
+            let place = mobility::place(&nodes.ha)?;
+            ensure!(
+                place == Some(FA1.to_string().into()),
+                "after its restart the home agent believes the host at {place:?}"
+            );
+            std::thread::sleep(ctx.seconds(8.0));
+            Ok(())
+        })?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let second = csa(ctx)?;
+        ensure!(
+            first.iter().all(|spi| !second.contains(spi)),
+            "the CSA is the one of before: {second:?}"
+        );
+        holders(ctx, &second, [true, false])?;
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        holders(ctx, &second, [false, true])?;
+        traffic::ping_arrives(&net.cn, CN, HOME, b"is anybody there")
+    };
+    let done = go();
+    done.with_context(|| nodes.logs())
 }
 
 /// What became of a stream through a handoff.

@@ -163,13 +163,18 @@ impl<'a> Nodes<'a> {
         [&self.ha, &self.fa1, &self.fa2, &self.mh]
     }
 
+    /// Each of them, to be killed and started.
+    pub(super) fn each(&mut self) -> [&mut Keyd<'a>; 4] {
+        [&mut self.ha, &mut self.fa1, &mut self.fa2, &mut self.mh]
+    }
+
     pub(super) fn logs(&self) -> String {
         self.all().map(Keyd::log).join("\n")
     }
 }
 
 /// Where a node's key manager believes the host is; `None` if it knows nothing of it.
-fn place(node: &Keyd<'_>) -> Result<Option<serde_json::Value>> {
+pub(super) fn place(node: &Keyd<'_>) -> Result<Option<serde_json::Value>> {
     let status: serde_json::Value = serde_json::from_str(&node.tell(&["status"])?)?;
     Ok(status["mobile"]
         .as_array()

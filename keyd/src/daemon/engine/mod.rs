@@ -76,7 +76,7 @@ enum Task {
     Reclaim(Id),
     /// See whether both sides have begun an IKE SA at once.
     Redundant(IkeId),
-    /// FA: take a relay CSA away that outlived a restart at that time, unless it was given again.
+    /// FA: take a relay CSA away that stands since that time, unless it was given again.
     Forget((IpAddr, u32), Time),
     /// Give back SPIs that came to nothing.
     Sweep,

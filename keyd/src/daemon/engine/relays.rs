@@ -3,7 +3,7 @@
 
 use super::book::Relay;
 use super::children::{selector, transform_name};
-use super::Engine;
+use super::{Engine, Task};
 use crate::daemon::config::Relays;
 use crate::daemon::kernel::{errno, Error, Keys, Limits, Role, Sa, SaId, Zones};
 use mml_ike::crypto::KeyPair;
@@ -31,6 +31,7 @@ impl Engine {
                 if let Some(home) = home.filter(|home| identity.standby && self.visits(*home)) {
                     self.activate_relays(home);
                 }
+                self.replaced_relays(csa, now);
                 tracing::info!(
                     home = home.map(|home| home.to_string()),
                     standby = identity.standby,
@@ -47,6 +48,22 @@ impl Engine {
                     identity.spi_out
                 );
             }
+        }
+    }
+
+    /// Others for the same packets are revoked when this one has taken their place. A distributor that has restarted knows
+    /// nothing of them, and so they go by themselves, later.
+    fn replaced_relays(&mut self, csa: &RelayCsa, now: Time) {
+        let new = (csa.identity.destination, csa.identity.spi_out);
+        let Some(packets) = selector(&csa.ts_source, &csa.ts_home) else {
+            return;
+        };
+        let relays = self.host.book.relays.iter();
+        let others = relays.filter(|(key, relay)| **key != new && relay.selector == packets);
+        let others: Vec<_> = others.map(|(key, relay)| (*key, relay.since)).collect();
+        let at = now + self.config.ike.linger * 3 / 2;
+        for (key, since) in others {
+            self.later(at, Task::Forget(key, since));
         }
     }
 

@@ -198,7 +198,7 @@ impl Engine {
         }
     }
 
-    /// FA: a relay CSA that outlived a restart is over, unless it was given again.
+    /// FA: a relay CSA that outlived a restart, or was replaced, is over, unless it was given again.
     pub(super) fn forget(&mut self, key: (IpAddr, u32), since: Time) {
         let relays = &mut self.host.book.relays;
         if relays.get(&key).is_some_and(|relay| relay.since == since) {

@@ -19,8 +19,8 @@ use super::engine::Random;
 use crate::netlink::Error;
 use mml_ike::host::Host as _;
 use mml_mip::{
-    Action, Event, ForeignAgent, HandoverKey, HomeAgent, Incoming, Interface, MobileNode, Now, Ntp,
-    Payload,
+    Action, Event, ForeignAgent, HandoverKey, HomeAgent, Identification, Incoming, Interface,
+    MobileNode, Now, Ntp, Payload,
 };
 use network::{Network, Side};
 use packet::Arrived;
@@ -97,7 +97,7 @@ impl Mobility {
             (Agent::Home(_), Some(address)) => Side::Home(address),
             (Agent::Home(_) | Agent::Foreign(_), _) => Side::Foreign,
         };
-        let mut network = Network::open(side, names).map_err(routing)?;
+        let network = Network::open(side, names).map_err(routing)?;
         let is_agent = !matches!(config.agent, Agent::Node(_));
         let sockets = Sockets::open(&links, is_agent).map_err(|error| error.to_string())?;
         let all = || links.iter().map(|link| advertised(link, config.interval));
@@ -105,11 +105,6 @@ impl Mobility {
             Agent::Home(home) => {
                 let mut home = home.clone();
                 home.home_link = all().next().transpose()?;
-                if let Some(link) = &home.home_link {
-                    for host in home.subscribers.keys() {
-                        network.at_home(*host, link.interface.0).map_err(routing)?;
-                    }
-                }
                 Part::Home(Box::new(HomeAgent::new(home, at)))
             }
             Agent::Foreign(foreign) => {
@@ -190,15 +185,62 @@ impl Mobility {
         let Some(link) = self.links.iter().find(|link| link.index == index) else {
             return;
         };
+        tracing::info!("link {} is {}", link.name, if up { "up" } else { "down" });
         let Part::Node(node) = &mut self.part else {
+            if up {
+                self.put_up_again(index);
+            }
             return;
         };
-        tracing::info!("link {} is {}", link.name, if up { "up" } else { "down" });
         let (interface, at) = (Interface(index), now(monotonic));
         let actions = match up {
             true => node.link_up(interface, at),
             false => node.link_down(interface, at, &mut drawn(&mut self.random)),
         };
+        self.act(actions, monotonic, told);
+    }
+
+    /// An agent's link is up again, or for the first time: what the kernel forgot with it is put up.
+    fn put_up_again(&mut self, index: u32) {
+        self.network.link_up(index);
+        let Part::Home(agent) = &self.part else {
+            return;
+        };
+        for home in agent.subscribers() {
+            if let Err(error) = self.network.at_home(home, index) {
+                tracing::error!(%home, "no route to the home network: {error}");
+            }
+        }
+    }
+
+    /// Home agent: takes up the bindings of before a restart, which the kernel's routes tell of. How long they still hold
+    /// isn't known: as long as a registration may. Their mobile hosts renew them before.
+    pub fn resume(&mut self, monotonic: Duration, told: Told<'_>) {
+        let Part::Home(agent) = &mut self.part else {
+            return;
+        };
+        let found = match self.network.tunnelled() {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!("bindings of before can't be read from the kernel: {error}");
+                return;
+            }
+        };
+        let (at, mut actions) = (now(monotonic), Vec::new());
+        for (home, care_of) in found {
+            let Some((restored, lifetime)) = agent.resume(home, care_of, at) else {
+                continue;
+            };
+            actions.extend(restored);
+            actions.push(Action::Notify(Event::Bound {
+                home,
+                care_of,
+                previous: None,
+                named: None,
+                identification: Identification(at.wall.0),
+                lifetime,
+            }));
+        }
         self.act(actions, monotonic, told);
     }
 

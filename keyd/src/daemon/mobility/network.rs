@@ -115,6 +115,39 @@ impl Network {
         self.tell(&|seq| wire::new_route(seq, &path))
     }
 
+    /// Home agent: which hosts have tunnels from before a restart, and where those lead.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn tunnelled(&mut self) -> Result<Vec<(Ipv4Addr, Ipv4Addr)>, Error> {
+        let mut found = Vec::new();
+        self.line.exchange(&wire::routes, &mut |message| {
+            if let Some((home, HOME_TABLE, device)) = wire::own_route(message) {
+                let name = nix::net::if_::if_indextoname(device).ok();
+                let name = name.as_ref().and_then(|name| name.to_str().ok());
+                found.extend(name.and_then(wire::remote).map(|remote| (home, remote)));
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// A link is up again: the kernel has forgotten its routes.
+    pub fn link_up(&mut self, device: u32) {
+        let on_it = |route: &&Route| match route {
+            Route::Visitor { interface, .. }
+            | Route::Agent { interface, .. }
+            | Route::Default { interface, .. } => interface.0 == device,
+            Route::ToMobile { .. } | Route::FromVisitor { .. } => false,
+        };
+        let routes: Vec<Route> = self.routes.iter().filter(on_it).copied().collect();
+        for route in routes {
+            if let Err(error) = self.set(&route) {
+                tracing::error!("{route:?} can't be put up again: {error}");
+            }
+        }
+    }
+
     fn add_rule(&mut self, rule: Rule) -> Result<(), Error> {
         self.fading.retain(|(_, fading)| *fading != rule);
         if self.rules.contains(&rule) {
@@ -213,13 +246,17 @@ impl Network {
         if let Some(rule) = before.and_then(|before| self.rule(&before)) {
             self.fading.push((now + LINGER, rule));
         }
-        if let Some((device, address, link)) = neighbour(&route) {
+        self.set(&route)
+    }
+
+    fn set(&mut self, route: &Route) -> Result<(), Error> {
+        if let Some((device, address, link)) = neighbour(route) {
             self.tell(&|seq| wire::new_neighbour(seq, device, address, Some(link)))?;
         }
-        for path in self.paths(&route)? {
+        for path in self.paths(route)? {
             self.tell(&|seq| wire::new_route(seq, &path))?;
         }
-        match self.rule(&route) {
+        match self.rule(route) {
             Some(rule) => self.add_rule(rule),
             None => Ok(()),
         }

@@ -2,7 +2,7 @@
 //! Rtnetlink's messages (Linux's `rtnetlink.h`, `if_link.h`, `fib_rules.h`, `neighbour.h`): tunnels, routes, rules and
 //! neighbours that are written, and links that are read. Integers are host-endian but for addresses.
 
-use crate::netlink::frame::{self, Message, Request};
+use crate::netlink::frame::{self, Attributes, Message, Request};
 use mml_mip::{LinkAddress, Tunnel};
 use std::net::Ipv4Addr;
 use zeroize::Zeroizing;
@@ -25,6 +25,7 @@ mod kind {
     pub const GETLINK: u16 = 18;
     pub const NEWROUTE: u16 = 24;
     pub const DELROUTE: u16 = 25;
+    pub const GETROUTE: u16 = 26;
     pub const NEWNEIGH: u16 = 28;
     pub const DELNEIGH: u16 = 29;
     pub const NEWRULE: u16 = 32;
@@ -59,6 +60,14 @@ const PROXY: u8 = 8;
 /// A tunnel's device, after the address at its other end: `mip` and eight hexadecimal digits.
 pub fn device(tunnel: &Tunnel) -> String {
     format!("mip{:08x}", u32::from(tunnel.remote))
+}
+
+/// The address at a tunnel's other end, by its device's name.
+pub fn remote(device: &str) -> Option<Ipv4Addr> {
+    let digits = device
+        .strip_prefix("mip")
+        .filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(Ipv4Addr::from)
 }
 
 fn ifinfo(index: u32, flags: u32, change: u32) -> Vec<u8> {
@@ -151,6 +160,33 @@ pub struct Path {
     pub metric: u32,
     /// What fits the path, in octets; 0 for what fits the device.
     pub mtu: u32,
+}
+
+/// Asks for all routes.
+pub fn routes(seq: u32) -> Zeroizing<Vec<u8>> {
+    let body = [INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    Request::with_body(kind::GETROUTE, frame::DUMP, seq, &body).finish()
+}
+
+/// A route of our own for one address: that address, its table and device.
+pub fn own_route(message: &Message<'_>) -> Option<(Ipv4Addr, u32, u32)> {
+    /// Octets of `rtmsg`; `RTA_DST`, `RTA_OIF`, `RTA_TABLE`.
+    const BODY_LEN: usize = 12;
+    const DST: u16 = 1;
+    const OIF: u16 = 4;
+    const TABLE: u16 = 15;
+    let body = message.body.first_chunk::<BODY_LEN>()?;
+    let ours = (body[0], body[1], body[5]) == (INET, 32, PROTOCOL);
+    if message.kind != kind::NEWROUTE || !ours {
+        return None;
+    }
+    let attributes = Attributes(message.body.get(BODY_LEN..)?);
+    let four = |number| attributes.find(number)?.first_chunk::<4>().copied();
+    Some((
+        Ipv4Addr::from(four(DST)?),
+        u32::from_ne_bytes(four(TABLE)?),
+        u32::from_ne_bytes(four(OIF)?),
+    ))
 }
 
 fn route(kind: u16, flags: u16, seq: u32, path: &Path) -> Zeroizing<Vec<u8>> {
@@ -295,4 +331,60 @@ pub fn delete_neighbour(
     link: Option<LinkAddress>,
 ) -> Zeroizing<Vec<u8>> {
     neighbour(kind::DELNEIGH, frame::ACK, seq, (device, address), link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::frame::Messages;
+
+    const HOME: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+
+    #[test]
+    fn a_route_of_our_own_is_read_back_and_nobody_elses() {
+        let path = Path {
+            to: Some(HOME),
+            table: 434,
+            device: 9,
+            gateway: None,
+            source: None,
+            metric: 0,
+            mtu: 0,
+        };
+        let read = |octets: &[u8]| own_route(&Messages(octets).next().unwrap());
+        let octets = new_route(1, &path);
+        assert_eq!(read(&octets), Some((HOME, 434, 9)));
+        let everything = new_route(1, &Path { to: None, ..path });
+        assert_eq!(read(&everything), None);
+        let mut others = octets.to_vec();
+        others[16 + 5] = 4;
+        assert_eq!(read(&others), None);
+        assert_eq!(read(&delete_route(1, &path)), None);
+    }
+
+    #[test]
+    fn a_tunnels_device_says_where_it_leads() {
+        let tunnel = Tunnel {
+            local: HOME,
+            remote: Ipv4Addr::new(10, 1, 1, 1),
+        };
+        assert_eq!(device(&tunnel), "mip0a010101");
+        assert_eq!(remote("mip0a010101"), Some(tunnel.remote));
+        for other in ["mip0a0101", "mml0", "mipxa010101", "tun0a010101"] {
+            assert_eq!(remote(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_up_with_a_carrier_alone() {
+        let told = |kind: u16, flags| {
+            let octets = Request::with_body(kind, 0, 0, &ifinfo(5, flags, 0)).finish();
+            let read = link(&Messages(&octets).next().unwrap());
+            read
+        };
+        assert_eq!(told(kind::NEWLINK, UP | LOWER_UP), Some((5, true)));
+        assert_eq!(told(kind::NEWLINK, UP), Some((5, false)));
+        assert_eq!(told(kind::DELLINK, UP | LOWER_UP), Some((5, false)));
+        assert_eq!(told(kind::NEWROUTE, UP), None);
+    }
 }
