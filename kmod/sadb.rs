@@ -44,14 +44,10 @@ pub(crate) struct Kept(KVec<u8>);
 
 impl Kept {
     fn new(csa: &pfkey::Csa<'_>) -> Result<Self> {
-        // Sized beforehand: what a vector leaves behind as it grows wouldn't be zeroised.
-        let mut scratch = Kept(KVec::from_elem(0, pfkey::MAX_LEN, GFP_KERNEL)?);
-        let octets = csa
-            .write_secrets(&mut scratch.0)
+        let mut kept = Kept(KVec::from_elem(0, csa.secrets_len(), GFP_KERNEL_ACCOUNT)?);
+        csa.write_secrets(&mut kept.0)
             .map_err(|e| Error::from_errno(-e.errno))?;
-        let mut kept = KVec::with_capacity(octets.len(), GFP_KERNEL_ACCOUNT)?;
-        kept.extend_from_slice(octets, GFP_KERNEL_ACCOUNT)?;
-        Ok(Kept(kept))
+        Ok(kept)
     }
 }
 

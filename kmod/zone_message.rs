@@ -29,9 +29,12 @@ const LARVALS: u64 = 1 << 63;
 /// A buffer for one message, zeroised when dropped: it may hold keys.
 struct Octets(KVec<u8>);
 
+/// Octets of any message that holds neither keys nor a binding.
+const SHORT: usize = 512;
+
 impl Octets {
-    fn new() -> Result<Self> {
-        Ok(Octets(KVec::from_elem(0, pfkey::MAX_LEN, GFP_KERNEL)?))
+    fn new(len: usize) -> Result<Self> {
+        Ok(Octets(KVec::from_elem(0, len, GFP_KERNEL)?))
     }
 }
 
@@ -88,7 +91,16 @@ fn answer(
     message: &Message<'_>,
     f: impl for<'b> FnOnce(Writer<'b>) -> Result<Writer<'b>, pfkey::Error>,
 ) -> Result {
-    let mut buffer = Octets::new()?;
+    answer_of(SHORT, request, message, f)
+}
+
+fn answer_of(
+    len: usize,
+    request: &mut Request<'_>,
+    message: &Message<'_>,
+    f: impl for<'b> FnOnce(Writer<'b>) -> Result<Writer<'b>, pfkey::Error>,
+) -> Result {
+    let mut buffer = Octets::new(len)?;
     let written = Writer::with_header(&mut buffer.0, message.header())
         .and_then(f)
         .and_then(Writer::finish);
@@ -282,7 +294,7 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 
 /// Tells that a CSA goes on between other ends (docs/wire.md 2.1q). From process context.
 fn migrate_event(ns: &Namespace, csa: &Csa, moved: &Migrate) {
-    let Ok(mut buffer) = Octets::new() else {
+    let Ok(mut buffer) = Octets::new(SHORT) else {
         return;
     };
     let written = Writer::new(&mut buffer.0, kind::X_MIGRATE, satype::MLESP, 0, 0)
@@ -340,7 +352,7 @@ fn delete(request: &mut Request<'_>, message: &Message<'_>) -> Result {
 fn get(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
     if let Some(csa) = find(request.ns, &id) {
-        return answer(request, message, |w| write(w, &csa));
+        return answer_of(pfkey::MAX_LEN, request, message, |w| write(w, &csa));
     }
     match request.ns.larval(&id) {
         Some(larval) => answer(request, message, |w| larval.id.write(w, &larval.ext())),
@@ -378,7 +390,7 @@ fn csa_event(
     csa: &Csa,
     more: impl for<'b> FnOnce(Writer<'b>) -> Result<Writer<'b>, pfkey::Error>,
 ) {
-    let Ok(mut buffer) = Octets::new() else {
+    let Ok(mut buffer) = Octets::new(SHORT) else {
         return;
     };
     let outer = csa.ends.get().outer;
@@ -489,7 +501,7 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
         Some(octets) => Message::parse(octets).map_err(|e| Error::from_errno(-e.errno))?,
         None => return Err(EINVAL),
     };
-    let mut buffer = Octets::new()?;
+    let mut buffer = Octets::new(pfkey::MAX_LEN)?;
     let ns = dump.ns;
     let config = ns.config.lock();
     match message.header().kind {

@@ -11,8 +11,8 @@ use pfkey::{
 use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
 
-/// Longest message, in a buffer that is overwritten when dropped.
-pub type Buffer = Zeroizing<[u8; pfkey::MAX_LEN]>;
+/// Octets that an ADD has at most beside its keys and its binding.
+const OPEN_LEN: usize = 512;
 
 /// A CSA's counters, or the namespace's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,8 +141,8 @@ impl Kernel {
 
     /// Adds a CSA.
     pub fn add_csa(&mut self, csa: &Csa<'_>) -> Result<(), Error> {
-        let mut buffer: Buffer = Zeroizing::new([0; pfkey::MAX_LEN]);
-        let octets = add_message(&mut *buffer, csa, 1).map_err(refused)?;
+        let mut buffer = Zeroizing::new(vec![0; csa.secrets_len() + OPEN_LEN]);
+        let octets = add_message(&mut buffer, csa, 1).map_err(refused)?;
         self.tell(octets)
     }
 

@@ -88,6 +88,7 @@ fn every_message_has_the_octets_of_the_kernels_own_structures() {
         &wire::new_sa(7, &sa(Role::Terminus), true).unwrap(),
     );
     same("delsa", &wire::delete_sa(7, SPI, DST));
+    same("getsa", &wire::ask_sa(7, SPI, DST));
     same(
         "updpolicy-protect",
         &wire::policy(7, &rule(false), Direction::Out),
@@ -104,6 +105,19 @@ fn every_message_has_the_octets_of_the_kernels_own_structures() {
         "delpolicy",
         &wire::delete_policy(7, &rule(true), Direction::Forward),
     );
+}
+
+#[test]
+#[cfg(all(target_endian = "little", target_pointer_width = "64"))]
+fn an_sa_that_is_asked_about_tells_how_far_it_has_counted() {
+    let octets = known("newsa-told");
+    let message = Messages(&octets).next().unwrap();
+    assert_eq!(
+        wire::sequences(&message),
+        Some(((1 << 32) + 5, (2 << 32) + 7))
+    );
+    let none = known("expire-hard");
+    assert_eq!(wire::sequences(&Messages(&none).next().unwrap()), None);
 }
 
 #[test]

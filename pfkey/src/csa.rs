@@ -6,7 +6,7 @@ use crate::encap::Encap;
 use crate::error::{errno, Error};
 use crate::extension::Extension;
 use crate::id::outer;
-use crate::message::Message;
+use crate::message::{Message, EXT_HEADER_LEN, HEADER_LEN};
 use crate::number::{ext, message, sastate, satype, SPI_MIN};
 use crate::standard::{Lifetime, Sa};
 use crate::text::Fault;
@@ -18,6 +18,9 @@ use crate::zone::{
 
 /// Zones of a CSA on the data path (docs/wire.md 1.8c).
 pub const ZONES: usize = 2;
+/// Octets of a ZONE_SA in front of key and salt, and of a BINDING in front of the identity (docs/wire.md 2.3d, 2.3i).
+const ZONE_SA_HEAD: usize = 8;
+const BINDING_HEAD: usize = 4;
 /// Octets that zone 1 may have: a stop behind them is never reached.
 const ZONE1_MAX: u16 = 256;
 
@@ -62,11 +65,11 @@ impl<'a> Csa<'a> {
     pub fn from_message(message: &Message<'a>) -> Result<Self, Error> {
         mlesp(message)?;
         let missing = |number| Error::extension(number, Fault::Missing);
-        let sa = message.sa().ok_or(missing(ext::SA))?;
-        let ext = message.csa().ok_or(missing(ext::CSA))?;
+        let sa = message.sa().ok_or_else(|| missing(ext::SA))?;
+        let ext = message.csa().ok_or_else(|| missing(ext::CSA))?;
         let (src, dst) = outer(message)?;
-        let selector = message.selector().ok_or(missing(ext::SELECTOR))?;
-        let map = message.zone_map().ok_or(missing(ext::ZONE_MAP))?;
+        let selector = message.selector().ok_or_else(|| missing(ext::SELECTOR))?;
+        let map = message.zone_map().ok_or_else(|| missing(ext::ZONE_MAP))?;
         let zone1 = message
             .zone_sa(1)
             .ok_or(Error::invalid(c"ZONE_SA: zone 1's is missing"))?;
@@ -123,8 +126,24 @@ impl<'a> Csa<'a> {
             .and_then(|writer| Encap::write(self.encap, writer))
     }
 
+    /// How many octets [`Csa::write_secrets`] writes.
+    pub fn secrets_len(&self) -> usize {
+        let zone = |sa: &ZoneSa<'_>| {
+            let keys = sa.keys.as_ref();
+            let secrets = keys.map_or(0, |keys| keys.key.len().saturating_add(keys.salt.len()));
+            secrets.saturating_add(ZONE_SA_HEAD)
+        };
+        let binding = |binding: &Binding<'_>| binding.data.len().saturating_add(BINDING_HEAD);
+        self.zones
+            .iter()
+            .map(zone)
+            .chain(self.binding.iter().map(binding))
+            .map(|len| len.saturating_add(EXT_HEADER_LEN).next_multiple_of(8))
+            .fold(HEADER_LEN, usize::saturating_add)
+    }
+
     /// Writes what is secret in it or of any length, the zones' SAs and the binding, as a message of these alone: what the
-    /// kernel keeps of an ADD beside its own state. At most [`crate::MAX_LEN`] octets.
+    /// kernel keeps of an ADD beside its own state.
     ///
     /// # Errors
     ///

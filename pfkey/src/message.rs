@@ -88,28 +88,43 @@ impl<'a> Message<'a> {
         self.extensions
     }
 
+    /// The first extension of this number, and no other is decoded: an ADD has a dozen.
+    fn first(&self, number: u16, which: impl Fn(&Extension<'a>) -> bool) -> Option<Extension<'a>> {
+        let mut rest = self.extensions.rest;
+        loop {
+            // The message has been checked: nothing but its end stops the walk.
+            let (this, body, behind) = split(rest).ok()??;
+            rest = behind;
+            if this == number {
+                let extension = Extension::decode(number, body)?.ok()?;
+                if which(&extension) {
+                    return Some(extension);
+                }
+            }
+        }
+    }
+
     /// The SA of one zone, counted from 1.
     pub fn zone_sa(&self, zone: u8) -> Option<ZoneSa<'a>> {
-        self.extensions
-            .into_iter()
-            .find_map(|extension| match extension {
-                Extension::ZoneSa(sa) if sa.zone == zone => Some(sa),
-                _ => None,
-            })
+        let of_zone = |extension: &Extension<'a>| matches!(extension, Extension::ZoneSa(sa) if sa.zone == zone);
+        match self.first(ext::ZONE_SA, of_zone)? {
+            Extension::ZoneSa(sa) => Some(sa),
+            _ => None,
+        }
     }
 }
 
 macro_rules! accessors {
-    ($($(#[$doc:meta])* $name:ident $variant:ident $type:ty;)+) => {
+    ($($(#[$doc:meta])* $name:ident $number:ident $variant:ident $type:ty;)+) => {
         /// Each accessor gives what the extension of its name holds, if the message has it.
         impl<'a> Message<'a> {
             $(
                 $(#[$doc])*
                 pub fn $name(&self) -> Option<$type> {
-                    self.extensions.into_iter().find_map(|extension| match extension {
+                    match self.first(ext::$number, |_| true)? {
                         Extension::$variant(body) => Some(body),
                         _ => None,
-                    })
+                    }
                 }
             )+
         }
@@ -118,59 +133,59 @@ macro_rules! accessors {
 
 accessors! {
     /// SA.
-    sa Sa Sa;
+    sa SA Sa Sa;
     /// LIFETIME_CURRENT.
-    lifetime_current LifetimeCurrent Lifetime;
+    lifetime_current LIFETIME_CURRENT LifetimeCurrent Lifetime;
     /// LIFETIME_HARD.
-    lifetime_hard LifetimeHard Lifetime;
+    lifetime_hard LIFETIME_HARD LifetimeHard Lifetime;
     /// LIFETIME_SOFT.
-    lifetime_soft LifetimeSoft Lifetime;
+    lifetime_soft LIFETIME_SOFT LifetimeSoft Lifetime;
     /// ADDRESS_SRC: the outer source.
-    src AddressSrc Address;
+    src ADDRESS_SRC AddressSrc Address;
     /// ADDRESS_DST: the outer destination.
-    dst AddressDst Address;
+    dst ADDRESS_DST AddressDst Address;
     /// ADDRESS_PROXY.
-    proxy AddressProxy Address;
+    proxy ADDRESS_PROXY AddressProxy Address;
     /// KEY_AUTH.
-    key_auth KeyAuth Key<'a>;
+    key_auth KEY_AUTH KeyAuth Key<'a>;
     /// KEY_ENCRYPT.
-    key_encrypt KeyEncrypt Key<'a>;
+    key_encrypt KEY_ENCRYPT KeyEncrypt Key<'a>;
     /// IDENTITY_SRC.
-    identity_src IdentitySrc Identity<'a>;
+    identity_src IDENTITY_SRC IdentitySrc Identity<'a>;
     /// IDENTITY_DST.
-    identity_dst IdentityDst Identity<'a>;
+    identity_dst IDENTITY_DST IdentityDst Identity<'a>;
     /// SENSITIVITY.
-    sensitivity Sensitivity Sensitivity<'a>;
+    sensitivity SENSITIVITY Sensitivity Sensitivity<'a>;
     /// PROPOSAL.
-    proposal Proposal Proposal<'a>;
+    proposal PROPOSAL Proposal Proposal<'a>;
     /// SUPPORTED_AUTH.
-    supported_auth SupportedAuth Supported<'a>;
+    supported_auth SUPPORTED_AUTH SupportedAuth Supported<'a>;
     /// SUPPORTED_ENCRYPT.
-    supported_encrypt SupportedEncrypt Supported<'a>;
+    supported_encrypt SUPPORTED_ENCRYPT SupportedEncrypt Supported<'a>;
     /// SPIRANGE.
-    spirange SpiRange SpiRange;
+    spirange SPIRANGE SpiRange SpiRange;
     /// X_POLICY.
-    policy Policy PolicyExt;
+    policy X_POLICY Policy PolicyExt;
     /// X_NAT_T_TYPE.
-    nat_type NatType NatType;
+    nat_type X_NAT_T_TYPE NatType NatType;
     /// X_NAT_T_SPORT.
-    nat_sport NatSport NatPort;
+    nat_sport X_NAT_T_SPORT NatSport NatPort;
     /// X_NAT_T_DPORT.
-    nat_dport NatDport NatPort;
+    nat_dport X_NAT_T_DPORT NatDport NatPort;
     /// X_NAT_T_OA.
-    nat_oa NatOa Address;
+    nat_oa X_NAT_T_OA NatOa Address;
     /// ZONE_MAP.
-    zone_map ZoneMap ZoneMap;
+    zone_map ZONE_MAP ZoneMap ZoneMap;
     /// CSA.
-    csa Csa CsaExt;
+    csa CSA Csa CsaExt;
     /// SELECTOR.
-    selector Selector Selector;
+    selector SELECTOR Selector Selector;
     /// SNOOP.
-    snoop Snoop Snoop;
+    snoop SNOOP Snoop Snoop;
     /// RELAY.
-    relay Relay Relay;
+    relay RELAY Relay Relay;
     /// BINDING.
-    binding Binding Binding<'a>;
+    binding BINDING Binding Binding<'a>;
 }
 
 /// The extensions of a message, in the order they came.
@@ -262,10 +277,12 @@ fn split(rest: &[u8]) -> Result<Option<(u16, &[u8], &[u8])>, Error> {
         return Err(fault(Fault::Short));
     }
     let len = usize::from(words).saturating_mul(8);
-    let (extension, rest) = rest.split_at_checked(len).ok_or(fault(Fault::Past))?;
+    let (extension, rest) = rest
+        .split_at_checked(len)
+        .ok_or_else(|| fault(Fault::Past))?;
     let (_, body) = extension
         .split_at_checked(EXT_HEADER_LEN)
-        .ok_or(fault(Fault::Short))?;
+        .ok_or_else(|| fault(Fault::Short))?;
     Ok(Some((number, body, rest)))
 }
 

@@ -540,3 +540,31 @@ fn a_policy_is_named_by_number_or_by_direction_and_selector() {
         );
     }
 }
+
+/// docs/wire.md 2.2j: of an ADD the kernel keeps this, and DUMP gives back the whole.
+#[test]
+fn secrets_and_binding_are_kept_apart_in_exactly_their_length() {
+    for role in [Role::Origin, Role::Terminus, Role::Relay] {
+        for name in [
+            None,
+            Some(&b"mh.example"[..]),
+            Some(&[7; pfkey::MAX_BINDING]),
+        ] {
+            let csa = Csa {
+                binding: name.map(|data| pfkey::Binding { kind: 2, data }),
+                ..csa(role)
+            };
+            let mut buffer = vec![0; csa.secrets_len()];
+            let written = csa.write_secrets(&mut buffer).unwrap().len();
+            assert_eq!(written, csa.secrets_len());
+            let bare = Csa {
+                zones: [pfkey::ZoneSa::null(1), pfkey::ZoneSa::null(2)],
+                binding: None,
+                ..csa
+            };
+            assert_eq!(bare.with_secrets(&buffer).unwrap(), csa);
+            assert!(csa.write_secrets(&mut vec![0; written - 1]).is_err());
+        }
+    }
+    assert!(csa(Role::Origin).with_secrets(&[]).is_err());
+}

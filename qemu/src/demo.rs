@@ -38,7 +38,8 @@ const NETWORK: &str = "
   fa1   foreign agent: holds the key of zone 1 (headers), and not that of zone 2 (payload)
   mh    mobile host: fetches the file (curl); nobody but it and the home agent can read it
 
-The file goes three times: plain, through the kernel's own ESP, through two-zone ESP. Every link is captured.
+The file goes three times: plain, through the kernel's own ESP, through two-zone ESP. That one's keys are negotiated by
+keyd, the key manager, at ha, mh and fa1. Every link is captured.
 ";
 
 const THEN_REPAIR: &str = "\

@@ -68,11 +68,12 @@ impl<'a> Charon<'a> {
                 .create(folder.join(part))?;
         }
         let at = folder.display();
-        // No routes of its own: the topology's lead where they should. PKCS #1 v1.5 is what it signs with by RSA otherwise.
+        // No routes and rules of its own: the topology's lead where they should. PKCS #1 v1.5 is what it signs with by RSA otherwise.
         let configuration = format!(
             "charon-systemd {{
     load = {PLUGINS} kernel-netlink socket-default vici
     install_routes = no
+    routing_table = 0
     rsa_pss = yes
     {settings}
     plugins {{
@@ -147,6 +148,12 @@ swanctl {{
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+        let _ = fs::remove_file(self.folder.join("vici"));
     }
 
     /// Writes one of its files, for instance `x509/own.pem`.

@@ -261,18 +261,52 @@ pub fn lifetime(kind: u16, life: &Lifetime) -> Extension {
     )
 }
 
-/// The octets behind the header of a message's first extension of this type.
-pub fn find(message: &[u8], kind: u16) -> Option<&[u8]> {
-    let mut rest = message.get(16..)?;
-    loop {
+/// The CSA of an ADD or of an answer to DUMP, between IPv4 addresses and with both zones' keys.
+pub fn read(message: &[u8]) -> Option<Sa> {
+    // sadb_address (4), sockaddr_in: family, port, address (RFC 2367 §2.3.3).
+    let address = |kind| -> Option<Ipv4Addr> {
+        let octets = find(message, kind)?;
+        Some(Ipv4Addr::from(*octets.get(8..)?.first_chunk::<4>()?))
+    };
+    let zone = |zone: u8| -> Option<ZoneKey> {
+        let octets = all(message, ZONE_SA).find(|octets| octets.first() == Some(&zone))?;
+        let bits = u16::from_ne_bytes(*octets.get(4..)?.first_chunk()?);
+        let key = octets.get(8..8 + usize::from(bits) / 8)?;
+        Some(ZoneKey {
+            encr: u16::from_ne_bytes(*octets.get(2..)?.first_chunk()?),
+            key: key.to_vec(),
+            salt: *octets.get(8 + key.len()..)?.first_chunk()?,
+        })
+    };
+    let stop = u16::from_ne_bytes(*find(message, ZONE_MAP)?.get(6..)?.first_chunk()?);
+    Some(Sa {
+        spi: u32::from_be_bytes(*find(message, SA)?.first_chunk()?),
+        source: address(ADDRESS_SRC)?,
+        destination: address(ADDRESS_DST)?,
+        zones: [zone(1)?, zone(2)?],
+        stop: (stop != 0xFFFE).then_some(stop.into()),
+        may_write: find(message, RELAY)
+            .is_some_and(|octets| octets.starts_with(&1u16.to_ne_bytes())),
+    })
+}
+
+/// The octets behind the headers of a message's extensions of this type.
+fn all(message: &[u8], kind: u16) -> impl Iterator<Item = &[u8]> {
+    let mut rest = message.get(16..).unwrap_or_default();
+    std::iter::from_fn(move || {
         let [l0, l1, k0, k1] = *rest.first_chunk::<4>()?;
         let length = usize::from(u16::from_ne_bytes([l0, l1])) * 8;
         let octets = rest.get(4..length)?;
-        if u16::from_ne_bytes([k0, k1]) == kind {
-            return Some(octets);
-        }
         rest = rest.get(length..)?;
-    }
+        Some((u16::from_ne_bytes([k0, k1]), octets))
+    })
+    .filter(move |(found, _)| *found == kind)
+    .map(|(_, octets)| octets)
+}
+
+/// The octets behind the header of a message's first extension of this type.
+pub fn find(message: &[u8], kind: u16) -> Option<&[u8]> {
+    all(message, kind).next()
 }
 
 /// A message's life-time of this type.

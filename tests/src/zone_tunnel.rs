@@ -261,6 +261,27 @@ pub fn send(namespace: &Netns, messages: &[Message]) -> Result<()> {
     Ok(())
 }
 
+/// The keys that the mobile host's kernel holds, as it gives them back to who may ask: whoever captured must know them.
+pub fn held_keys(mh: &Netns) -> Result<Keys> {
+    let dump = Message::new(zone_message::DUMP, Vec::new());
+    let dumped = Genl::open(mh)?.pfkey_with(&dump.octets(), genl::NLM_F_DUMP)?;
+    let dumped = genl::accepted(dumped, "DUMP")?;
+    let of = |role: Role| {
+        dumped
+            .iter()
+            .find(|csa| {
+                zone_message::find(csa, zone_message::CSA)
+                    .is_some_and(|octets| octets.first() == Some(&(role as u8)))
+            })
+            .and_then(|csa| zone_message::read(csa))
+            .context("the mobile host's kernel has no pair of CSAs")
+    };
+    Ok(Keys {
+        to_mh: of(Role::Terminus)?,
+        from_mh: of(Role::Origin)?,
+    })
+}
+
 /// Files with fresh keys by `mmlctl`, in a folder of their own: `ha.toml`, `fa.toml`, `mh.toml`.
 pub fn new_files(more: &[&str]) -> Result<PathBuf> {
     new_files_between((HA.into(), MH.into()), &format!("{HOME}/32"), more)
@@ -290,7 +311,6 @@ pub fn set_up_by_mmlctl(net: &Topology, relay: bool, more: &[&str]) -> Result<Ke
 }
 
 /// CSAs from a folder's files, policies and routes, by `mmlctl`.
-/// Loads one file at a node.
 pub fn load_files(net: &Topology, folder: &Path, relay: bool) -> Result<()> {
     load_file(&net.mh, &folder.join("mh.toml"))?;
     if relay {

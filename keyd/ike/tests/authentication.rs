@@ -10,12 +10,14 @@ use mml_ike::auth::{
 };
 use mml_ike::config::{Config, Connection};
 use mml_ike::event::Event;
-use mml_ike::wire::Id;
+use mml_ike::wire::{CertEncoding, CertReq, Id, Message, Payload};
 use rcgen::{
     date_time_ymd, BasicConstraints, CertificateParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
     PKCS_ED25519,
 };
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A date within every certificate made here: 1 July 2030.
@@ -169,6 +171,31 @@ fn certificates_of_every_kind_get_in() {
         let chain = vec![root.issue(&pair, |_| {})];
         up(with_certificate(4, &root, chain, &key, Id::fqdn("a.test")));
     }
+}
+
+/// RFC 7296 §1.2, §3.7: some send a certificate only where they were asked for it.
+#[test]
+fn who_answers_names_its_authorities_in_its_first_message() {
+    let root = Authority::new("root");
+    let (pair, key) = key_of(&PKCS_ED25519);
+    let chain = vec![root.issue(&pair, |_| {})];
+    let mut net = with_certificate(19, &root, chain, &key, Id::fqdn("a.test"));
+    let seen: Rc<RefCell<Vec<Payload>>> = Rc::default();
+    let log = Rc::clone(&seen);
+    net.filter(move |number, datagram| {
+        if number == 1 {
+            let message = Message::decode(&datagram.octets).unwrap();
+            log.borrow_mut().extend(message.payloads);
+        }
+        Fate::Pass
+    });
+    up(net);
+    let hashes = Authorities::new([root.der().as_slice()]).unwrap().hashes();
+    let wanted = Payload::CertReq(CertReq {
+        encoding: CertEncoding::X509_SIGNATURE,
+        authorities: hashes,
+    });
+    assert!(seen.borrow().contains(&wanted));
 }
 
 #[test]

@@ -130,6 +130,74 @@ fn one_side_rekeys_a_child() {
     }
 }
 
+/// Each side seals with something, and the other has it already.
+fn assert_opened(net: &Net, what: &str) {
+    for (node, peer) in [(0, 1), (1, 0)] {
+        let sealing = net.nodes[node].sealing.last();
+        let sealing = sealing.unwrap_or_else(|| panic!("{what}: {node} seals with nothing"));
+        let spi = net.nodes[node].kernel[sealing].spi_out;
+        // What has gone is opened for a while.
+        let opened = |e: &Event| matches!(e, Event::ChildUp(child) if child.spi_in == spi);
+        assert!(
+            net.nodes[peer].events.iter().any(opened),
+            "{what}: {node} seals with {spi:#x}, which {peer} doesn't open"
+        );
+    }
+}
+
+/// §2.8: the responder may be ahead of the initiator, who has nothing to open with before the answer.
+#[test]
+fn nothing_is_sealed_that_the_other_side_does_not_open_yet_whoever_rekeys() {
+    for (a, b) in [
+        (Some(0), None),
+        (Some(1), None),
+        (Some(0), Some(1)),
+        (Some(1), Some(0)),
+    ] {
+        for skew in 0..45 {
+            for seed in 500..504 {
+                let mut net = up(pair(seed));
+                let old = net.nodes[0].child().child;
+                for ms in 0..300 {
+                    for (at, who) in [(0, a), (skew, b)] {
+                        if let (true, Some(node)) = (at == ms, who) {
+                            act(&mut net, node, Act::RekeyChild);
+                        }
+                    }
+                    net.run(MS);
+                    assert_opened(&net, &format!("{a:?}, {b:?} {skew} ms later, {ms} ms on"));
+                }
+                assert_settled(&net, "rekeyed");
+                assert!(!net.nodes[0].kernel.contains_key(&old), "rekeyed");
+            }
+        }
+    }
+}
+
+/// §2.8.1: the redundant child is its maker's to close, and that may take a while.
+#[test]
+fn of_two_that_rekey_a_child_the_redundant_one_never_seals_at_who_was_asked_for_it() {
+    for seed in 510..514 {
+        for hit in 0..8 {
+            let mut net = up(pair(seed));
+            let first = net.carried;
+            net.filter(move |n, _| {
+                if n == first + hit {
+                    Fate::Delay(200 * MS)
+                } else {
+                    Fate::Pass
+                }
+            });
+            let net = both(net, Act::RekeyChild, Act::RekeyChild, 0);
+            assert_settled(&net, "rekeyed");
+            for n in &net.nodes {
+                let gone = |e: &Event| matches!(e, Event::ChildSeal { child } if !n.kernel.contains_key(child));
+                assert_eq!(n.count(gone), 0, "seed {seed}, message {hit} late");
+            }
+        }
+    }
+}
+
 fn hybrid_child(c: &mut Connection, _: bool) {
     let child = c.child.as_mut().unwrap();
     child.methods = vec![Method::X25519];

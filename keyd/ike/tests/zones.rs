@@ -243,7 +243,8 @@ fn a_relay_may_write_only_where_both_permit_it_and_the_iv_is_explicit() {
 }
 
 /// MH, HA, FA1, FA2; every FA's IKE SA with the HA and each other is up, the MH's is not.
-fn four(seed: u64) -> Net {
+/// A mobile host, a home agent and two foreign agents, with nothing between them yet.
+fn four_strangers(seed: u64) -> Net {
     let host = TrafficSelector::host(ip(HOME));
     let mut mobile = psk("mh.test", "ha.test");
     let child = mobile.child.as_mut().unwrap();
@@ -285,7 +286,7 @@ fn four(seed: u64) -> Net {
         fa.foreign.neighbours = vec![other];
         fa
     };
-    let mut net = Net::new(vec![
+    Net::new(vec![
         Node::new("192.0.2.1", config(mobile), 10 * seed + 1),
         Node::new("192.0.2.2", ha, 10 * seed + 2),
         Node::new(
@@ -298,7 +299,12 @@ fn four(seed: u64) -> Net {
             fa("two.fa.test", agent("one.fa.test", FA1_ADDRESS)),
             10 * seed + 4,
         ),
-    ]);
+    ])
+}
+
+/// The same, the foreign agents' IKE SAs up.
+fn four(seed: u64) -> Net {
+    let mut net = four_strangers(seed);
     net.initiate_as(HA, 1, FA1);
     net.initiate_as(HA, 1, FA2);
     net.initiate_as(FA2, 1, FA1);
@@ -325,6 +331,117 @@ fn roaming(seed: u64, standbys: &[&str]) -> Net {
     net.initiate(MH, HA);
     net.run(SECOND);
     net
+}
+
+/// Who sent what to whom, a line each, as far as anybody sees it.
+fn traced(net: &mut Net) -> std::rc::Rc<std::cell::RefCell<Vec<String>>> {
+    let lines = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let to = lines.clone();
+    let name = |end: std::net::SocketAddr| match end.ip().to_string().as_str() {
+        "192.0.2.1" => "MH",
+        "192.0.2.2" => "HA",
+        FA1_ADDRESS => "FA1",
+        FA2_ADDRESS => "FA2",
+        _ => "?",
+    };
+    net.filter(move |_, datagram| {
+        let octets = &datagram.octets;
+        let exchange = match octets[18] {
+            34 => "IKE_SA_INIT",
+            35 => "IKE_AUTH",
+            36 => "CREATE_CHILD_SA",
+            37 => "INFORMATIONAL",
+            242 => "CSA_DISTRIBUTE",
+            243 => "NEIGHBOR_NOTIFY",
+            244 => "CSA_REQUEST",
+            245 => "CSA_REVOKE",
+            246 => "CSA_HANDOVER",
+            _ => "?",
+        };
+        let side = if octets[19] & 0x20 == 0 {
+            "request"
+        } else {
+            "response"
+        };
+        let id = u32::from_be_bytes(octets[20..24].try_into().unwrap());
+        to.borrow_mut().push(format!(
+            "{:<3} > {:<3}  {exchange:<15}  {side:<8}  {id}  {:>4}",
+            name(datagram.from),
+            name(datagram.to),
+            octets.len()
+        ));
+        Fate::Pass
+    });
+    lines
+}
+
+/// What `docs/ml-ike.md` shows of a start-up, of a move with keys given beforehand and of one with keys asked for.
+#[test]
+fn the_document_s_traces_are_what_is_sent() {
+    let document = include_str!("../../../docs/ml-ike.md");
+    let shown = |title: &str| -> Vec<String> {
+        let from = document.find(title).expect(title);
+        let mut lines = document[from..]
+            .lines()
+            .skip_while(|line| !line.starts_with("```"));
+        lines.next();
+        // The right part of a line says what lies inside.
+        let cut = |line: &str| line.split("   [").next().unwrap().trim_end().to_owned();
+        lines
+            .take_while(|line| !line.starts_with("```"))
+            .map(cut)
+            .collect()
+    };
+    let mut net = four_strangers(70);
+    let lines = traced(&mut net);
+    net.initiate_as(HA, 1, FA1);
+    register(&mut net, FA1);
+    relays(&mut net, Some(FA1_ADDRESS), &[]);
+    net.initiate(MH, HA);
+    net.run(SECOND);
+    assert_eq!(taken(&net.nodes[FA1]).len(), 1);
+    assert_eq!(lines.take(), shown("## A start-up"), "a start-up");
+
+    net.initiate_as(HA, 1, FA2);
+    net.initiate_as(FA2, 1, FA1);
+    net.run(SECOND);
+    lines.take();
+    let neighbours = vec![Neighbour {
+        address: ip(FA2_ADDRESS),
+        identity: Id::fqdn("two.fa.test"),
+    }];
+    net.at(FA1, |e, now, host| {
+        let ike = ike_with(e, "ha.test");
+        e.notify_neighbours(ike, neighbours, now, host).unwrap();
+    });
+    net.run(SECOND);
+    relays(&mut net, Some(FA1_ADDRESS), &[FA2_ADDRESS]);
+    net.run(SECOND);
+    register(&mut net, FA2);
+    relays(&mut net, Some(FA2_ADDRESS), &[FA1_ADDRESS]);
+    net.run(SECOND);
+    relays(&mut net, Some(FA2_ADDRESS), &[]);
+    net.run(SECOND);
+    assert_eq!(
+        lines.take(),
+        shown("## A move, keys given beforehand"),
+        "PKD"
+    );
+
+    let mut net = roaming(71, &[]);
+    let lines = traced(&mut net);
+    register(&mut net, FA2);
+    let ask = ask(&net, 100);
+    assert!(request(&mut net, ask));
+    relays(&mut net, Some(FA2_ADDRESS), &[]);
+    net.run(SECOND);
+    assert_eq!(lines.take(), shown("## A move, keys asked for"), "DKM");
+
+    let mut net = roaming(72, &[]);
+    let lines = traced(&mut net);
+    rekey(&mut net, MH, "ha.test");
+    net.run(SECOND);
+    assert_eq!(lines.take(), shown("## A rekeying"), "rekeying");
 }
 
 fn taken(node: &Node) -> Vec<&RelayCsa> {
@@ -997,26 +1114,31 @@ fn a_peer_that_is_gone_leaves_its_csa_until_its_life_is_over() {
 }
 
 /// The HA with `hosts` hosts' CSAs up, and FA1; a round trip takes 100 ms.
-fn crowd(seed: u64, hosts: u8) -> Net {
+fn crowd(seed: u64, hosts: u16) -> Net {
     let mut net = four(seed);
     net.delay = 50 * MS;
     let template = net.nodes[MH].endpoint.config().clone();
     let mut ha = net.nodes[HA].endpoint.config().clone();
     ha.connections[0].remote_id = IdMatch::Within("mh.test".into());
-    let any = TrafficSelector::prefix(ip("203.0.113.0"), 24);
+    let any = TrafficSelector::prefix(ip("203.0.0.0"), 16);
     ha.connections[0].child.as_mut().unwrap().remote_ts = vec![any];
     net.nodes[HA] = Node::new("192.0.2.2", ha, 91);
     net.nodes.truncate(3);
-    let fa = net.nodes[FA1].endpoint.config().clone();
+    let mut fa = net.nodes[FA1].endpoint.config().clone();
+    fa.foreign.home_agents[0].prefixes = vec![Prefix {
+        address: ip("203.0.0.0"),
+        bits: 16,
+    }];
     net.nodes[FA1] = Node::new(FA1_ADDRESS, fa, 92);
     net.initiate_as(HA, 1, FA1);
     net.run(5 * SECOND);
     for n in 1..=hosts {
         let mut config = template.clone();
-        let home = ip(&format!("203.0.113.{n}"));
+        let home = home_of(n);
         config.connections[0].local_id = Id::fqdn(&format!("host{n}.mh.test"));
         config.connections[0].child.as_mut().unwrap().local_ts = vec![TrafficSelector::host(home)];
-        let node = Node::new(&format!("10.0.0.{n}"), config, 1000 + u64::from(n));
+        let care_of = format!("10.0.{}.{}", n >> 8, n & 255);
+        let node = Node::new(&care_of, config, 1000 + u64::from(n));
         net.nodes.push(node);
         net.initiate(2 + usize::from(n), HA);
         net.at(FA1, |e, _, _| e.register(home, Id::fqdn("ha.test")));
@@ -1026,10 +1148,14 @@ fn crowd(seed: u64, hosts: u8) -> Net {
     net
 }
 
+fn home_of(n: u16) -> IpAddr {
+    ip(&format!("203.0.{}.{}", n >> 8, n & 255))
+}
+
 /// All hosts move to FA1.
-fn all_move(net: &mut Net, hosts: u8) {
+fn all_move(net: &mut Net, hosts: u16) {
     for n in 1..=hosts {
-        let (home, fa) = (ip(&format!("203.0.113.{n}")), ip(FA1_ADDRESS));
+        let (home, fa) = (home_of(n), ip(FA1_ADDRESS));
         net.at(HA, |e, now, host| {
             e.set_relays(home, Some(fa), vec![], now, host)
         });
@@ -1052,6 +1178,47 @@ fn many_csas_are_given_at_once_within_the_window() {
     }
     // 64 at once: four round trips, and not 200.
     assert!(net.now - begun <= 400 * MS, "{:?}", net.now - begun);
+}
+
+/// docs/wire.md 3.2p, 3.2t.
+#[test]
+fn a_thousand_hosts_have_new_keys_and_their_fa_too_within_five_seconds() {
+    const HOSTS: u16 = 1000;
+    let mut net = crowd(58, HOSTS);
+    all_move(&mut net, HOSTS);
+    net.run(10 * SECOND);
+    assert_eq!(taken(&net.nodes[FA1]).len(), usize::from(HOSTS));
+    let begun = net.now;
+    let children: Vec<_> = net.nodes[HA]
+        .kernel
+        .values()
+        .map(|c| (c.ike, c.child))
+        .collect();
+    for (ike, child) in children {
+        net.at(HA, |e, now, host| {
+            e.rekey_child(ike, child, now, host).unwrap()
+        });
+    }
+    let renewed = |net: &Net| {
+        let of = |node: &Node| {
+            let up = node.kernel.values();
+            up.filter(|c| matches!(c.keys, ChildSa::Composite { generation: 2, .. }))
+                .count()
+        };
+        let hosts = net.nodes[FA1 + 1..].iter().map(of).sum::<usize>();
+        let second = |csa: &&RelayCsa| csa.identity.generation == 2;
+        let relays = taken(&net.nodes[FA1]);
+        (
+            of(&net.nodes[HA]),
+            hosts,
+            relays.iter().copied().filter(|csa| second(csa)).count(),
+        )
+    };
+    let all = usize::from(HOSTS);
+    while renewed(&net) != (all, all, all) {
+        net.run(50 * MS);
+        assert!(net.now - begun < 5 * SECOND, "{:?} of {all}", renewed(&net));
+    }
 }
 
 /// docs/wire.md 3.2t.

@@ -33,6 +33,9 @@ const NESTED: u16 = 0x8000;
 /// The bits of an attribute's type that are its number.
 const NUMBER: u16 = 0x3FFF;
 
+/// Octets that most requests fit in.
+const ROOM: usize = 768;
+
 /// A request being written; overwritten when dropped.
 pub struct Request(Zeroizing<Vec<u8>>);
 
@@ -44,8 +47,7 @@ impl Request {
 
     /// Begins a request of another protocol, with what stands in front of its attributes.
     pub fn with_body(kind: u16, flags: u16, seq: u32, body: &[u8]) -> Self {
-        // Room for the longest message: growing would leave a copy behind.
-        let mut octets = Zeroizing::new(Vec::with_capacity(2 * pfkey::MAX_LEN));
+        let mut octets = Zeroizing::new(Vec::with_capacity(ROOM));
         octets.extend([0; 4]);
         octets.extend(kind.to_ne_bytes());
         octets.extend((flags | REQUEST).to_ne_bytes());
@@ -63,6 +65,7 @@ impl Request {
 
     /// Adds an attribute that holds others.
     pub fn nested(mut self, number: u16, inner: &[(u16, &[u8])]) -> Self {
+        self.reserve(4);
         let start = self.0.len();
         self.0.extend([0; 2]);
         self.0.extend((number | NESTED).to_ne_bytes());
@@ -74,7 +77,19 @@ impl Request {
         self
     }
 
+    /// Makes room, and leaves no copy behind.
+    fn reserve(&mut self, more: usize) {
+        let wanted = self.0.len() + more;
+        if wanted > self.0.capacity() {
+            let mut octets = Zeroizing::new(Vec::with_capacity(wanted.max(2 * self.0.capacity())));
+            octets.extend_from_slice(&self.0);
+            self.0 = octets;
+        }
+    }
+
     fn put(&mut self, number: u16, value: &[u8]) {
+        // Header, value, padding.
+        self.reserve(value.len() + 8);
         // A length that doesn't fit its field makes an attribute the kernel refuses.
         let len = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         self.0.extend(len.to_ne_bytes());

@@ -93,6 +93,42 @@ async fn when_the_ha_rekeys_the_mh_seals_with_the_new_csa_after_its_first_good_p
     );
 }
 
+/// docs/wire.md 3.2c; RFC 7296 §2.8.
+#[tokio::test]
+async fn a_rekeyed_plain_child_seals_at_who_was_asked_from_the_delete_on_and_the_old_one_is_opened_for_a_while(
+) {
+    let mut net = start(pair(19, "zones = \"off\"", "")).await;
+    net.until("a plain child at both", |nodes| {
+        nodes.iter().all(|node| node.xfrm.state().sas.len() == 2)
+    })
+    .await;
+    let now = net.now();
+    let request = Request::Rekey {
+        what: "mh".into(),
+        ike: false,
+    };
+    net.nodes[0].engine.command(&request, now).unwrap();
+    net.until("one way out and two ways in at both", |nodes| {
+        nodes.iter().all(|node| {
+            let state = node.xfrm.state();
+            let (out, inbound): (Vec<_>, Vec<_>) =
+                state.sas.iter().partition(|sa| sa.id.role == Role::Origin);
+            out.len() == 1 && !out[0].standby && inbound.len() == 2
+        }) && nodes.iter().all(|node| node.engine.counters.rekeyed == 1)
+    })
+    .await;
+    let log = |node: usize| net.nodes[node].xfrm.state().log.clone();
+    let at = |log: &[String], what: &str| log.iter().rposition(|line| line.starts_with(what));
+    let (asking, asked) = (log(0), log(1));
+    assert_eq!(
+        at(&asking, "activate"),
+        None,
+        "who asks seals at once: {asking:?}"
+    );
+    let steps = ["add origin", "activate origin", "remove origin"].map(|what| at(&asked, what));
+    assert!(steps.is_sorted() && steps[0].is_some(), "{asked:?}");
+}
+
 #[tokio::test]
 async fn an_ike_sa_is_rekeyed_by_the_connection_s_name_and_its_children_stay() {
     let mut net = up(23).await;

@@ -132,6 +132,7 @@ int main(void)
 	struct xfrm_userpolicy_id *policy_id;
 	struct xfrm_user_acquire *acquire;
 	struct xfrm_user_expire *expire;
+	struct xfrm_replay_state_esn *esn;
 
 	sa_info(&spi->info, 0);
 	spi->min = spi->max = 0xc0ffee01;
@@ -146,6 +147,8 @@ int main(void)
 	id->family = AF_INET;
 	id->proto = IPPROTO_ESP;
 	say("delsa");
+	message.head.nlmsg_type = XFRM_MSG_GETSA;
+	say("getsa");
 
 	policy = begin(XFRM_MSG_UPDPOLICY, sizeof(*policy));
 	policy_info(policy);
@@ -178,5 +181,14 @@ int main(void)
 	sa_info(&expire->state, 0xc0ffee01);
 	expire->hard = 1;
 	say("expire-hard");
+
+	sa_info(begin(XFRM_MSG_NEWSA, sizeof(struct xfrm_usersa_info)), 0xc0ffee01);
+	esn = attribute(XFRMA_REPLAY_ESN_VAL, sizeof(*esn) + 4 * 32);
+	esn->bmp_len = 32;
+	esn->oseq = 5;
+	esn->oseq_hi = 1;
+	esn->seq = 7;
+	esn->seq_hi = 2;
+	say("newsa-told");
 	return 0;
 }

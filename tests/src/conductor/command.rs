@@ -18,6 +18,11 @@ impl Background {
         Self(held)
     }
 
+    /// Its process is another kernel's.
+    pub fn pid(&self) -> u32 {
+        0
+    }
+
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         let answer = self.0.ask(&Request::Runs { id: self.0.id() }, &[]);

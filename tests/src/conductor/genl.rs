@@ -46,7 +46,12 @@ impl Genl {
 
     /// One zone message; the answers are zone messages too.
     pub fn pfkey(&mut self, message: &[u8]) -> Result<Answer> {
-        let answer = self.request(CMD_PFKEY, 0, &attribute(A_PFKEY, message))?;
+        self.pfkey_with(message, 0)
+    }
+
+    /// The same with netlink's flags.
+    pub fn pfkey_with(&mut self, message: &[u8], flags: u16) -> Result<Answer> {
+        let answer = self.request(CMD_PFKEY, flags, &attribute(A_PFKEY, message))?;
         Ok(answer.map(|answers| {
             answers
                 .iter()

@@ -40,6 +40,9 @@ mod headers;
 #[path = "../kernel_log.rs"]
 mod kernel_log;
 #[allow(dead_code)]
+#[path = "../keyd.rs"]
+mod keyd;
+#[allow(dead_code)]
 #[path = "../module.rs"]
 mod module;
 #[path = "../mounts.rs"]

@@ -7,6 +7,7 @@ use serde_json::{json, Value};
 use super::file::{fetched, serve};
 use crate::capture::{Capture, Captured};
 use crate::headers;
+use crate::keyd;
 use crate::report;
 use crate::stats::Stats;
 use crate::topology::{self, Shape, Topology, CN, HOME};
@@ -61,14 +62,24 @@ pub fn transfer(
     // Alike for all three, so that captures are honest and sizes on the wire are what the sender made.
     topology::linear(&net)?;
     net.wireless(RATE, DELAY)?;
+    let mut managers = None;
     let keys = match config {
         Config::Plain => None,
         Config::KernelEsp => {
             tunnel::kernel_esp(&net, 256)?;
             None
         }
-        Config::TwoZoneEsp => Some(zone_tunnel::set_up_by_mmlctl(&net, true, &[])?),
+        Config::TwoZoneEsp => {
+            managers = Some(keyd::three_nodes(&net, "")?);
+            keyd::until_up(&net)?;
+            Some(zone_tunnel::held_keys(&net.mh)?)
+        }
     };
+    if let Some(managers) = &managers {
+        for keyd in managers {
+            report::step(keyd.tell(&["status"])?.trim());
+        }
+    }
     let _server = serve(&net)?;
     let captures = [
         Capture::start(&net.cn, "ha", "cn-ha")?,

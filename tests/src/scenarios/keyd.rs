@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The key manager on three nodes, with the real module and XFRM beneath it.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
@@ -11,7 +8,8 @@ use anyhow::{ensure, Context, Result};
 use super::guard::{nothing_shows, outside};
 use super::tunnel::everything;
 use super::udp::{streamed, streamed_but};
-use crate::command::Background;
+pub use crate::keyd::Keyd;
+use crate::keyd::{three_nodes, HA_ALONE, MH_FILE};
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
@@ -58,220 +56,8 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-const SECRETS: [(&str, &str); 2] = [
-    (
-        "mh.psk",
-        "8f0d6a1c5be2497799aa4f7c0f3d2b61c1a7e5d0b94d4f2a8e6c3b5a79180246\n",
-    ),
-    (
-        "fa1.psk",
-        "1b9d4e7f2c8a4056b3e1d7c9f0a2846535e6c8b0d1f24a3798b6c5d4e3f2a1b0\n",
-    ),
-];
-
-/// A node's key manager: its folder and its file.
-pub struct Keyd<'a> {
-    node: &'a Netns,
-    folder: PathBuf,
-    process: Option<Background>,
-}
-
-impl<'a> Keyd<'a> {
-    fn new(node: &'a Netns, configuration: &str) -> Result<Self> {
-        Self::with_files(node, configuration, &SECRETS)
-    }
-
-    /// One with other files beside its configuration, for nobody else to read.
-    pub fn with_files(
-        node: &'a Netns,
-        configuration: &str,
-        files: &[(&str, &str)],
-    ) -> Result<Self> {
-        let folder = PathBuf::from(format!("/run/keyd-{}", node.name()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        let socket = folder.join("control");
-        let text = format!(
-            "[control]\nsocket = \"{}\"\n\n{configuration}",
-            socket.display()
-        );
-        fs::write(folder.join("keyd.toml"), text)?;
-        for (name, text) in files {
-            use std::io::Write as _;
-            fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(folder.join(name))?
-                .write_all(text.as_bytes())?;
-        }
-        let mut keyd = Keyd {
-            node,
-            folder,
-            process: None,
-        };
-        keyd.start()?;
-        Ok(keyd)
-    }
-
-    pub(super) fn start(&mut self) -> Result<()> {
-        let file = self.folder.join("keyd.toml");
-        let file = file.to_str().context("path")?;
-        self.node.run(&["keyd", "check", "-c", file])?;
-        // Into a file: nobody empties a pipe, and keyd would wait for that.
-        let run = format!(
-            "exec keyd run -c {file} >>{} 2>&1",
-            self.log_file().display()
-        );
-        self.process = Some(self.node.background(&["sh", "-c", &run])?);
-        Ok(())
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.folder.join("log")
-    }
-
-    /// What it has logged.
-    pub(super) fn log(&self) -> String {
-        let text = fs::read_to_string(self.log_file()).unwrap_or_default();
-        format!("{}:\n{text}", self.node.name())
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> Result<u32> {
-        Ok(self.process.as_ref().context("keyd is away")?.pid())
-    }
-
-    /// `kill -9`.
-    pub(super) fn kill(&mut self) {
-        self.process = None;
-    }
-
-    pub fn tell(&self, command: &[&str]) -> Result<String> {
-        let socket = self.folder.join("control");
-        let socket = socket.to_str().context("path")?;
-        self.node
-            .run(&[&["mmlctl", "--json"], command, &["--socket", socket]].concat())
-    }
-}
-
-impl Keyd<'_> {
-    /// Waits until it runs.
-    pub(super) fn answers(&self, patience: std::time::Duration) -> Result<()> {
-        let end = Instant::now() + patience;
-        while let Err(error) = self.tell(&["status"]) {
-            if Instant::now() > end {
-                return Err(error);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        Ok(())
-    }
-
-    /// Waits until a connection is up.
-    pub(super) fn up(&self, connection: &str, patience: std::time::Duration) -> Result<()> {
-        let end = Instant::now() + patience;
-        loop {
-            let status: serde_json::Value = serde_json::from_str(&self.tell(&["status"])?)?;
-            let mut list = status["connections"].as_array().into_iter().flatten();
-            if list.any(|one| one["name"] == connection && one["state"] == "up") {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "{connection} doesn't come up");
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-    }
-}
-
-/// A home agent's file without foreign agents.
-const HA_ALONE: &str = "[node]
-role = \"ha\"
-identity = \"ha.example\"
-addresses = [\"198.51.100.1\"]
-
-[[connection]]
-name = \"mh\"
-remote-identity = \"mh.example\"
-auth = \"psk\"
-secret-file = \"mh.psk\"
-
-[connection.tunnel]
-remote = \"203.0.113.7\"
-";
-
-/// The mobile host's.
-const MH_FILE: &str = "[node]
-role = \"mh\"
-identity = \"mh.example\"
-addresses = [\"10.1.1.7\"]
-
-[[connection]]
-name = \"ha\"
-remote = \"198.51.100.1\"
-remote-identity = \"ha.example\"
-auth = \"psk\"
-secret-file = \"mh.psk\"
-
-[connection.tunnel]
-local = \"203.0.113.7\"
-";
-
-/// The three nodes' files; `zones` is the tunnel's setting at the mobile host.
-fn nodes<'a>(ctx: &'a Ctx, zones: &str) -> Result<[Keyd<'a>; 3]> {
-    let ha = "[node]
-role = \"ha\"
-identity = \"ha.example\"
-addresses = [\"198.51.100.1\"]
-
-[[foreign-agent]]
-name = \"fa1\"
-identity = \"fa1.example\"
-addresses = [\"10.1.1.1\"]
-
-[[connection]]
-name = \"fa1\"
-remote = \"10.1.1.1\"
-remote-identity = \"fa1.example\"
-auth = \"psk\"
-secret-file = \"fa1.psk\"
-
-[[connection]]
-name = \"mh\"
-remote-identity = \"mh.example\"
-auth = \"psk\"
-secret-file = \"mh.psk\"
-
-[connection.tunnel]
-remote = \"203.0.113.7\"
-relay = \"fa1\"
-";
-    let fa = "[node]
-role = \"fa\"
-identity = \"fa1.example\"
-addresses = [\"10.1.1.1\"]
-
-[[home-agent]]
-identity = \"ha.example\"
-prefixes = [\"203.0.113.0/24\"]
-hosts = [\"203.0.113.7\"]
-
-[[connection]]
-name = \"ha\"
-remote = \"198.51.100.1\"
-remote-identity = \"ha.example\"
-auth = \"psk\"
-secret-file = \"fa1.psk\"
-start = \"peer\"
-";
-    let mh = format!("{MH_FILE}{zones}");
-    let net = &ctx.net;
-    zone_tunnel::devices(net)?;
-    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
-    Ok([
-        Keyd::new(&net.ha, ha)?,
-        Keyd::new(&net.fa1, fa)?,
-        Keyd::new(&net.mh, &mh)?,
-    ])
+fn nodes<'a>(ctx: &'a Ctx, more: &str) -> Result<[Keyd<'a>; 3]> {
+    three_nodes(&ctx.net, more)
 }
 
 /// Waits until datagrams arrive both ways; nothing shows meanwhile.
@@ -392,7 +178,7 @@ fn by_age_and_octets(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// The core hides the mobile host's network, its packets' ports being of this range.
-fn hide(ctx: &Ctx, ports: &str) -> Result<()> {
+pub(super) fn hide(ctx: &Ctx, ports: &str) -> Result<()> {
     let net = &ctx.net;
     net.core()?.nft(&format!(
         "table ip nat

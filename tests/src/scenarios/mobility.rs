@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
 
-use super::keyd::Keyd;
 use crate::capture::Capture;
 use crate::headers;
+use crate::keyd::Keyd;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::topology::{CN, HOME};

@@ -15,6 +15,7 @@ mod mmlctl;
 mod mobility;
 mod neighbours;
 mod offload;
+mod pair;
 mod path;
 mod readers;
 mod relay;
@@ -22,6 +23,8 @@ mod snoop;
 mod states;
 mod strangers;
 mod strongswan;
+mod strongswan_life;
+mod strongswan_proof;
 mod teardown;
 mod transport;
 mod tunnel;
@@ -55,6 +58,8 @@ const TABLES: &[&[Scenario]] = &[
     mmlctl::TABLE,
     keyd::TABLE,
     strongswan::TABLE,
+    strongswan_proof::TABLE,
+    strongswan_life::TABLE,
     mobility::TABLE,
     handoff::TABLE,
     snoop::TABLE,

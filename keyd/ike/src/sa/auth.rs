@@ -1,60 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! IKE_AUTH (RFC 7296 §1.2, §2.15), childless too (RFC 6023), and the inner address (§2.19).
 
+use super::certificates::{certificates, certs, own_certificate, requests};
 use super::child_answer::Asked;
 use super::exchange::{ChildRequest, Cx, Effect, Find, Pending, Refusal, Reply};
 use super::{IkeSa, State};
-use crate::auth::{AuthError, Credential, IdMatch, SignedOctets, Trust};
+use crate::auth::{AuthError, IdMatch, SignedOctets, Trust};
 use crate::config::Connection;
 use crate::event::{ChildFailure, Down, Event};
 use crate::negotiate::IkeSuite;
 use crate::wire::{
-    Auth, AuthMethod, Cert, CertEncoding, CertReq, CfgAttribute, CfgType, Configuration,
-    ExchangeType, Header, Id, NotifyType, Payload,
+    Auth, AuthMethod, CfgAttribute, CfgType, Configuration, ExchangeType, Header, Id, NotifyType,
+    Payload,
 };
 use std::net::IpAddr;
 
 /// The most requests at once that are taken from a peer's SET_WINDOW_SIZE, and announced (docs/wire.md 3.2t).
 const MAX_WINDOW: u32 = 64;
-/// Certificates taken from one message.
-const MAX_CERTS: usize = 16;
-
-fn certificates(credential: &Credential) -> Vec<Payload> {
-    let cert = |encoding, data: &[u8]| {
-        Payload::Cert(Cert {
-            encoding,
-            data: data.to_vec(),
-        })
-    };
-    match credential {
-        Credential::Psk(_) => Vec::new(),
-        Credential::RawKey(key) => vec![cert(CertEncoding::RAW_PUBLIC_KEY, &key.public())],
-        Credential::Certificate(_, chain) => chain
-            .iter()
-            .map(|der| cert(CertEncoding::X509_SIGNATURE, der))
-            .collect(),
-    }
-}
-
-fn certificate_request(trust: &Trust) -> Option<Payload> {
-    let (encoding, authorities) = match trust {
-        Trust::Psk(_) => return None,
-        Trust::RawKey(_) => (CertEncoding::RAW_PUBLIC_KEY, Vec::new()),
-        Trust::Authorities(authorities) => (CertEncoding::X509_SIGNATURE, authorities.hashes()),
-    };
-    Some(Payload::CertReq(CertReq {
-        encoding,
-        authorities,
-    }))
-}
-
-fn certs(payloads: &[Payload]) -> Vec<Cert> {
-    let certs = payloads.iter().filter_map(|payload| match payload {
-        Payload::Cert(cert) => Some(cert.clone()),
-        _ => None,
-    });
-    certs.take(MAX_CERTS).collect()
-}
 
 fn auth(payloads: &[Payload]) -> Option<&Auth> {
     payloads.iter().find_map(|payload| match payload {
@@ -135,7 +97,7 @@ impl IkeSa {
         }
         let mut payloads = vec![Payload::IdInitiator(connection.local_id.clone())];
         payloads.extend(certificates(&connection.credential));
-        payloads.extend(certificate_request(&connection.trust));
+        payloads.extend(requests(std::iter::once(&connection.trust)));
         if let IdMatch::Exactly(id) = &connection.remote_id {
             payloads.push(Payload::IdResponder(id.clone()));
         }
@@ -459,12 +421,6 @@ fn inner_address((attribute, value): &(CfgAttribute, Vec<u8>)) -> Option<IpAddr>
             .map(|octets| IpAddr::from(*octets)),
         _ => None,
     }
-}
-
-fn own_certificate(trust: &Trust, certs: &[Cert]) -> Option<Vec<u8>> {
-    matches!(trust, Trust::Authorities(_))
-        .then(|| certs.first().map(|cert| cert.data.clone()))
-        .flatten()
 }
 
 /// Whether the connection offers the suite that was chosen before it was known whose it is.

@@ -127,9 +127,17 @@ impl IkeSa {
             }
             return;
         };
+        let lost = request
+            .collision
+            .as_ref()
+            .is_some_and(|c| lowest < c.lowest);
         if let Some(child) = self.child(old) {
             child.state = ChildState::Up;
             child.replaced = true;
+            if !lost && !closed {
+                // The one the peer made meanwhile is its own to close, and doesn't seal.
+                child.waiting = None;
+            }
         }
         if closed {
             // The peer closed it before its answer was here; the old one it closes too, or did.
@@ -250,12 +258,13 @@ impl IkeSa {
             }
         };
         // Rekey order (docs/wire.md 3.2o, 3.2p): an HA that asked distributes first; whoever was asked waits for the
-        // first good packet, or the Delete, for the other side opens only once it has the answer (RFC 7296 §2.8).
-        // Whoever made a plain child seals with it at once.
+        // first good packet, or the Delete, for the other side opens only once it has the answer (RFC 7296 §2.8). That
+        // holds for a plain child too.
         let zoned = composite.is_some();
         let rekeying = draft.rekeys.is_some();
         let asked = !draft.initiated;
-        let seal_now = !(zoned && rekeying && (asked || role == ZoneRole::Home));
+        let distributes = zoned && role == ZoneRole::Home;
+        let seal_now = !(rekeying && (asked || distributes));
         let lifetime = config.lifetime;
         let rekey_at = config.rekey.map(|age| cx.now + age);
         if let Some(old) = draft.rekeys.and_then(|old| self.child(old)) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! IKE_SA_INIT (RFC 7296 §1.2) and IKE_INTERMEDIATE (RFC 9242) with its key exchanges (RFC 9370 §2.2.2).
 
+use super::certificates::{few_authorities, requests};
 use super::exchange::{Cx, Find, InitRequest, Path, Pending, Reply};
 use super::window::Outstanding;
 use super::{IkeSa, Nat, Setup, State, Traits, IKE_PORT, NATT_PORT};
@@ -448,12 +449,11 @@ pub(crate) fn answer_init(
         return refuse(NotifyType::INVALID_SYNTAX, &[]);
     };
     let traits = traits(payloads);
-    // Who asks is not known yet: any connection that may be meant offers its suites.
-    let configured: Vec<_> = cx
-        .config
-        .connections
-        .iter()
-        .filter(|c| c.remote.is_none_or(|remote| remote == path.remote.ip()))
+    // Who asks is not known yet: any connection that may be meant offers its suites, and asks for its certificates.
+    let connections = cx.config.connections.iter();
+    let meant = connections.filter(|c| c.remote.is_none_or(|remote| remote == path.remote.ip()));
+    let wanted = requests(meant.clone().map(|c| &c.trust));
+    let configured: Vec<_> = meant
         .flat_map(|c| c.ike.iter().cloned())
         .filter(|p| p.additional.is_empty() || traits.intermediate)
         .collect();
@@ -488,6 +488,8 @@ pub(crate) fn answer_init(
     let additional = !suite.additional.is_empty();
     answer.extend(abilities(cx.config, (spi_i, spi_r), path, additional));
     answer.push(Payload::notify(NotifyType::CHILDLESS_IKEV2_SUPPORTED, []));
+    // Some send a certificate only where they are asked for it (§1.2).
+    answer.extend(wanted.into_iter().map(few_authorities));
     let header = sa.header(ExchangeType::IKE_SA_INIT, true, 0);
     let response = Message {
         header,

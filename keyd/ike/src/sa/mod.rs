@@ -2,6 +2,7 @@
 //! One IKE SA: its exchanges as initiator and responder (RFC 7296 §1, §2).
 
 mod auth;
+mod certificates;
 pub(crate) mod child;
 mod child_answer;
 mod child_request;

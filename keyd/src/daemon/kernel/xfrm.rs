@@ -2,10 +2,10 @@
 //! XFRM, the kernel's own IPsec: plain SAs, for peers that know no zones, and their policies.
 
 use super::xfrm_message::{self as wire, group, kind, Direction};
-use super::{errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Rule, Sa, SaId};
+use super::{errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Role, Rule, Sa, SaId};
 use crate::netlink::{Error, Line};
 use netlink_sys::protocols::NETLINK_XFRM;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
@@ -14,6 +14,8 @@ pub struct Xfrm {
     line: Line,
     /// SPIs reserved and not used yet, with the address they come to.
     reserved: HashSet<(u32, IpAddr)>,
+    /// SAs that are not to be used yet. XFRM would seal with them at once.
+    standby: HashMap<SaId, Sa>,
 }
 
 impl Xfrm {
@@ -25,6 +27,7 @@ impl Xfrm {
         Ok(Xfrm {
             line: Line::open(NETLINK_XFRM)?,
             reserved: HashSet::new(),
+            standby: HashMap::new(),
         })
     }
 
@@ -108,6 +111,10 @@ impl Kernel for Xfrm {
                 text: Some("a composite SA is mml's".to_owned()),
             });
         };
+        if sa.standby && sa.id.role == Role::Origin {
+            self.standby.insert(sa.id, sa.clone());
+            return Ok(());
+        }
         let place = (sa.id.spi, sa.id.dst);
         let update = self.reserved.contains(&place);
         let tell = |update| move |seq| wire::new_sa(seq, sa, update).unwrap_or_default();
@@ -122,9 +129,16 @@ impl Kernel for Xfrm {
         done
     }
 
-    /// XFRM seals with the newest SA there is: it has no standby, and a plain child never asks for one.
-    fn activate(&mut self, _: &SaId) -> Result<(), Error> {
-        Ok(())
+    /// XFRM has no standby: it seals with the newest SA there is. So that it isn't the newest, it comes now.
+    fn activate(&mut self, id: &SaId) -> Result<(), Error> {
+        let Some(waiting) = self.standby.remove(id) else {
+            return Ok(());
+        };
+        let sa = Sa {
+            standby: false,
+            ..waiting
+        };
+        self.add(&sa)
     }
 
     /// XFRM moves policies and SAs together (`XFRM_MSG_MIGRATE`), by policy; a plain child is rekeyed instead.
@@ -136,11 +150,23 @@ impl Kernel for Xfrm {
     }
 
     fn remove(&mut self, id: &SaId) -> Result<(), Error> {
+        if self.standby.remove(id).is_some() {
+            return Ok(());
+        }
         gone(self.tell(&|seq| wire::delete_sa(seq, id.spi, id.dst)))
     }
 
-    fn sequence(&mut self, _: &SaId) -> Result<u64, Error> {
-        Ok(0)
+    fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {
+        let mut found = None;
+        self.line
+            .exchange(&|seq| wire::ask_sa(seq, id.spi, id.dst), &mut |message| {
+                if message.kind == kind::NEWSA {
+                    found = wire::sequences(message);
+                }
+                Ok(())
+            })?;
+        let (out, seen) = found.ok_or(Error::Malformed("an SA without its replay state"))?;
+        Ok(if id.role == Role::Origin { out } else { seen })
     }
 
     fn held(&mut self) -> Result<Vec<Held>, Error> {

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 pub mod kind {
     pub const NEWSA: u16 = 0x10;
     pub const DELSA: u16 = 0x11;
+    pub const GETSA: u16 = 0x12;
     pub const DELPOLICY: u16 = 0x14;
     pub const ALLOCSPI: u16 = 0x16;
     pub const ACQUIRE: u16 = 0x17;
@@ -257,15 +258,26 @@ pub fn new_sa(seq: u32, sa: &Sa, update: bool) -> Option<Zeroizing<Vec<u8>>> {
     Some(request.finish())
 }
 
-/// `XFRM_MSG_DELSA`.
-pub fn delete_sa(seq: u32, spi: u32, dst: IpAddr) -> Zeroizing<Vec<u8>> {
-    // `struct xfrm_usersa_id`: 24 octets.
+/// `struct xfrm_usersa_id`: 24 octets.
+fn sa_named(spi: u32, dst: IpAddr) -> Body {
     let mut body = Body::new();
     body.address(dst);
     body.u8(&spi.to_be_bytes());
     body.u16(family(dst));
     body.u8(&[ESP, 0]);
+    body
+}
+
+/// `XFRM_MSG_DELSA`.
+pub fn delete_sa(seq: u32, spi: u32, dst: IpAddr) -> Zeroizing<Vec<u8>> {
+    let body = sa_named(spi, dst);
     Request::with_body(kind::DELSA, frame::ACK, seq, &body.0).finish()
+}
+
+/// `XFRM_MSG_GETSA`, answered with an `XFRM_MSG_NEWSA`.
+pub fn ask_sa(seq: u32, spi: u32, dst: IpAddr) -> Zeroizing<Vec<u8>> {
+    let body = sa_named(spi, dst);
+    Request::with_body(kind::GETSA, frame::ACK, seq, &body.0).finish()
 }
 
 /// `XFRM_MSG_UPDPOLICY`: adds a policy, or puts it in place of the one of its selector.
@@ -354,7 +366,17 @@ pub fn expired(message: &Message<'_>) -> Option<(u32, IpAddr, IpAddr, bool)> {
     (protocol == ESP).then_some((spi, src, dst, hard != 0))
 }
 
-/// The attributes behind a body of that many octets, for tests.
+/// Of the `XFRM_MSG_NEWSA` that answers [`ask_sa`]: the last sequence number sealed, and the last seen.
+pub fn sequences(message: &Message<'_>) -> Option<(u64, u64)> {
+    // `struct xfrm_usersa_info`: 224 octets. `struct xfrm_replay_state_esn`: words of the bitmap, the low halves of out and
+    // in, their high halves, the window.
+    let state = attributes(message, 224).find(attribute::REPLAY_ESN_VAL)?;
+    let half = |at| Some(u64::from(u32::from_ne_bytes(part(state, at)?)));
+    let whole = |low, high| Some(half(high)? << 32 | half(low)?);
+    Some((whole(4, 12)?, whole(8, 16)?))
+}
+
+/// The attributes behind a body of that many octets.
 pub fn attributes<'a>(message: &Message<'a>, body: usize) -> Attributes<'a> {
     Attributes(message.body.get(body..).unwrap_or(&[]))
 }

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Key managers at nodes: `keyd`, each with a folder, a file and a control socket of its own.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+
+use crate::command::Background;
+use crate::netns::Netns;
+use crate::topology::Topology;
+use crate::{elsewhere, traffic, tunnel, zone_tunnel};
+
+/// What mobile host and foreign agent share with the home agent: drawn once a run, in hexadecimal.
+fn secrets() -> &'static [String; 2] {
+    static SECRETS: OnceLock<[String; 2]> = OnceLock::new();
+    SECRETS.get_or_init(|| [(); 2].map(|()| tunnel::hex(&traffic::random(32)) + "\n"))
+}
+
+/// A node's key manager: its folder and its file.
+pub struct Keyd<'a> {
+    node: &'a Netns,
+    folder: PathBuf,
+    process: Option<Background>,
+}
+
+impl<'a> Keyd<'a> {
+    /// Starts one with the shared secrets of this run.
+    pub fn new(node: &'a Netns, configuration: &str) -> Result<Self> {
+        let [mh, fa1] = secrets();
+        Self::with_files(node, configuration, &[("mh.psk", mh), ("fa1.psk", fa1)])
+    }
+
+    /// One with other files beside its configuration, for nobody else to read.
+    pub fn with_files(
+        node: &'a Netns,
+        configuration: &str,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
+        let folder = PathBuf::from(format!("/run/keyd-{}", node.name()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        let socket = folder.join("control");
+        let text = format!(
+            "[control]\nsocket = \"{}\"\n\n{configuration}",
+            socket.display()
+        );
+        for (name, text) in files.iter().chain(&[("keyd.toml", text.as_str())]) {
+            use std::io::Write as _;
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(folder.join(name))?
+                .write_all(text.as_bytes())?;
+        }
+        // Where the node is a guest, a folder that it makes for a file would be for everybody to read.
+        let at = folder.to_str().context("path")?;
+        node.run(&["busybox", "mkdir", "-p", "-m", "700", at])?;
+        let names = files.iter().map(|(name, _)| *name);
+        for name in names.chain(["keyd.toml"]) {
+            elsewhere::carry(node, folder.join(name).to_str().context("path")?)?;
+        }
+        let mut keyd = Keyd {
+            node,
+            folder,
+            process: None,
+        };
+        keyd.start()?;
+        Ok(keyd)
+    }
+
+    /// Starts it again.
+    pub fn start(&mut self) -> Result<()> {
+        let file = self.folder.join("keyd.toml");
+        let file = file.to_str().context("path")?;
+        self.node.run(&["keyd", "check", "-c", file])?;
+        // Into a file: nobody empties a pipe, and keyd would wait for that.
+        let run = format!(
+            "exec keyd run -c {file} >>{} 2>&1",
+            self.log_file().display()
+        );
+        self.process = Some(self.node.background(&["sh", "-c", &run])?);
+        Ok(())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        let path = self.log_file();
+        let octets = elsewhere::read(self.node, &path.display().to_string()).unwrap_or_default();
+        format!(
+            "{}:\n{}",
+            self.node.name(),
+            String::from_utf8_lossy(&octets)
+        )
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("keyd is away")?.pid())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Has `mmlctl` ask it something; the answer is JSON.
+    pub fn tell(&self, command: &[&str]) -> Result<String> {
+        let socket = self.folder.join("control");
+        let socket = socket.to_str().context("path")?;
+        self.node
+            .run(&[&["mmlctl", "--json"], command, &["--socket", socket]].concat())
+    }
+}
+
+impl Keyd<'_> {
+    /// Waits until it runs.
+    pub fn answers(&self, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        while let Err(error) = self.tell(&["status"]) {
+            if Instant::now() > end {
+                return Err(error.context(self.log()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Waits until a connection is up.
+    pub fn up(&self, connection: &str, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        loop {
+            let status: serde_json::Value = serde_json::from_str(&self.tell(&["status"])?)?;
+            let mut list = status["connections"].as_array().into_iter().flatten();
+            if list.any(|one| one["name"] == connection && one["state"] == "up") {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < end,
+                "{connection} doesn't come up\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// A home agent's file without foreign agents.
+pub const HA_ALONE: &str = "[node]
+role = \"ha\"
+identity = \"ha.example\"
+addresses = [\"198.51.100.1\"]
+
+[[connection]]
+name = \"mh\"
+remote-identity = \"mh.example\"
+auth = \"psk\"
+secret-file = \"mh.psk\"
+
+[connection.tunnel]
+remote = \"203.0.113.7\"
+";
+
+/// The mobile host's.
+pub const MH_FILE: &str = "[node]
+role = \"mh\"
+identity = \"mh.example\"
+addresses = [\"10.1.1.7\"]
+
+[[connection]]
+name = \"ha\"
+remote = \"198.51.100.1\"
+remote-identity = \"ha.example\"
+auth = \"psk\"
+secret-file = \"mh.psk\"
+
+[connection.tunnel]
+local = \"203.0.113.7\"
+";
+
+/// Key managers at home agent, foreign agent and mobile host, devices and routes; `more` is the tunnel's settings at the
+/// mobile host.
+pub fn three_nodes<'a>(net: &'a Topology, more: &str) -> Result<[Keyd<'a>; 3]> {
+    let ha = "[node]
+role = \"ha\"
+identity = \"ha.example\"
+addresses = [\"198.51.100.1\"]
+
+[[foreign-agent]]
+name = \"fa1\"
+identity = \"fa1.example\"
+addresses = [\"10.1.1.1\"]
+
+[[connection]]
+name = \"fa1\"
+remote = \"10.1.1.1\"
+remote-identity = \"fa1.example\"
+auth = \"psk\"
+secret-file = \"fa1.psk\"
+
+[[connection]]
+name = \"mh\"
+remote-identity = \"mh.example\"
+auth = \"psk\"
+secret-file = \"mh.psk\"
+
+[connection.tunnel]
+remote = \"203.0.113.7\"
+relay = \"fa1\"
+";
+    let fa = "[node]
+role = \"fa\"
+identity = \"fa1.example\"
+addresses = [\"10.1.1.1\"]
+
+[[home-agent]]
+identity = \"ha.example\"
+prefixes = [\"203.0.113.0/24\"]
+hosts = [\"203.0.113.7\"]
+
+[[connection]]
+name = \"ha\"
+remote = \"198.51.100.1\"
+remote-identity = \"ha.example\"
+auth = \"psk\"
+secret-file = \"fa1.psk\"
+start = \"peer\"
+";
+    let mh = format!("{MH_FILE}{more}");
+    zone_tunnel::devices(net)?;
+    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
+    Ok([
+        Keyd::new(&net.ha, ha)?,
+        Keyd::new(&net.fa1, fa)?,
+        Keyd::new(&net.mh, &mh)?,
+    ])
+}
+
+/// Waits until the CSAs are there: both ends' at the ends, the relay's two at the foreign agent.
+pub fn until_up(net: &Topology) -> Result<()> {
+    let held = |node: &Netns| -> Result<usize> {
+        let list: serde_json::Value =
+            serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
+        Ok(list.as_array().map_or(0, Vec::len))
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let all = [held(&net.ha)?, held(&net.fa1)?, held(&net.mh)?];
+        if all == [2; 3] {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < end,
+            "ha, fa1 and mh hold {all:?} CSAs, not two each"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
