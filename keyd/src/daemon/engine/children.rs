@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a peer that came back may take to seal with its new CSA.
-const LATEST: Duration = Duration::from_secs(2);
+pub(super) const LATEST: Duration = Duration::from_secs(2);
 /// XFRM's policies find a connection's SAs by a number of ours: "ML", then its place.
 const REQID: u32 = 0x4D4C_0000;
 
@@ -232,9 +232,15 @@ impl Engine {
         };
         let remote = up.remote.ip();
         let mut children = book.children_of(ike.connection);
-        up.replaces.is_none()
-            && !ike.initiated
-            && children.any(|(_, one)| one.composite && one.sealing && one.outbound.dst == remote)
+        let child =
+            children.any(|(_, one)| one.composite && one.sealing && one.outbound.dst == remote);
+        // This side may have come back as well.
+        let orphan = book.orphans.iter().any(|one| {
+            one.connection == Some(ike.connection)
+                && !one.outbound.sa.standby
+                && one.outbound.sa.id.dst == remote
+        });
+        up.replaces.is_none() && !ike.initiated && (child || orphan)
     }
 
     /// Puts a child into its kernel, inbound first. Gives its connection (docs/wire.md 2.2u).
@@ -339,6 +345,22 @@ impl Engine {
         }
     }
 
+    /// Where no CSA of a connection seals any more, the newest of those that wait for the peer's first packet does: the peer
+    /// has closed the other, so it opens this one.
+    fn seal_with_another(&mut self, connection: usize, now: Time) {
+        let children = || {
+            let all = self.host.book.children_of(connection);
+            all.filter(|(_, child)| child.composite)
+        };
+        if children().any(|(_, child)| child.sealing) {
+            return;
+        }
+        let newest = children().max_by_key(|(_, child)| (child.generation, child.since));
+        if let Some((id, _)) = newest {
+            self.seal(id, now);
+        }
+    }
+
     /// Whether the peer's first good packet under a CSA came: then this side seals with it too
     /// (docs/wire.md 2.2u, 3.2o, 3.2p).
     pub(super) fn watch(&mut self, id: ChildId, now: Time) {
@@ -368,6 +390,9 @@ impl Engine {
         self.counters.child_down += 1;
         self.adopted.remove(&id);
         self.given.retain(|(given, _)| *given != id);
+        if child.composite {
+            self.seal_with_another(child.connection, now);
+        }
         self.remove(&child.outbound, child.composite);
         if linger.is_zero() {
             self.remove(&child.inbound, child.composite);

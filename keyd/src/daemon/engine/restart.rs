@@ -2,7 +2,7 @@
 //! After a restart: what the kernel still has is read back, claimed from its peer, and replaced (docs/wire.md 3.2v).
 
 use super::book::{Child, Orphan, Relay};
-use super::children::transform_name;
+use super::children::{transform_name, LATEST};
 use super::{Engine, Task};
 use crate::daemon::config::Role as Node;
 use crate::daemon::kernel::{Held, Keys, Role, Zones};
@@ -355,7 +355,8 @@ impl Engine {
         }
     }
 
-    /// What the peer knows of what was claimed. The rest nobody opens any more.
+    /// What the peer knows of what was claimed. The rest is over: a peer that forgot it too opens it for a while, so that it
+    /// may seal until the fresh one does.
     pub(super) fn claim_answered(&mut self, ike: IkeId, held: &[CsaIdentity], now: Time) {
         let Some(peer) = self.host.book.ikes.get(&ike).map(|ike| ike.peer.clone()) else {
             return;
@@ -370,8 +371,9 @@ impl Engine {
         self.host.book.orphans = kept;
         for orphan in gone {
             tracing::info!(%peer, "CSA {:#010x} is not known to its peer, and goes", orphan.inbound.sa.id.spi);
-            self.remove(&orphan.outbound.sa.id, true);
             let linger = self.config.ike.linger;
+            let last = (LATEST + Duration::from_secs(1)).min(linger);
+            self.later(now + last, Task::Remove(orphan.outbound.sa.id, true));
             self.later(now + linger, Task::Remove(orphan.inbound.sa.id, true));
         }
     }
