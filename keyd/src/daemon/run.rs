@@ -289,6 +289,7 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     if options.flush {
         farewell(&mut engine, &mut sockets, start).await;
         if let Some(mobility) = &mut mobility {
+            deregister(&mut engine, mobility, start).await;
             mobility.flush();
         }
     } else {
@@ -313,4 +314,28 @@ async fn farewell(engine: &mut Engine, sockets: &mut Sockets, start: Instant) {
         }
     }
     engine.flush();
+}
+
+/// A mobile host tells its home agent that it leaves, and waits a moment for the answer.
+async fn deregister(engine: &mut Engine, mobility: &mut Mobility, start: Instant) {
+    let now = start.elapsed();
+    if !mobility.leave(now, &mut |event| engine.mobile_event(event, now)) {
+        return;
+    }
+    let end = tokio::time::Instant::now() + FAREWELL;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => break,
+            Some(arrived) = mobility.receive() => {
+                let mut heard = false;
+                mobility.handle(&arrived, start.elapsed(), &mut |event| {
+                    heard |= *event == mml_mip::Event::Left;
+                    engine.mobile_event(event, start.elapsed());
+                });
+                if heard {
+                    break;
+                }
+            }
+        }
+    }
 }

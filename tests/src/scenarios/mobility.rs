@@ -15,12 +15,20 @@ use crate::scenario::{Ctx, Scenario};
 use crate::topology::{CN, HOME};
 use crate::traffic;
 
-pub const TABLE: &[Scenario] = &[Scenario {
+pub const TABLE: &[Scenario] = &[
+    Scenario {
     name: "mobile-host-registers-through-a-foreign-agent",
     proves: "a mobile host finds a foreign agent and registers through it, a TCP connection to it goes by a tunnel each way, which lets nobody else's packets through, and lives on when it moves to another foreign agent and home, where nothing is left of the tunnels",
     seconds: 120,
     run: registers,
-}];
+    },
+    Scenario {
+        name: "mobile-host-takes-its-leave",
+        proves: "a mobile host whose key manager ends with --flush deregisters: home agent and foreign agent know, and no tunnel, route or rule is left at any of them",
+        seconds: 90,
+        run: takes_its_leave,
+    },
+];
 
 /// The home agent on the home network.
 pub(super) const HOME_AGENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -348,4 +356,65 @@ fn journey(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What Mobile IP has put into a node's routing.
+fn traces(node: &Netns) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for what in ["route show table all", "rule show", "link show type ipip"] {
+        let words: Vec<&str> = ["ip", "-o"].into_iter().chain(what.split(' ')).collect();
+        let list = node.run(&words)?;
+        let ours = ["proto 77", "metric 434", "4340:", "4341:", ": mip"];
+        let ours = list
+            .lines()
+            .filter(|line| ours.iter().any(|one| line.contains(one)));
+        lines.extend(ours.map(str::to_owned));
+    }
+    Ok(lines)
+}
+
+fn takes_its_leave(ctx: &mut Ctx) -> Result<()> {
+    network(ctx)?;
+    let files = [HA_FILE, &fa_file(1), &fa_file(2), MH_FILE];
+    let mut nodes = Nodes::start(ctx, files, &SECRETS)?;
+    let ctx = &*ctx;
+    let net = &ctx.net;
+    nodes.mh.kill();
+    let run = "exec keyd run --flush -c /run/keyd-mh/keyd.toml >>/run/keyd-mh/log 2>&1";
+    let process = net.mh.background(&["sh", "-c", run])?;
+    let go = || -> Result<()> {
+        nodes.mh.answers(ctx.seconds(20.0))?;
+        net.mh.ip("link set wl1 up")?;
+        arrives(ctx, &nodes, Some(FA1))?;
+        for node in [&net.ha, &net.fa1, &net.mh] {
+            ensure!(
+                !traces(node)?.is_empty(),
+                "nothing to see at {}",
+                node.name()
+            );
+        }
+        net.mh
+            .run(&["busybox", "kill", "-TERM", &process.pid().to_string()])?;
+        let end = Instant::now() + ctx.seconds(15.0);
+        while place(&nodes.ha)?.is_some() || place(&nodes.fa1)?.is_some() {
+            ensure!(Instant::now() < end, "the agents believe that it is there");
+            std::thread::sleep(ctx.seconds(0.1));
+        }
+        // The home agent's one rule, for its own packets, is for all hosts and stays; so is the route to the home network.
+        let stays = |line: &String| line.contains("from 203.0.113.1 ") || line.contains("dev home");
+        for node in [&net.ha, &net.fa1, &net.mh] {
+            loop {
+                let mut left = traces(node)?;
+                left.retain(|line| !stays(line));
+                if left.is_empty() {
+                    break;
+                }
+                ensure!(Instant::now() < end, "{} keeps {left:?}", node.name());
+                std::thread::sleep(ctx.seconds(0.2));
+            }
+        }
+        Ok(())
+    };
+    let done = go();
+    done.with_context(|| nodes.logs())
 }

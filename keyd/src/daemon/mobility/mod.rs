@@ -251,6 +251,19 @@ impl Mobility {
         }
     }
 
+    /// MH: deregisters, if it is registered anywhere. [`Event::Left`] tells that the home agent knows.
+    pub fn leave(&mut self, monotonic: Duration, told: Told<'_>) -> bool {
+        let Part::Node(node) = &mut self.part else {
+            return false;
+        };
+        if node.care_of().is_none() {
+            return false;
+        }
+        let actions = node.leave(now(monotonic), &mut drawn(&mut self.random));
+        self.act(actions, monotonic, told);
+        true
+    }
+
     /// Takes routes and tunnels away.
     pub fn flush(&mut self) {
         self.network.flush();
