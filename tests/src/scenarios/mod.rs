@@ -6,6 +6,7 @@ mod bad_packets;
 mod ground;
 mod guard;
 mod handoff;
+mod handoff_stream;
 mod hardship;
 mod ipv6;
 pub mod keyd;
@@ -62,6 +63,7 @@ const TABLES: &[&[Scenario]] = &[
     strongswan_life::TABLE,
     mobility::TABLE,
     handoff::TABLE,
+    handoff_stream::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,

@@ -53,6 +53,7 @@ pub struct Network {
     tunnels: BTreeSet<Tunnel>,
     leaving: BTreeMap<Tunnel, Duration>,
     routes: Vec<Route>,
+    at_home: BTreeSet<Path>,
     rules: Vec<Rule>,
     /// Rules that go when what is on its way has come.
     fading: Vec<(Duration, Rule)>,
@@ -68,6 +69,8 @@ fn already(done: Result<(), Error>, errno: &[i32]) -> Result<(), Error> {
 
 /// `EEXIST`.
 const EXISTS: i32 = 17;
+/// `EOPNOTSUPP`.
+const NOT_SUPPORTED: i32 = 95;
 /// `ENOENT`, `ESRCH`, `ENODEV`: no such rule, route, device.
 const GONE: [i32; 3] = [2, 3, 19];
 
@@ -85,6 +88,7 @@ impl Network {
             tunnels: BTreeSet::new(),
             leaving: BTreeMap::new(),
             routes: Vec::new(),
+            at_home: BTreeSet::new(),
             rules: Vec::new(),
             fading: Vec::new(),
         };
@@ -112,7 +116,9 @@ impl Network {
             metric: AT_HOME_METRIC,
             mtu: 0,
         };
-        self.tell(&|seq| wire::new_route(seq, &path))
+        self.tell(&|seq| wire::new_route(seq, &path))?;
+        self.at_home.insert(path);
+        Ok(())
     }
 
     /// Home agent: which hosts have tunnels from before a restart, and where those lead.
@@ -176,7 +182,14 @@ impl Network {
         self.leaving.remove(&tunnel);
         if self.tunnels.insert(tunnel) {
             // One of before a restart does as well.
-            already(self.tell(&|seq| wire::new_tunnel(seq, &tunnel)), &[EXISTS])?;
+            let made = self.tell(&|seq| wire::new_tunnel(seq, &tunnel));
+            already(made, &[EXISTS]).map_err(|error| match error.errno() {
+                Some(errno @ NOT_SUPPORTED) => Error::Refused {
+                    errno,
+                    text: Some("the kernel has no IP-in-IP devices; `modprobe ipip`".to_owned()),
+                },
+                _ => error,
+            })?;
         }
         let out_of_it = |table| Rule {
             from: None,
@@ -312,6 +325,12 @@ impl Network {
         }
         self.leaving.clear();
         self.fading.clear();
+        for path in std::mem::take(&mut self.at_home) {
+            let done = self.tell(&|seq| wire::delete_route(seq, &path));
+            if let Err(error) = already(done, &GONE) {
+                tracing::error!("{path:?} can't be taken away: {error}");
+            }
+        }
         for rule in std::mem::take(&mut self.rules) {
             if let Err(error) = self.delete_rule(&rule) {
                 tracing::error!("{rule:?} can't be taken away: {error}");

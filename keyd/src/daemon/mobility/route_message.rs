@@ -144,7 +144,7 @@ pub fn link(message: &Message<'_>) -> Option<(u32, bool)> {
 }
 
 /// A route.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Path {
     /// For this address; none for all.
     pub to: Option<Ipv4Addr>,
