@@ -188,7 +188,7 @@ impl Mobility {
         tracing::info!("link {} is {}", link.name, if up { "up" } else { "down" });
         let Part::Node(node) = &mut self.part else {
             if up {
-                self.put_up_again(index);
+                self.put_up_again(index, monotonic);
             }
             return;
         };
@@ -201,8 +201,11 @@ impl Mobility {
     }
 
     /// An agent's link is up again, or for the first time: what the kernel forgot with it is put up.
-    fn put_up_again(&mut self, index: u32) {
+    fn put_up_again(&mut self, index: u32, monotonic: Duration) {
         self.network.link_up(index);
+        if let Part::Foreign(agent) = &mut self.part {
+            agent.link_up(Interface(index), now(monotonic));
+        }
         let Part::Home(agent) = &self.part else {
             return;
         };
