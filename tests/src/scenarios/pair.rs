@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The key manager at one end of the tunnel, strongSwan's charon at the other.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -256,6 +257,7 @@ ike = [{}]
                 local_ts = {local}
                 remote_ts = {remote}
                 esp_proposals = aes256gcm16-x25519-esn
+                replay_window = 1024
             }}
         }}
     }}
@@ -333,8 +335,29 @@ ike = [{}]
     }
 
     pub fn both_said(&self) -> String {
-        let keyd = self.keyd.tell(&["log"]).unwrap_or_default();
-        format!("keyd's log:\n{keyd}\ncharon's log:\n{}", self.charon.log())
+        let (keyd, charon) = (self.keyd.log(), self.charon.log());
+        format!("keyd's log at {keyd}\ncharon's log:\n{charon}")
+    }
+
+    /// The same, and what XFRM has dropped at either node, with the reasons.
+    pub fn all_said(&self, ctx: &Ctx) -> String {
+        let (node, other) = self.at.nodes(ctx);
+        let mut all = String::new();
+        for node in [node, other] {
+            let dropped = xfrm_drops(node).unwrap_or_default();
+            all += &format!("XFRM at {} dropped {dropped:?}\n", node.name());
+        }
+        all + &self.both_said()
+    }
+
+    /// Packets that charon's kernel dropped since charon took their SA away between XFRM's choosing it and sealing. keyd
+    /// leaves its own for a while, so that its kernel drops none.
+    pub fn lost_by_charon(&self, ctx: &Ctx) -> Result<usize> {
+        let (node, other) = self.at.nodes(ctx);
+        let lost = |node| Ok(xfrm_drops(node)?.remove("XfrmOutStateInvalid").unwrap_or(0));
+        let by_keyd: Result<usize> = lost(node);
+        ensure!(by_keyd? == 0, "keyd took an SA from under a packet");
+        lost(other)
     }
 
     pub fn status(&self) -> Result<Value> {
@@ -400,6 +423,20 @@ ike = [{}]
         };
         node.ip(&format!("link del mml0\n{clear}"))
     }
+}
+
+/// What XFRM has dropped at a node, by its reasons.
+fn xfrm_drops(node: &Netns) -> Result<BTreeMap<String, usize>> {
+    let counted = node.run(&["cat", "/proc/net/xfrm_stat"])?;
+    let mut drops = BTreeMap::new();
+    for line in counted.lines() {
+        let (reason, count) = line.split_once(char::is_whitespace).context("a count")?;
+        let count = count.trim().parse()?;
+        if count != 0 {
+            drops.insert(reason.to_owned(), count);
+        }
+    }
+    Ok(drops)
 }
 
 fn hex(octets: &[u8]) -> String {

@@ -5,7 +5,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::guard::outside;
 use super::pair::{KeydAt, Pair, Setting};
-use super::udp::streamed;
+use super::udp::streamed_accounted;
 use crate::capture::Capture;
 use crate::scenario::{Ctx, Scenario};
 use crate::topology::{CN, HOME};
@@ -32,7 +32,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "strongswan-and-keyd-rekey-under-traffic",
-        proves: "child and IKE SA are rekeyed by either side under a stream each way, of which no packet is lost and none shows; strongSwan objects to nothing",
+        proves: "child and IKE SA are rekeyed under a stream each way, by either side, by both at once, and where a Delete is lost: no packet is lost but such as charon takes the SA from before its kernel has sealed them, none shows, and strongSwan objects to nothing",
         seconds: 180,
         run: rekeys,
     },
@@ -57,6 +57,7 @@ fn asks(ctx: &mut Ctx) -> Result<()> {
     };
     let pair = Pair::new(ctx, &setting)?;
     pair.charon_begins()?;
+    pair.keyd.up("swan", ctx.seconds(10.0))?;
     pair.carries(ctx)?;
     pair.charon.objects_to_nothing(&[])
 }
@@ -123,6 +124,27 @@ fn suites(ctx: &mut Ctx) -> Result<()> {
         .objects_to_nothing(&["unacceptable, requesting", "inacceptable, requesting"])
 }
 
+/// Both rekey the child before the other's request is there, as it takes long, and one of the two new ones stays.
+fn both_at_once(ctx: &Ctx, pair: &Pair) -> Result<()> {
+    for _ in 0..3 {
+        std::thread::scope(|scope| -> Result<()> {
+            let ours = scope.spawn(|| pair.keyd.tell(&["rekey", "swan"]));
+            pair.charon.swanctl(&["--rekey", "--child", "net"])?;
+            let ours = ours.join();
+            ours.map_err(|_| anyhow::anyhow!("keyd's rekeying panicked"))??;
+            Ok(())
+        })?;
+        std::thread::sleep(ctx.seconds(4.0));
+        pair.keyd_has(ctx, 30.0, true, 1)?;
+    }
+    ensure!(
+        pair.charon.log().contains("collision"),
+        "the two never met: {}",
+        pair.both_said()
+    );
+    Ok(())
+}
+
 /// charon's Delete of the old child is lost: its first packet under the new one is what keyd goes by.
 fn without_its_delete(ctx: &Ctx, pair: &Pair) -> Result<()> {
     // INFORMATIONAL (37), at its place in the header.
@@ -155,9 +177,10 @@ fn rekeys(ctx: &mut Ctx) -> Result<()> {
     let near = traffic::udp(&ctx.net.cn, CN, 4001)?;
     let far = traffic::udp(&ctx.net.mh, HOME, 5009)?;
     let before = pair.charon.swanctl(&["--list-sas"])?;
-    // keyd takes the old inbound SA of a plain child away with its Delete; what is on its way under it is lost.
     let captures = outside(ctx)?;
-    streamed(&[(&near, &far), (&far, &near)], || {
+    let streams = [(&near, &far), (&far, &near)];
+    let lost = || pair.lost_by_charon(ctx);
+    streamed_accounted(&streams, &lost, || {
         for _ in 0..2 {
             pair.keyd.tell(&["rekey", "swan"])?;
             std::thread::sleep(ctx.seconds(2.0));
@@ -168,7 +191,14 @@ fn rekeys(ctx: &mut Ctx) -> Result<()> {
         }
         without_its_delete(ctx, &pair)
     })
-    .with_context(|| pair.both_said())?;
+    .with_context(|| pair.all_said(ctx))?;
+    // Longer than it takes to start a command.
+    let core = ctx.net.core()?;
+    core.tc("qdisc replace dev ha root netem delay 400ms limit 5000
+        qdisc replace dev fa1 root netem delay 400ms limit 5000")?;
+    streamed_accounted(&streams, &lost, || both_at_once(ctx, &pair))
+        .with_context(|| pair.all_said(ctx))?;
+    core.tc("qdisc del dev ha root\nqdisc del dev fa1 root")?;
     for captured in captures.into_iter().map(Capture::stop) {
         let captured = captured?;
         ensure!(

@@ -12,6 +12,7 @@ use crate::capture::Capture;
 use crate::headers;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
+use crate::topology::{CN, HOME};
 use crate::traffic;
 
 pub const TABLE: &[Scenario] = &[
@@ -35,7 +36,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "strongswan-and-keyd-cross-a-nat",
-        proves: "with a NAT between, keyd behind it or strongSwan, XFRM's ESP travels in UDP and carries everything",
+        proves: "with a NAT between, keyd behind it or strongSwan, XFRM's ESP travels in UDP and carries everything, also once the NAT has given the mobile host another port",
         seconds: 180,
         run: crosses_a_nat,
     },
@@ -125,7 +126,7 @@ fn silence(ctx: &mut Ctx) -> Result<()> {
     pair.carries_nothing(ctx)?;
     pair.keyd.start()?;
     pair.load(&setting.proposals, "")?;
-    pair.until(ctx, 20.0, "keyd is back", || Ok(pair.status().is_ok()))?;
+    pair.keyd.answers(ctx.seconds(20.0))?;
     pair.charon_begins()?;
     pair.carries(ctx)?;
     // charon is away: keyd gives up after all its retransmissions, and what it protects stays so.
@@ -220,13 +221,20 @@ fn cookies(ctx: &mut Ctx) -> Result<()> {
 }
 
 fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
-    hide(ctx, "7000-7100")?;
     // Behind a NAT nobody can be reached by the address it has there.
     ctx.net.ha.ip("route del 10.1.0.0/16")?;
     for at in [KeydAt::Mobile, KeydAt::Home] {
+        hide(ctx, "7000-7100")?;
         let setting = Setting {
             at,
             behind_nat: true,
+            // Who is behind it asks often enough.
+            connection: "liveness = \"2s\"",
+            peer: if at == KeydAt::Home {
+                "dpd_delay = 1s"
+            } else {
+                ""
+            },
             ..Setting::default()
         };
         let pair = Pair::new(ctx, &setting)?;
@@ -255,6 +263,21 @@ fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
         pair.charon.swanctl(&["--rekey", "--child", "net"])?;
         std::thread::sleep(ctx.seconds(1.0));
         pair.carries(ctx)?;
+        // The NAT forgets, and gives the mobile host another port: the next question it asks tells.
+        hide(ctx, "8000-8100")?;
+        let near = traffic::udp(&ctx.net.cn, CN, 4100)?;
+        let far = traffic::udp(&ctx.net.mh, HOME, 5100)?;
+        pair.until(ctx, 30.0, "the home side follows", || {
+            near.send_to(b"where are you", far.local_addr()?)?;
+            Ok(traffic::receive(&far, traffic::SILENCE)?.is_some())
+        })?;
+        let captured = pair.carries(ctx)?;
+        let new = 8000..=8100;
+        let follows = captured.iter().any(|link| {
+            let mut ports = link.headers().filter_map(|ip| ip.ports());
+            ports.any(|(source, port)| source == 4500 && new.contains(&port))
+        });
+        ensure!(follows, "nothing goes to the new port");
         pair.charon.objects_to_nothing(&[])?;
         pair.end(ctx)?;
     }

@@ -130,6 +130,15 @@ pub fn streamed_but<T>(
     allowed: usize,
     f: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
+    streamed_accounted(pairs, &|| Ok(allowed), f)
+}
+
+/// The same, but how many may be lost is asked when all have been sent.
+pub fn streamed_accounted<T>(
+    pairs: &[(&UdpSocket, &UdpSocket)],
+    allowed: &dyn Fn() -> Result<usize>,
+    f: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     const PAUSE: Duration = Duration::from_millis(300);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -169,8 +178,9 @@ pub fn streamed_but<T>(
                 ));
             }
             ensure!(
-                missing.len() <= allowed,
-                "of {sent} datagrams {} were lost, the first of them number {:?}",
+                missing.len() <= allowed()?,
+                "of {sent} datagrams to {} {} were lost, the first of them number {:?}",
+                to.local_addr()?,
                 missing.len(),
                 missing.first()
             );

@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// How long a peer that came back may take to seal with its new CSA.
 pub(super) const LATEST: Duration = Duration::from_secs(2);
+/// How long an SA that XFRM seals with no longer stays: a packet for which it chose that one just before is dropped if the
+/// SA goes before it is sealed.
+const CHOSEN: Duration = Duration::from_secs(1);
 /// XFRM's policies find a connection's SAs by a number of ours: "ML", then its place.
 const REQID: u32 = 0x4D4C_0000;
 
@@ -334,15 +337,20 @@ impl Engine {
         let Some(kernel) = host.kernels.of(child.composite) else {
             return;
         };
-        match kernel.activate(&child.outbound) {
-            Ok(()) => {
-                child.sealing = true;
-                tracing::info!("sealing with child {} now", id.0);
-                let connection = child.connection;
-                self.supersede(connection, id, now);
-            }
-            Err(error) => tracing::error!("{} can't be made active: {error}", child.outbound),
+        if let Err(error) = kernel.activate(&child.outbound) {
+            tracing::error!("{} can't be made active: {error}", child.outbound);
+            return;
         }
+        child.sealing = true;
+        tracing::info!("sealing with child {} now", id.0);
+        let child = child.clone();
+        if !child.composite {
+            // A policy remembers which SA it used last; put anew it takes the newest.
+            if let Err(error) = self.plain_policies(child.connection, &child) {
+                tracing::error!("XFRM's policies for child {}: {error}", id.0);
+            }
+        }
+        self.supersede(child.connection, id, now);
     }
 
     /// Where no CSA of a connection seals any more, the newest of those that wait for the peer's first packet does: the peer
@@ -393,7 +401,16 @@ impl Engine {
         if child.composite {
             self.seal_with_another(child.connection, now);
         }
-        self.remove(&child.outbound, child.composite);
+        let another = |(_, one): (ChildId, &Child)| {
+            !one.composite && one.sealing && one.selector == child.selector
+        };
+        let book = &self.host.book;
+        let replaced = book.children_of(child.connection).any(another);
+        if !child.composite && replaced {
+            self.later(now + CHOSEN, Task::Remove(child.outbound, false));
+        } else {
+            self.remove(&child.outbound, child.composite);
+        }
         if linger.is_zero() {
             self.remove(&child.inbound, child.composite);
         } else {
