@@ -80,6 +80,15 @@ impl Advertiser {
         self.packet(offer, ALL_SYSTEMS, None)
     }
 
+    /// Brings the next multicast advertisement forward.
+    pub(crate) fn soon(&mut self, now: Now) {
+        let earliest = self
+            .last
+            .map_or(now.monotonic, |last| last.saturating_add(LEAST_GAP))
+            .max(now.monotonic);
+        self.next = self.next.map(|next| next.min(earliest));
+    }
+
     /// The answer to a solicitation: at once and to the one who asked.
     pub(crate) fn solicited(
         &mut self,
@@ -88,11 +97,7 @@ impl Advertiser {
         now: Now,
     ) -> Option<Packet> {
         if !self.answers.take(now.monotonic) {
-            let earliest = self
-                .last
-                .map_or(now.monotonic, |last| last.saturating_add(LEAST_GAP))
-                .max(now.monotonic);
-            self.next = self.next.map(|next| next.min(earliest));
+            self.soon(now);
             return None;
         }
         let destination = match from.source.is_unspecified() {

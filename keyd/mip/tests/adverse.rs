@@ -147,6 +147,22 @@ fn a_home_agent_that_kept_its_bindings_interrupts_nothing() {
 }
 
 #[test]
+fn a_home_agent_that_reads_its_bindings_back_from_routes_interrupts_nothing_and_follows_the_next_move(
+) {
+    let mut world = settled(2, 1);
+    world.down = Duration::ZERO;
+    world.resume_ha();
+    assert!(world.reachable());
+    world.run(Duration::from_secs(120));
+    assert_eq!(world.down, Duration::ZERO, "renewals included");
+    world.resume_ha();
+    world.exit(RADIO);
+    world.enter(RADIO, Place::Cell(1));
+    world.run(Duration::from_secs(5));
+    assert!(world.reachable_by(1));
+}
+
+#[test]
 fn either_agent_restarting_in_any_phase_of_a_handoff_ends_well() {
     for after in 0..40 {
         for who in [Who::Ha, Who::Fa(0), Who::Fa(1)] {

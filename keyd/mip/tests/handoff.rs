@@ -424,3 +424,30 @@ fn a_flood_of_forged_agents_takes_no_room_and_leaves_the_registration() {
     assert_eq!(world.down, Duration::ZERO);
     assert!(world.reachable_by(0));
 }
+
+#[test]
+fn an_agent_whose_link_comes_up_advertises_at_once_but_not_for_each_flap() {
+    let interface = Interface(4);
+    let link = Link {
+        interface,
+        address: care_of(0),
+        prefix_len: 24,
+        interval: Duration::from_secs(10),
+        answers_per_second: 1,
+    };
+    let at = |millis| Now {
+        monotonic: ms(millis),
+        wall: Ntp(0xEE00_0000 << 32).plus(ms(millis)),
+    };
+    let mut agent = ForeignAgent::new(ForeignConfig::new(care_of(0), vec![link]), at(0));
+    let sent = |agent: &mut ForeignAgent, millis| agent.tick(at(millis), &mut || 0).len();
+    assert_eq!(sent(&mut agent, 0), 1);
+    agent.link_up(Interface(5), at(2000));
+    assert_eq!(sent(&mut agent, 2000), 0, "another link");
+    agent.link_up(interface, at(2000));
+    assert_eq!(agent.next_deadline(), Some(ms(2000)));
+    assert_eq!(sent(&mut agent, 2000), 1);
+    agent.link_up(interface, at(2010));
+    assert_eq!(sent(&mut agent, 2010), 0);
+    assert_eq!(agent.next_deadline(), Some(ms(2500)));
+}

@@ -41,6 +41,7 @@ counters! {
     relay_down "Relay CSAs revoked or over",
     distributed "CSAs that a foreign agent took",
     distribution_failed "CSAs that a foreign agent did not take",
+    handed_on "CSAs that the previous foreign agent handed on to this one",
     without_relay "Rekeyings that went on without the relay",
     acquires "Packets that asked for an SA",
     expires "Limits that SAs came to",

@@ -6,6 +6,7 @@
 //! | [`config`] | `keyd.toml`, read and checked whole |
 //! | [`kernel`] | where SAs and policies are: `mml` (zone message) and XFRM, behind one trait |
 //! | [`engine`] | what is decided: the protocol's end point, the kernels and the book of what is installed, without sockets |
+//! | [`mobility`] | Mobile IP: sockets, tunnels and routes |
 //! | [`udp`] | ports 500 and 4500 |
 //! | [`control`] | the local socket that `mmlctl` speaks with |
 //! | [`metrics`] | counters as Prometheus reads them |
@@ -18,5 +19,6 @@ pub mod engine;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
+pub mod mobility;
 pub mod run;
 pub mod udp;

@@ -7,6 +7,7 @@ use super::engine::{Engine, Kernels, Refusal};
 use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
 use super::log::Journal;
 use super::metrics;
+use super::mobility::{links, Mobility};
 use super::udp::Sockets;
 use mml_ike::event::Time;
 use std::net::IpAddr;
@@ -107,6 +108,32 @@ fn unix() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// What is heard of Mobile IP's links; nothing without it.
+fn watched(
+    mobility: &Option<Mobility>,
+) -> Result<Option<mpsc::UnboundedReceiver<links::Change>>, RunError> {
+    let watch = mobility.as_ref().map(|_| links::watch()).transpose();
+    watch.map_err(|error| RunError::System(format!("mobile-ip: links can't be watched: {error}")))
+}
+
+/// What comes by a source that may not be there.
+async fn next<T>(source: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
+    match source {
+        Some(source) => source.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Mobile IP makes tokens of keys that key management has.
+fn hand_over(engine: &mut Engine, mobility: &mut Option<Mobility>) {
+    let keys = engine.handover_keys();
+    if let Some(mobility) = mobility {
+        for (fa, key) in keys {
+            mobility.handover_key(fa, key);
+        }
+    }
+}
+
 async fn send_all(engine: &mut Engine, sockets: &Sockets) {
     while let Some(datagram) = engine.datagram() {
         sockets
@@ -176,9 +203,21 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     let kernels = kernels()?;
     let mut events = listen(config.addresses.clone());
     let start = Instant::now();
+    let mut mobility = match &config.mobile_ip {
+        Some(one) => {
+            let opened = Mobility::open(one, start.elapsed());
+            Some(opened.map_err(RunError::System)?)
+        }
+        None => None,
+    };
+    let mut links = watched(&mobility)?;
     let mut engine = Engine::new(config, kernels, start.elapsed())
         .map_err(|error| RunError::Kernel(error.to_string()))?;
     engine.set_wall_clock(unix(), start.elapsed());
+    if let Some(mobility) = &mut mobility {
+        let now = start.elapsed();
+        mobility.resume(now, &mut |event| engine.mobile_event(event, now));
+    }
     tracing::info!(
         role = engine.config().role.name(),
         identity = %engine.config().identity,
@@ -187,9 +226,13 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     );
     let mut wall_clock = tokio::time::interval(WALL_CLOCK);
     loop {
+        hand_over(&mut engine, &mut mobility);
         send_all(&mut engine, &sockets).await;
-        let due = engine
-            .next_deadline()
+        let due = mobility.as_ref().and_then(Mobility::next_deadline);
+        let due = due
+            .into_iter()
+            .chain(engine.next_deadline())
+            .min()
             .map(|at| tokio::time::Instant::from_std(start + at));
         let timer = async {
             match due {
@@ -203,6 +246,12 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
                 None => std::future::pending().await,
             }
         };
+        let mobile = async {
+            match &mut mobility {
+                Some(mobility) => mobility.receive().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -210,7 +259,25 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
                 Some(one) => engine.handle(&one.octets, one.from, one.to, start.elapsed()),
                 None => break,
             },
-            () = timer => engine.tick(start.elapsed()),
+            Some(arrived) = mobile => {
+                if let Some(mobility) = &mut mobility {
+                    let now = start.elapsed();
+                    mobility.handle(&arrived, now, &mut |event| engine.mobile_event(event, now));
+                }
+            }
+            Some((index, up)) = next(&mut links) => {
+                if let Some(mobility) = &mut mobility {
+                    let now = start.elapsed();
+                    mobility.link(index, up, now, &mut |event| engine.mobile_event(event, now));
+                }
+            }
+            () = timer => {
+                let now = start.elapsed();
+                if let Some(mobility) = &mut mobility {
+                    mobility.tick(now, &mut |event| engine.mobile_event(event, now));
+                }
+                engine.tick(now);
+            }
             Some(event) = events.recv() => engine.kernel_event(event, start.elapsed()),
             Some(asked) = server.asked() => answer(&mut engine, asked, start.elapsed()),
             Some(text) = scraper => {
@@ -221,6 +288,10 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
     }
     if options.flush {
         farewell(&mut engine, &mut sockets, start).await;
+        if let Some(mobility) = &mut mobility {
+            deregister(&mut engine, mobility, start).await;
+            mobility.flush();
+        }
     } else {
         tracing::info!("ending; SAs and policies stay as they are");
     }
@@ -243,4 +314,28 @@ async fn farewell(engine: &mut Engine, sockets: &mut Sockets, start: Instant) {
         }
     }
     engine.flush();
+}
+
+/// A mobile host tells its home agent that it leaves, and waits a moment for the answer.
+async fn deregister(engine: &mut Engine, mobility: &mut Mobility, start: Instant) {
+    let now = start.elapsed();
+    if !mobility.leave(now, &mut |event| engine.mobile_event(event, now)) {
+        return;
+    }
+    let end = tokio::time::Instant::now() + FAREWELL;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => break,
+            Some(arrived) = mobility.receive() => {
+                let mut heard = false;
+                mobility.handle(&arrived, start.elapsed(), &mut |event| {
+                    heard |= *event == mml_mip::Event::Left;
+                    engine.mobile_event(event, start.elapsed());
+                });
+                if heard {
+                    break;
+                }
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod control;
 mod life;
+mod mobile;
 mod negotiate;
 mod net;
 mod recorder;

@@ -5,12 +5,15 @@ mod attack;
 mod bad_packets;
 mod ground;
 mod guard;
+mod handoff;
+mod handoff_stream;
 mod hardship;
 mod ipv6;
 pub mod keyd;
 mod lifetime;
 mod malformed_messages;
 mod mmlctl;
+mod mobility;
 mod neighbours;
 mod offload;
 mod pair;
@@ -58,6 +61,9 @@ const TABLES: &[&[Scenario]] = &[
     strongswan::TABLE,
     strongswan_proof::TABLE,
     strongswan_life::TABLE,
+    mobility::TABLE,
+    handoff::TABLE,
+    handoff_stream::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,

@@ -2,6 +2,7 @@
 //! What an end point can be told to do.
 
 use super::{unix, Cx, Endpoint};
+use crate::crypto::Hash;
 #[cfg(doc)]
 use crate::event::Event;
 use crate::event::{AdoptedCsa, ChildId, Down, IkeId, Time};
@@ -318,13 +319,20 @@ impl Endpoint {
         home: IpAddr,
         identification: u64,
     ) -> Option<Secret> {
+        let (prf, k_fa) = self.handover_key(child, previous_fa)?;
+        Some(access::token(prf, &k_fa, new_fa, home, identification))
+    }
+
+    /// MH: K_FA of the FA with that address under a CSA, and the function that makes tokens with it
+    /// (docs/wire.md 3.2h, 3.2i). `None` without such a CSA, or with one that outlived a restart.
+    pub fn handover_key(&self, child: ChildId, fa: IpAddr) -> Option<(Hash, Secret)> {
         let mut children = self.sas.values().flat_map(|sa| &sa.children);
         let composite = children.find(|one| one.id == child)?.composite.as_ref()?;
         if composite.k_ho.is_empty() {
             return None;
         }
         let prf = composite.prf;
-        let k_fa = crate::crypto::k_fa(prf, &composite.k_ho, previous_fa, composite.generation);
-        Some(access::token(prf, &k_fa, new_fa, home, identification))
+        let key = crate::crypto::k_fa(prf, &composite.k_ho, fa, composite.generation);
+        Some((prf, key))
     }
 }

@@ -194,6 +194,15 @@ impl ForeignAgent {
         actions
     }
 
+    /// A link came up: somebody may have come whose solicitation, or the answer to it, was lost before it carried anything.
+    /// The next [`ForeignAgent::tick`] advertises on it.
+    pub fn link_up(&mut self, interface: Interface, now: Now) {
+        let here = |one: &&mut Advertiser| one.link.interface == interface;
+        if let Some(advertiser) = self.advertisers.iter_mut().find(here) {
+            advertiser.soon(now);
+        }
+    }
+
     /// The visitors there are.
     pub fn visitors(&self) -> impl Iterator<Item = &Visitor> {
         self.visitors.values()

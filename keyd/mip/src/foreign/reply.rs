@@ -128,8 +128,7 @@ impl ForeignAgent {
             reverse_tunnel: request.flags.has(crate::RequestFlags::REVERSE_TUNNEL),
             support: extensions.revocation_support(),
         };
-        let renewed = self.take_in(visitor, actions);
-        self.revoker.cancel((reply.home, request.home_agent));
+        // Whoever has keys for it makes them ready before its packets come by the routes that follow.
         actions.push(Action::Notify(Event::Visiting {
             home: reply.home,
             home_agent: request.home_agent,
@@ -137,7 +136,9 @@ impl ForeignAgent {
             identification: request.identification,
             previous: pending.previous.as_ref().map(|previous| previous.address),
             lifetime,
-            renewed,
+            renewed: self.visitors.contains_key(&reply.home),
         }));
+        self.take_in(visitor, actions);
+        self.revoker.cancel((reply.home, request.home_agent));
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Bindings: one a mobile node. The new tunnel is there before the old one goes.
 
-use super::{Asked, Granted, HomeAgent};
+use super::{Asked, Granted, HomeAgent, ReverseTunnel};
 use crate::action::{Action, Event, Reason, Route, Tunnel};
 use crate::code::Code;
 use crate::extension::RevocationSupport;
@@ -181,5 +181,29 @@ impl HomeAgent {
             .restore(binding.identification);
         self.bind(binding, &mut actions);
         actions
+    }
+
+    /// Takes a binding of an earlier life back of which nothing else is known, and says for how long, in s: as long as a
+    /// registration may hold. No request stamped before now is taken. None for a mobile node that isn't ours.
+    pub fn resume(
+        &mut self,
+        home: Ipv4Addr,
+        care_of: Ipv4Addr,
+        now: Now,
+    ) -> Option<(Vec<Action>, u16)> {
+        let spi = self.config.subscriber(home)?.associations.first()?.spi;
+        let lifetime = self.config.max_lifetime;
+        let binding = Binding {
+            home,
+            home_agent: *self.config.addresses.first()?,
+            care_of,
+            through: care_of,
+            expires: Some(now.after(Duration::from_secs(lifetime.into()))),
+            spi,
+            identification: Identification(now.wall.0),
+            reverse_tunnel: self.config.reverse_tunnel != ReverseTunnel::Refused,
+            support: None,
+        };
+        Some((self.restore(binding), lifetime))
     }
 }

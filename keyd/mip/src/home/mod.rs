@@ -137,6 +137,11 @@ impl HomeAgent {
         self.bindings.values()
     }
 
+    /// The home addresses of its mobile nodes, wherever they are.
+    pub fn subscribers(&self) -> Vec<Ipv4Addr> {
+        self.config.subscribers.keys().copied().collect()
+    }
+
     /// Its counters.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -535,6 +535,21 @@ impl World {
         }
     }
 
+    /// The home agent's process is a new one that knows only what its kernel's routes say.
+    pub fn resume_ha(&mut self) {
+        let bindings: Vec<Binding> = self.ha.bindings().copied().collect();
+        self.kernels.insert(Who::Ha, Kernel::default());
+        let now = self.clock(Who::Ha);
+        self.ha = HomeAgent::new(home_config(self.fas.len()), now);
+        for binding in bindings {
+            let resumed = self.ha.resume(binding.home, binding.care_of, now);
+            let (actions, lifetime) = resumed.expect("its own mobile node");
+            assert!(lifetime > 0);
+            self.act(Who::Ha, actions);
+        }
+        assert!(self.ha.resume(care_of(0), care_of(0), now).is_none());
+    }
+
     /// Whether a packet to the home address would reach the mobile node now, and one from it the home agent.
     pub fn reachable(&self) -> bool {
         if self.mn.at_home() && self.places.values().any(|place| *place == Place::Home) {

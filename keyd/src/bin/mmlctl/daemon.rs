@@ -85,6 +85,13 @@ pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
     let status = ask(daemon, &Request::Status)?;
     if !output.json {
         print(&head(&status));
+        for one in list(&status["mobile"]) {
+            let (home, since) = (text(&one["home"]), age(&one["age_seconds"]));
+            print(&match &one["care_of"] {
+                Value::Null => format!("{home} is at home, for {since}"),
+                care_of => format!("{home} is at {}, for {since}", text(care_of)),
+            });
+        }
     }
     let names = [
         "connection",

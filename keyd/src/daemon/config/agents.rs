@@ -50,6 +50,12 @@ impl Checker<'_> {
         let mut home_agents = Vec::new();
         for one in agents {
             let one = one.get_ref();
+            if let (Some(address), None) = (&one.address, &self.file.mobile_ip) {
+                return Err(self.at(
+                    address,
+                    "address: of use with [mobile-ip] alone; remove it, or add that table",
+                ));
+            }
             let prefix = |prefix: &Prefix| {
                 let (address, bits) = prefix.range()?;
                 Some(ike::Prefix { address, bits })

@@ -92,6 +92,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         level: file.log.level,
         snoop,
         registered: hosts.collect(),
+        mobile_ip: checker.mobile_ip()?,
         connections,
         ike,
     })
@@ -99,8 +100,8 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
 
 /// A file that is being checked.
 pub(super) struct Checker<'a> {
-    source: &'a Source<'a>,
-    folder: &'a Path,
+    pub(super) source: &'a Source<'a>,
+    pub(super) folder: &'a Path,
     pub(super) file: &'a File,
 }
 
@@ -357,6 +358,16 @@ impl Checker<'_> {
         let Some((home, _)) = home else {
             return Err(self.at(first, "relay: `remote` must be the host's one home address"));
         };
+        let moves = |host: &Spanned<file::MobilePeer>| {
+            IpAddr::V4(*host.get_ref().address.get_ref()) == home
+        };
+        let mobile = self.file.mobile_ip.as_ref();
+        if mobile.is_some_and(|mobile| mobile.get_ref().host.iter().any(moves)) {
+            return Err(self.at(
+                first,
+                "relay: Mobile IP says where this host is, for it is a [[mobile-ip.host]]; remove the key",
+            ));
+        }
         let address = |name: &Spanned<String>| {
             let agents = &self.file.foreign_agent;
             let agent = agents

@@ -80,6 +80,49 @@ impl Connection {
     }
 }
 
+/// The text of a file nobody but its owner can read.
+fn private(
+    source: &Source<'_>,
+    key: &str,
+    place: &Spanned<PathBuf>,
+    path: &Path,
+) -> Result<Zeroizing<String>, Mistake> {
+    let file = PrivateFile::read(path)
+        .map_err(|error| source.mistake(&place.span(), format_args!("{key}: {error}")))?;
+    Ok(file.text)
+}
+
+/// A shared secret: the file's first line, as text or, behind `0x`, in hexadecimal.
+pub(super) fn secret(
+    source: &Source<'_>,
+    place: &Spanned<PathBuf>,
+    path: &Path,
+) -> Result<Secret, Mistake> {
+    let text = private(source, "secret-file", place, path)?;
+    let wrong = |what: &str| source.mistake(&place.span(), format_args!("secret-file: {what}"));
+    let mut lines = text.lines();
+    let line = lines.next().unwrap_or("").trim();
+    if lines.any(|more| !more.trim().is_empty()) {
+        return Err(wrong(
+            "more than one line in it; a shared secret is one line",
+        ));
+    }
+    let secret = match line.strip_prefix("0x") {
+        Some(digits) => {
+            let octets = crate::hex::HexSecret::parse(digits)
+                .ok_or_else(|| wrong("not hexadecimal behind `0x`; two digits an octet"))?;
+            Secret::copy(octets.expose())
+        }
+        None => Secret::copy(line.as_bytes()),
+    };
+    if secret.len() < MIN_SECRET {
+        return Err(wrong(
+            "shorter than 16 octets, so that it could be guessed; make one with `openssl rand -hex 32`",
+        ));
+    }
+    Ok(secret)
+}
+
 struct Reader<'a> {
     source: &'a Source<'a>,
     folder: &'a Path,
@@ -108,41 +151,13 @@ impl Reader<'_> {
         path: &Option<Spanned<PathBuf>>,
     ) -> Result<(Zeroizing<String>, std::ops::Range<usize>), Mistake> {
         let (spanned, path) = self.path(key, path)?;
-        let file = PrivateFile::read(&path).map_err(|error| {
-            self.source
-                .mistake(&spanned.span(), format_args!("{key}: {error}"))
-        })?;
-        Ok((file.text, spanned.span()))
+        let text = private(self.source, key, spanned, &path)?;
+        Ok((text, spanned.span()))
     }
 
-    /// The shared secret: the file's first line, as text or, behind `0x`, in hexadecimal.
     fn secret(&self) -> Result<Secret, Mistake> {
-        let (text, span) = self.private("secret-file", &self.connection.secret_file)?;
-        let wrong = |what: &str| {
-            self.source
-                .mistake(&span, format_args!("secret-file: {what}"))
-        };
-        let mut lines = text.lines();
-        let line = lines.next().unwrap_or("").trim();
-        if lines.any(|more| !more.trim().is_empty()) {
-            return Err(wrong(
-                "more than one line in it; a shared secret is one line",
-            ));
-        }
-        let secret = match line.strip_prefix("0x") {
-            Some(digits) => {
-                let octets = crate::hex::HexSecret::parse(digits)
-                    .ok_or_else(|| wrong("not hexadecimal behind `0x`; two digits an octet"))?;
-                Secret::copy(octets.expose())
-            }
-            None => Secret::copy(line.as_bytes()),
-        };
-        if secret.len() < MIN_SECRET {
-            return Err(wrong(
-                "shorter than 16 octets, so that it could be guessed; make one with `openssl rand -hex 32`",
-            ));
-        }
-        Ok(secret)
+        let (spanned, path) = self.path("secret-file", &self.connection.secret_file)?;
+        secret(self.source, spanned, &path)
     }
 
     fn private_key(&self) -> Result<SigningKey, Mistake> {

@@ -4,7 +4,7 @@
 use super::value::{Age, EspCipher, Identity, IkeSuite, MapStop, Peer, ZoneCipher};
 use crate::address::Prefix;
 use serde::Deserialize;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use toml::Spanned;
 
@@ -27,6 +27,7 @@ pub(super) struct File {
     pub home_agent: Vec<Spanned<HomeAgent>>,
     #[serde(default)]
     pub neighbour: Vec<Spanned<Neighbour>>,
+    pub mobile_ip: Option<Spanned<MobileIp>>,
 }
 
 /// What a node is.
@@ -280,6 +281,7 @@ pub(super) struct ForeignAgent {
 #[serde(deny_unknown_fields)]
 pub(super) struct HomeAgent {
     pub identity: Spanned<Identity>,
+    pub address: Option<Spanned<Ipv4Addr>>,
     pub prefixes: Vec<Prefix>,
     #[serde(default)]
     pub standby: bool,
@@ -292,4 +294,55 @@ pub(super) struct HomeAgent {
 pub(super) struct Neighbour {
     pub identity: Peer,
     pub addresses: Vec<IpAddr>,
+}
+
+/// Mobile IP's authenticators.
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum MobileAlgorithm {
+    #[default]
+    HmacSha256,
+    HmacMd5,
+}
+
+/// Whether a mobile host's packets go to its home agent by a tunnel, too.
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Reverse {
+    #[default]
+    Required,
+    Offered,
+    Refused,
+}
+
+/// Which keys are whose, `config/mobile.rs` says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct MobileIp {
+    pub links: Option<Spanned<Vec<String>>>,
+    pub address: Option<Spanned<Ipv4Addr>>,
+    pub lifetime: Option<Spanned<Age>>,
+    pub interval: Option<Spanned<Age>>,
+    pub reverse_tunnel: Option<Spanned<Reverse>>,
+    pub predistribute: Option<Spanned<bool>>,
+    pub home: Option<Spanned<Ipv4Addr>>,
+    pub home_agent: Option<Spanned<Ipv4Addr>>,
+    pub spi: Option<Spanned<u32>>,
+    pub secret_file: Option<Spanned<PathBuf>>,
+    pub algorithm: Option<Spanned<MobileAlgorithm>>,
+    #[serde(default)]
+    pub host: Vec<Spanned<MobilePeer>>,
+    #[serde(default)]
+    pub peer: Vec<Spanned<MobilePeer>>,
+}
+
+/// Whom a mobility security association is with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct MobilePeer {
+    pub address: Spanned<Ipv4Addr>,
+    pub spi: Spanned<u32>,
+    pub secret_file: Spanned<PathBuf>,
+    #[serde(default)]
+    pub algorithm: MobileAlgorithm,
 }

@@ -8,10 +8,12 @@ mod agents;
 mod check;
 mod credential;
 mod file;
+mod mobile;
 mod source;
 pub mod value;
 
 pub use file::{Level, Role, Start, Zones};
+pub use mobile::{Agent, MobileIp};
 pub use source::Mistake;
 
 use mml_ike::wire::Id;
@@ -51,6 +53,8 @@ pub struct Config {
     pub connections: Vec<Connection>,
     /// FA: hosts that are here, and their HA.
     pub registered: Vec<(IpAddr, Id)>,
+    /// Mobile IP, where the node takes part in it.
+    pub mobile_ip: Option<MobileIp>,
     /// What the protocol needs to know of all this.
     pub ike: mml_ike::config::Config,
 }

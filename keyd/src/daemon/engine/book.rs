@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What is installed, and by whom it was negotiated.
 
+use super::mobile::Place;
 use crate::daemon::kernel::{Held, SaId};
 use mml_ike::event::{ChildId, IkeId, Time};
 use mml_ike::wire::Id;
 use pfkey::Selector;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// An IKE SA that is up.
@@ -70,6 +71,8 @@ pub struct Relay {
     pub generation: u32,
     /// Zone 1's transform.
     pub transform: String,
+    /// Which relay under it this is; 0 where the previous foreign agent handed it on.
+    pub number: u16,
     /// Whether it waits for its host.
     pub standby: bool,
     /// Since when.
@@ -100,6 +103,8 @@ pub struct Book {
     pub relays: HashMap<(IpAddr, u32), Relay>,
     /// CSAs that wait to be claimed.
     pub orphans: Vec<Orphan>,
+    /// Where mobile hosts are, by home address; a mobile host's own is among them.
+    pub mobile: BTreeMap<Ipv4Addr, Place>,
     /// How long to wait before a connection is tried again, where one try failed.
     pub patience: HashMap<usize, Duration>,
 }

@@ -208,6 +208,7 @@ impl Engine {
                     self.later(now + WATCH, Task::Watch(up.child));
                 }
                 self.supersede(connection, up.child, now);
+                self.give_handover_key();
             }
             Err(error) => {
                 self.counters.install_failed += 1;

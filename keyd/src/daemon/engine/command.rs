@@ -243,6 +243,13 @@ impl Engine {
                 "children": book.children_of(at).count(),
             })
         });
+        let mobile = book.mobile.iter().map(|(home, place)| {
+            json!({
+                "home": home.to_string(),
+                "care_of": place.care_of.map(|address| address.to_string()),
+                "age_seconds": age(place.since, now),
+            })
+        });
         json!({
             "role": self.config.role.name(),
             "identity": self.config.identity.to_string(),
@@ -251,6 +258,7 @@ impl Engine {
             "xfrm": self.host.kernels.xfrm.is_some(),
             "uptime_seconds": now.as_secs(),
             "connections": connections.collect::<Vec<_>>(),
+            "mobile": mobile.collect::<Vec<_>>(),
             "children": book.children.len(),
             "relays": book.relays.len(),
             "unclaimed": book.orphans.len(),

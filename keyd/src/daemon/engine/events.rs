@@ -44,6 +44,7 @@ impl Engine {
                 );
                 self.claim(ike, now);
                 self.agent_up(connection, now);
+                self.tell_neighbours(ike, now);
                 self.later(now + REDUNDANT, Task::Redundant(ike));
             }
             Event::IkeRekeyed { old, new } => {
@@ -124,13 +125,8 @@ impl Engine {
                 self.counters.without_relay += 1;
                 tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer in time; the rekeying went on without it");
             }
-            Event::Neighbours { list, .. } => {
-                tracing::info!(
-                    count = list.len(),
-                    "a foreign agent says who its neighbours are"
-                );
-            }
-            Event::CsaRequested { home, given } => tracing::info!(%home, given, "asked for a CSA"),
+            Event::Neighbours { ike, list } => self.neighbours_told(ike, &list, now),
+            Event::CsaRequested { home, given } => self.csa_requested(home, given),
             Event::HandoverAsked {
                 ike, message_id, ..
             } => {

@@ -9,7 +9,9 @@ mod children;
 mod command;
 mod connect;
 mod events;
+mod handoff;
 mod host;
+mod mobile;
 mod moves;
 mod policies;
 mod relays;
@@ -18,16 +20,18 @@ mod restart;
 pub use book::{Book, Child, Ike, Relay};
 pub use command::Refusal;
 pub use host::{Kernels, Random};
+pub use mobile::Place;
 
-use super::config::{Config, Role, Start};
+use super::config::{Config, Relays, Role, Start};
 use super::kernel::{KernelEvent, SaId};
 use super::metrics::Counters;
 use host::NodeHost;
 use mml_ike::event::{ChildId, Datagram, IkeId, Output, Time};
 use mml_ike::wire::Id;
 use mml_ike::Endpoint;
+use mml_mip::HandoverKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// How often a standby CSA is looked at for its first good packet.
@@ -72,7 +76,7 @@ enum Task {
     Reclaim(Id),
     /// See whether both sides have begun an IKE SA at once.
     Redundant(IkeId),
-    /// FA: take a relay CSA away that outlived a restart at that time, unless it was given again.
+    /// FA: take a relay CSA away that stands since that time, unless it was given again.
     Forget((IpAddr, u32), Time),
     /// Give back SPIs that came to nothing.
     Sweep,
@@ -90,6 +94,12 @@ pub struct Engine {
     datagrams: VecDeque<Datagram>,
     /// Children that outlived a restart.
     adopted: HashSet<ChildId>,
+    /// HA: the foreign agents of hosts, as the file or Mobile IP has them.
+    relays: BTreeMap<IpAddr, Relays>,
+    /// HA: who the neighbours of a foreign agent are, as it said.
+    neighbours: BTreeMap<IpAddr, Vec<IpAddr>>,
+    /// MH: K_FA of foreign agents, for Mobile IP to make tokens with.
+    handover_keys: Vec<(Ipv4Addr, Option<HandoverKey>)>,
     /// HA: CSAs that a foreign agent took.
     given: HashSet<(ChildId, IpAddr)>,
     /// When packets last asked for a connection.
@@ -127,6 +137,9 @@ impl Engine {
             task_number: 0,
             datagrams: VecDeque::new(),
             adopted: HashSet::new(),
+            relays: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            handover_keys: Vec::new(),
             given: HashSet::new(),
             demanded: HashMap::new(),
             counters: Counters::default(),
@@ -143,13 +156,12 @@ impl Engine {
             .filter_map(|one| one.tunnel.as_ref()?.relays.clone())
             .collect();
         for one in relays {
-            let (current, standbys) = (one.current, one.standbys);
-            engine
-                .endpoint
-                .set_relays(one.home, current, standbys, now, &mut engine.host);
+            engine.set_relays(one, now);
         }
         for connection in 0..engine.config.connections.len() {
-            if engine.config.connections[connection].start == Start::Now {
+            let now_or_never = engine.config.connections[connection].start == Start::Now;
+            // Before a mobile host is registered nobody would hear it.
+            if now_or_never && !engine.needs_registration(connection) {
                 engine.later(now, Task::Initiate(connection));
             }
         }

@@ -3,7 +3,8 @@
 
 use super::book::Relay;
 use super::children::{selector, transform_name};
-use super::Engine;
+use super::{Engine, Task};
+use crate::daemon::config::Relays;
 use crate::daemon::kernel::{errno, Error, Keys, Limits, Role, Sa, SaId, Zones};
 use mml_ike::crypto::KeyPair;
 use mml_ike::event::{ChildId, RelayCsa, Time};
@@ -11,6 +12,12 @@ use mml_ike::wire::{GroupStatus, Id, Revocation};
 use pfkey::Selector;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// The one host that packets go to.
+pub(super) fn home_of(selector: &Selector) -> Option<IpAddr> {
+    let whole = selector.dst_len == selector.family.bits();
+    whole.then(|| crate::address::ip(selector.family, &selector.dst))
+}
 
 impl Engine {
     /// FA: a CSA to install, or that stands otherwise than before.
@@ -20,6 +27,11 @@ impl Engine {
         match self.install_relay(csa, now) {
             Ok(()) => {
                 self.counters.relay_up += 1;
+                // It was a standby for the distributor, who hadn't heard yet that the host is here.
+                if let Some(home) = home.filter(|home| identity.standby && self.visits(*home)) {
+                    self.activate_relays(home);
+                }
+                self.replaced_relays(csa, now);
                 tracing::info!(
                     home = home.map(|home| home.to_string()),
                     standby = identity.standby,
@@ -36,6 +48,22 @@ impl Engine {
                     identity.spi_out
                 );
             }
+        }
+    }
+
+    /// Others for the same packets are revoked when this one has taken their place. A distributor that has restarted knows
+    /// nothing of them, and so they go by themselves, later.
+    fn replaced_relays(&mut self, csa: &RelayCsa, now: Time) {
+        let new = (csa.identity.destination, csa.identity.spi_out);
+        let Some(packets) = selector(&csa.ts_source, &csa.ts_home) else {
+            return;
+        };
+        let relays = self.host.book.relays.iter();
+        let others = relays.filter(|(key, relay)| **key != new && relay.selector == packets);
+        let others: Vec<_> = others.map(|(key, relay)| (*key, relay.since)).collect();
+        let at = now + self.config.ike.linger * 3 / 2;
+        for (key, since) in others {
+            self.later(at, Task::Forget(key, since));
         }
     }
 
@@ -57,16 +85,17 @@ impl Engine {
             .mml
             .as_mut()
             .ok_or_else(|| refused("the kernel module isn't loaded"))?;
-        // The same CSA, whose host came: it keeps what its window has seen.
-        let came = before.as_ref().is_some_and(|before| {
-            before.generation == identity.generation
-                && before.standby
-                && !identity.standby
-                && !identity.may_write
+        // The same CSA keeps what its window has seen: of a host that came, or handed on before.
+        let same = before.as_ref().filter(|before| {
+            let came = before.standby && !identity.standby;
+            let same = before.generation == identity.generation && !identity.may_write;
+            same && (came || before.number == 0)
         });
-        if came {
-            module.activate(&outbound.id)?;
-            module.activate(&inbound.id)?;
+        if let Some(before) = same {
+            if before.standby && !identity.standby {
+                module.activate(&outbound.id)?;
+                module.activate(&inbound.id)?;
+            }
         } else {
             for sa in [&outbound, &inbound] {
                 match module.add(sa) {
@@ -85,11 +114,33 @@ impl Engine {
             selector: to_host,
             generation: identity.generation,
             transform: transform_name(&csa.transform),
-            standby: identity.standby,
+            number: identity.relay_number,
+            standby: identity.standby && same.is_none_or(|before| before.standby),
             since: now,
         };
         self.host.book.relays.insert(key, relay);
         Ok(())
+    }
+
+    /// FA: a host came: its CSAs are used from now on (PKD).
+    pub(super) fn activate_relays(&mut self, home: IpAddr) {
+        let host = &mut self.host;
+        let Some(module) = &mut host.kernels.mml else {
+            return;
+        };
+        let of = |relay: &&mut Relay| relay.standby && home_of(&relay.selector) == Some(home);
+        for relay in host.book.relays.values_mut().filter(of) {
+            let both = [relay.outbound, relay.inbound];
+            match both.iter().try_for_each(|id| module.activate(id)) {
+                Ok(()) => {
+                    relay.standby = false;
+                    tracing::info!(%home, "relay CSA {:#010x} is used now", relay.outbound.spi);
+                }
+                Err(error) => {
+                    tracing::error!("{} can't be made active: {error}", relay.outbound);
+                }
+            }
+        }
     }
 
     /// From the HA to the host, and back.
@@ -194,22 +245,34 @@ impl Engine {
         };
         let children = &self.host.book.children;
         let had = self.given.iter().filter(|(_, to)| *to == fa);
-        let tunnels = had.filter_map(|(child, _)| Some(children.get(child)?.connection));
-        let tunnels: BTreeSet<usize> = tunnels.collect();
-        for tunnel in tunnels {
-            let tunnel = self.config.connections[tunnel].tunnel.as_ref();
-            let Some(relays) = tunnel.and_then(|tunnel| tunnel.relays.clone()) else {
+        let homes = had.filter_map(|(child, _)| home_of(&children.get(child)?.selector));
+        let homes: BTreeSet<IpAddr> = homes.collect();
+        for home in homes {
+            let Some(relays) = self.relays.get(&home).cloned() else {
                 continue;
             };
-            tracing::info!(%fa, home = %relays.home, "the foreign agent is back, and is given zone 1's keys again");
+            tracing::info!(%fa, %home, "the foreign agent is back, and is given zone 1's keys again");
             let others = |list: &[IpAddr]| list.iter().copied().filter(|to| *to != fa).collect();
-            let (home, current) = (relays.home, relays.current);
-            let without = (current.filter(|to| *to != fa), others(&relays.standbys));
-            for (current, standbys) in [without, (current, relays.standbys)] {
-                let host = &mut self.host;
-                self.endpoint.set_relays(home, current, standbys, now, host);
-            }
+            let without = Relays {
+                home,
+                current: relays.current.filter(|to| *to != fa),
+                standbys: others(&relays.standbys),
+            };
+            self.set_relays(without, now);
+            self.set_relays(relays, now);
         }
+    }
+
+    /// HA: where a host is, and where it may go next.
+    pub(super) fn set_relays(&mut self, relays: Relays, now: Time) {
+        self.relays.insert(relays.home, relays.clone());
+        let Relays {
+            home,
+            current,
+            standbys,
+        } = relays;
+        self.endpoint
+            .set_relays(home, current, standbys, now, &mut self.host);
     }
 
     /// HA: what a foreign agent said to a CSA.

@@ -179,6 +179,7 @@ impl Engine {
                 transform: transform
                     .map(|(one, _)| transform_name(one))
                     .unwrap_or_default(),
+                number: zones(&outbound).map_or(0, |zones| zones.relay.number),
                 standby: outbound.sa.standby,
                 since: now,
             };
@@ -197,7 +198,7 @@ impl Engine {
         }
     }
 
-    /// FA: a relay CSA that outlived a restart is over, unless it was given again.
+    /// FA: a relay CSA that outlived a restart, or was replaced, is over, unless it was given again.
     pub(super) fn forget(&mut self, key: (IpAddr, u32), since: Time) {
         let relays = &mut self.host.book.relays;
         if relays.get(&key).is_some_and(|relay| relay.since == since) {

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What Mobile IP says happened, and what key management makes of it (docs/mobility.md).
+
+use super::Engine;
+use crate::daemon::config::{Agent, Relays, Start};
+use mml_ike::auth::IdMatch;
+use mml_ike::event::Time;
+use mml_ike::wire::Id;
+use mml_mip::Event;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Where a mobile host is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Its care-of address; none at home.
+    pub care_of: Option<Ipv4Addr>,
+    /// Since when.
+    pub since: Time,
+}
+
+impl Engine {
+    /// Something happened in Mobile IP.
+    pub fn mobile_event(&mut self, event: &Event, now: Time) {
+        self.host.now = now;
+        match event {
+            Event::Bound {
+                home,
+                care_of,
+                previous,
+                lifetime,
+                ..
+            } => {
+                match previous {
+                    Some(from) => tracing::info!(%home, %care_of, %from, lifetime, "moved"),
+                    None => tracing::info!(%home, %care_of, lifetime, "bound"),
+                }
+                self.placed(*home, Some(*care_of), now);
+                self.relayed_by(*home, Some(*care_of), now);
+            }
+            Event::Unbound {
+                home,
+                care_of,
+                reason,
+            } => {
+                tracing::info!(%home, %care_of, "bound no more: {reason:?}");
+                self.host.book.mobile.remove(home);
+                self.relayed_by(*home, None, now);
+            }
+            Event::Relayed {
+                home,
+                home_agent,
+                identification,
+                previous,
+            } => {
+                tracing::debug!(%home, %home_agent, "a registration is relayed");
+                // The home agent's CSA may come before its reply is read. Nobody else may give one for this address.
+                if let Some(agent) = self.distributor_for(*home) {
+                    self.endpoint.register((*home).into(), agent);
+                }
+                if let Some(previous) = previous {
+                    self.ask_previous(*home, *identification, previous, now);
+                }
+            }
+            Event::Visiting {
+                home,
+                home_agent,
+                care_of,
+                lifetime,
+                renewed,
+                ..
+            } => {
+                if *renewed {
+                    tracing::debug!(%home, "goes on visiting for {lifetime} s");
+                } else {
+                    tracing::info!(%home, %home_agent, lifetime, "visiting");
+                }
+                self.placed(*home, Some(*care_of), now);
+                self.activate_relays((*home).into());
+            }
+            Event::Gone { home, reason, .. } => {
+                tracing::info!(%home, "visiting no more: {reason:?}");
+                self.host.book.mobile.remove(home);
+                self.endpoint.deregister((*home).into());
+            }
+            Event::Refused { home, code } => {
+                tracing::warn!(%home, "a registration is refused: {code}");
+                if !self.visits((*home).into()) {
+                    self.endpoint.deregister((*home).into());
+                }
+            }
+            Event::RevocationConfirmed { home, peer } => {
+                tracing::debug!(%home, %peer, "the registration's end is known there");
+            }
+            Event::RevocationUnconfirmed { home, peer } => {
+                tracing::error!(%home, %peer, "the other agent doesn't say that it knows of a registration's end");
+            }
+            Event::Registering { agent, .. } => tracing::debug!(%agent, "registering"),
+            Event::Registered {
+                agent,
+                care_of,
+                lifetime,
+                took,
+                ..
+            } => {
+                tracing::info!(%agent, %care_of, lifetime, "registered in {} ms", took.as_millis());
+                self.here(Some(*care_of), now);
+            }
+            Event::Denied { agent, code } => {
+                tracing::warn!(%agent, "the registration is denied: {code}");
+            }
+            Event::AtHome => {
+                tracing::info!("at home");
+                self.here(None, now);
+            }
+            Event::Left => tracing::info!("deregistered"),
+            Event::Lost => {
+                tracing::warn!("no agent is heard");
+                self.nowhere();
+            }
+            Event::Expired => {
+                tracing::warn!("the registration's lifetime is over");
+                self.nowhere();
+            }
+        }
+        self.collect(now);
+    }
+
+    fn placed(&mut self, home: Ipv4Addr, care_of: Option<Ipv4Addr>, now: Time) {
+        let same = |place: &Place| place.care_of == care_of;
+        let mobile = &mut self.host.book.mobile;
+        if !mobile.get(&home).is_some_and(same) {
+            mobile.insert(
+                home,
+                Place {
+                    care_of,
+                    since: now,
+                },
+            );
+        }
+    }
+
+    /// FA: the address that hosts register here.
+    pub(super) fn own_care_of(&self) -> Option<Ipv4Addr> {
+        match &self.config.mobile_ip.as_ref()?.agent {
+            Agent::Foreign(foreign) => Some(foreign.care_of),
+            Agent::Home(_) | Agent::Node(_) => None,
+        }
+    }
+
+    /// FA: whether a host is here.
+    pub(super) fn visits(&self, home: IpAddr) -> bool {
+        matches!(home, IpAddr::V4(home) if self.host.book.mobile.contains_key(&home))
+    }
+
+    /// FA: the home agent that may give CSAs for an address.
+    fn distributor_for(&self, home: Ipv4Addr) -> Option<Id> {
+        let holds = |prefix: &mml_ike::config::Prefix| prefix.holds(home.into());
+        let mut agents = self.config.ike.foreign.home_agents.iter();
+        let agent = agents.find(|agent| agent.prefixes.iter().any(holds))?;
+        match &agent.identity {
+            IdMatch::Exactly(id) => Some(id.clone()),
+            IdMatch::Within(_) | IdMatch::Any => None,
+        }
+    }
+
+    /// HA: a host's zone 1 is for the foreign agent it is registered through, and for nobody else but that one's
+    /// neighbours, as standbys.
+    pub(super) fn relayed_by(&mut self, home: Ipv4Addr, care_of: Option<Ipv4Addr>, now: Time) {
+        let known = |address: &IpAddr| {
+            let mut agents = self.config.ike.home.foreign_agents.iter();
+            agents.any(|agent| agent.addresses.contains(address))
+        };
+        let care_of = care_of.map(IpAddr::V4);
+        let current = care_of.filter(known);
+        if let (Some(unknown), None) = (care_of, current) {
+            tracing::info!(%home, care_of = %unknown, "it is no [[foreign-agent]], and gets no keys");
+        }
+        let beforehand = self.config.mobile_ip.as_ref();
+        let beforehand = beforehand.is_some_and(|mobile| mobile.predistribute);
+        let neighbours = current
+            .filter(|_| beforehand)
+            .and_then(|fa| self.neighbours.get(&fa));
+        let standbys = neighbours.into_iter().flatten().copied();
+        let relays = Relays {
+            home: home.into(),
+            current,
+            standbys: standbys.filter(known).collect(),
+        };
+        self.set_relays(relays, now);
+    }
+
+    /// MH: whether a connection leads to the home agent, which hears nothing before the host is registered.
+    pub(super) fn needs_registration(&self, connection: usize) -> bool {
+        let one = &self.config.connections[connection];
+        match self.config.mobile_ip.as_ref().map(|one| &one.agent) {
+            Some(Agent::Node(node)) => one.remote == Some(node.home_agent.into()),
+            _ => false,
+        }
+    }
+
+    /// MH: the home agent hears it from now on.
+    fn speak_with_home(&mut self, now: Time) {
+        for connection in 0..self.config.connections.len() {
+            let begins = self.config.connections[connection].start == Start::Now;
+            if begins && self.needs_registration(connection) {
+                self.begin(connection, now);
+            }
+        }
+    }
+
+    /// The mobile host's own home address.
+    pub(super) fn own_home(&self) -> Option<Ipv4Addr> {
+        match &self.config.mobile_ip.as_ref()?.agent {
+            Agent::Node(node) => Some(node.home),
+            Agent::Home(_) | Agent::Foreign(_) => None,
+        }
+    }
+
+    fn here(&mut self, care_of: Option<Ipv4Addr>, now: Time) {
+        if let Some(home) = self.own_home() {
+            self.placed(home, care_of, now);
+        }
+        self.speak_with_home(now);
+        self.give_handover_key();
+    }
+
+    fn nowhere(&mut self) {
+        self.host.book.mobile.clear();
+    }
+}

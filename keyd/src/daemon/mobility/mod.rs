@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Mobile IPv4 of a node (docs/mobility.md): the agent or mobile node of `mml-mip`, its sockets, and the kernel's routing.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`packet`] | IPv4, UDP, ICMP and ARP as octets |
+//! | [`socket`] | where they come in and go out |
+//! | [`links`] | which links are up |
+//! | [`network`] | tunnels, routes, neighbours; [`route_message`] is how rtnetlink says them |
+
+pub mod links;
+pub mod network;
+pub mod packet;
+pub mod route_message;
+pub mod socket;
+
+use super::config::{Agent, MobileIp};
+use super::engine::Random;
+use crate::netlink::Error;
+use mml_ike::host::Host as _;
+use mml_mip::{
+    Action, Event, ForeignAgent, HandoverKey, HomeAgent, Identification, Incoming, Interface,
+    MobileNode, Now, Ntp, Payload,
+};
+use network::{Network, Side};
+use packet::Arrived;
+use socket::{Link, Sockets};
+use std::net::Ipv4Addr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Solicitations answered a second on a link.
+const ANSWERS: u32 = 100;
+
+/// Who hears what happens, in its place among what is done.
+pub type Told<'a> = &'a mut dyn FnMut(&Event);
+
+enum Part {
+    Home(Box<HomeAgent>),
+    Foreign(Box<ForeignAgent>),
+    Node(Box<MobileNode>),
+}
+
+/// A node's Mobile IP.
+pub struct Mobility {
+    part: Part,
+    sockets: Sockets,
+    network: Network,
+    random: Random,
+    links: Vec<Link>,
+}
+
+fn now(monotonic: Duration) -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    Now {
+        monotonic,
+        wall: Ntp::from_unix(wall.unwrap_or_default()),
+    }
+}
+
+fn advertised(link: &Link, interval: Duration) -> Result<mml_mip::Link, String> {
+    let (address, prefix_len) = link.address.ok_or_else(|| {
+        format!(
+            "mobile-ip: interface {} has no IPv4 address to advertise; give it one",
+            link.name
+        )
+    })?;
+    Ok(mml_mip::Link {
+        interface: Interface(link.index),
+        address,
+        prefix_len,
+        interval,
+        answers_per_second: ANSWERS,
+    })
+}
+
+impl Mobility {
+    /// Looks up the links, opens the sockets and, at a home agent, says what of its own packets is routed how.
+    ///
+    /// # Errors
+    /// What it was and what mends it.
+    pub fn open(config: &MobileIp, monotonic: Duration) -> Result<Self, String> {
+        let at = now(monotonic);
+        let preferred = match &config.agent {
+            Agent::Home(home) => home.addresses.first().copied(),
+            Agent::Foreign(_) | Agent::Node(_) => None,
+        };
+        let links: Vec<Link> = config
+            .links
+            .iter()
+            .map(|name| Link::find(name, preferred))
+            .collect::<Result<_, _>>()?;
+        let names = links.iter().map(|link| (link.index, link.name.clone()));
+        let names = names.collect();
+        let routing = |error: Error| format!("mobile-ip: routes can't be set: {error}");
+        let side = match (&config.agent, preferred) {
+            (Agent::Node(node), _) => Side::Mobile(node.home_agent),
+            (Agent::Home(_), Some(address)) => Side::Home(address),
+            (Agent::Home(_) | Agent::Foreign(_), _) => Side::Foreign,
+        };
+        let network = Network::open(side, names).map_err(routing)?;
+        let is_agent = !matches!(config.agent, Agent::Node(_));
+        let sockets = Sockets::open(&links, is_agent).map_err(|error| error.to_string())?;
+        let all = || links.iter().map(|link| advertised(link, config.interval));
+        let part = match &config.agent {
+            Agent::Home(home) => {
+                let mut home = home.clone();
+                home.home_link = all().next().transpose()?;
+                Part::Home(Box::new(HomeAgent::new(home, at)))
+            }
+            Agent::Foreign(foreign) => {
+                let mut foreign = foreign.clone();
+                foreign.links = all().collect::<Result<_, _>>()?;
+                Part::Foreign(Box::new(ForeignAgent::new(foreign, at)))
+            }
+            Agent::Node(node) => Part::Node(Box::new(MobileNode::new(node.clone()))),
+        };
+        Ok(Mobility {
+            part,
+            sockets,
+            network,
+            random: Random::default(),
+            links,
+        })
+    }
+
+    /// The next packet that comes.
+    pub async fn receive(&mut self) -> Option<Arrived> {
+        self.sockets.receive().await
+    }
+
+    /// When [`tick`](Self::tick) has something to do, on the monotonic clock.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let part = match &self.part {
+            Part::Home(agent) => agent.next_deadline(),
+            Part::Foreign(agent) => agent.next_deadline(),
+            Part::Node(node) => node.next_deadline(),
+        };
+        part.into_iter().chain(self.network.next_deadline()).min()
+    }
+
+    /// A packet came.
+    pub fn handle(&mut self, arrived: &Arrived, monotonic: Duration, told: Told<'_>) {
+        let at = now(monotonic);
+        let octets = arrived.octets.as_slice();
+        let packet = Incoming {
+            interface: Interface(arrived.interface),
+            source: arrived.source,
+            destination: arrived.destination,
+            ttl: arrived.ttl,
+            link_source: arrived.link,
+            payload: match arrived.port {
+                Some(source_port) => Payload::Udp {
+                    source_port,
+                    octets,
+                },
+                None => Payload::Icmp(octets),
+            },
+        };
+        let mut random = drawn(&mut self.random);
+        let actions = match &mut self.part {
+            Part::Home(agent) => agent.handle(&packet, at, &mut random),
+            Part::Foreign(agent) => agent.handle(&packet, at, &mut random),
+            Part::Node(node) => node.handle(&packet, at, &mut random),
+        };
+        drop(random);
+        self.act(actions, monotonic, told);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, monotonic: Duration, told: Told<'_>) {
+        let at = now(monotonic);
+        let mut random = drawn(&mut self.random);
+        let actions = match &mut self.part {
+            Part::Home(agent) => agent.tick(at, &mut random),
+            Part::Foreign(agent) => agent.tick(at, &mut random),
+            Part::Node(node) => node.tick(at, &mut random),
+        };
+        drop(random);
+        self.act(actions, monotonic, told);
+        self.network.tick(monotonic);
+    }
+
+    /// A link went up or down.
+    pub fn link(&mut self, index: u32, up: bool, monotonic: Duration, told: Told<'_>) {
+        let Some(link) = self.links.iter().find(|link| link.index == index) else {
+            return;
+        };
+        tracing::info!("link {} is {}", link.name, if up { "up" } else { "down" });
+        let Part::Node(node) = &mut self.part else {
+            if up {
+                self.put_up_again(index, monotonic);
+            }
+            return;
+        };
+        let (interface, at) = (Interface(index), now(monotonic));
+        let actions = match up {
+            true => node.link_up(interface, at),
+            false => node.link_down(interface, at, &mut drawn(&mut self.random)),
+        };
+        self.act(actions, monotonic, told);
+    }
+
+    /// An agent's link is up again, or for the first time: what the kernel forgot with it is put up.
+    fn put_up_again(&mut self, index: u32, monotonic: Duration) {
+        self.network.link_up(index);
+        if let Part::Foreign(agent) = &mut self.part {
+            agent.link_up(Interface(index), now(monotonic));
+        }
+        let Part::Home(agent) = &self.part else {
+            return;
+        };
+        for home in agent.subscribers() {
+            if let Err(error) = self.network.at_home(home, index) {
+                tracing::error!(%home, "no route to the home network: {error}");
+            }
+        }
+    }
+
+    /// Home agent: takes up the bindings of before a restart, which the kernel's routes tell of. How long they still hold
+    /// isn't known: as long as a registration may. Their mobile hosts renew them before.
+    pub fn resume(&mut self, monotonic: Duration, told: Told<'_>) {
+        let Part::Home(agent) = &mut self.part else {
+            return;
+        };
+        let found = match self.network.tunnelled() {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!("bindings of before can't be read from the kernel: {error}");
+                return;
+            }
+        };
+        let (at, mut actions) = (now(monotonic), Vec::new());
+        for (home, care_of) in found {
+            let Some((restored, lifetime)) = agent.resume(home, care_of, at) else {
+                continue;
+            };
+            actions.extend(restored);
+            actions.push(Action::Notify(Event::Bound {
+                home,
+                care_of,
+                previous: None,
+                named: None,
+                identification: Identification(at.wall.0),
+                lifetime,
+            }));
+        }
+        self.act(actions, monotonic, told);
+    }
+
+    /// MH: that foreign agent has K_FA, or has it no more.
+    pub fn handover_key(&mut self, care_of: Ipv4Addr, key: Option<HandoverKey>) {
+        if let Part::Node(node) = &mut self.part {
+            node.handover_key(care_of, key);
+        }
+    }
+
+    /// MH: deregisters, if it is registered anywhere. [`Event::Left`] tells that the home agent knows.
+    pub fn leave(&mut self, monotonic: Duration, told: Told<'_>) -> bool {
+        let Part::Node(node) = &mut self.part else {
+            return false;
+        };
+        if node.care_of().is_none() {
+            return false;
+        }
+        let actions = node.leave(now(monotonic), &mut drawn(&mut self.random));
+        self.act(actions, monotonic, told);
+        true
+    }
+
+    /// Takes routes and tunnels away.
+    pub fn flush(&mut self) {
+        self.network.flush();
+    }
+
+    fn act(&mut self, actions: Vec<Action>, monotonic: Duration, told: Told<'_>) {
+        for action in actions {
+            let done = match action.clone() {
+                Action::Send(packet) => {
+                    self.sockets.send(&packet);
+                    Ok(())
+                }
+                Action::AddTunnel(tunnel) => self.network.add_tunnel(tunnel),
+                Action::RemoveTunnel(tunnel) => {
+                    self.network.remove_tunnel(tunnel, monotonic);
+                    Ok(())
+                }
+                Action::AddRoute(route) => self.network.add_route(route, monotonic),
+                Action::RemoveRoute(route) => self.network.remove_route(route),
+                Action::AddProxyArp { address, interface } => {
+                    self.network.proxy_arp(address, interface.0, true)
+                }
+                Action::RemoveProxyArp { address, interface } => {
+                    self.network.proxy_arp(address, interface.0, false)
+                }
+                Action::GratuitousArp {
+                    address,
+                    interface,
+                    link,
+                } => {
+                    self.sockets.gratuitous_arp(address, interface.0, link);
+                    Ok(())
+                }
+                Action::Notify(event) => {
+                    told(&event);
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                tracing::error!("{action:?} failed: {error}");
+            }
+        }
+    }
+}
+
+fn drawn(random: &mut Random) -> impl FnMut() -> u32 + '_ {
+    || {
+        let mut octets = [0; 4];
+        random.fill(&mut octets);
+        u32::from_ne_bytes(octets)
+    }
+}

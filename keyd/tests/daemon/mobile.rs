@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What key management makes of Mobile IP's events: who gets zone 1's keys when a host moves.
+
+use super::net::{address, connection, folder, node, secret, Net, Node};
+use mml_mip::{Event, Handover, HandoverKey, Identification, Predecessor, Reason};
+use pfkey::Role;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+const HOME: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// The nodes, by their place.
+const HA: usize = 0;
+const MH: usize = 1;
+const FA: [usize; 2] = [2, 3];
+
+fn at(test: u8, node: usize) -> Ipv4Addr {
+    let number = u8::try_from(node + 1).unwrap();
+    address(test, number).parse().unwrap()
+}
+
+fn mobile(more: &str) -> String {
+    format!("[mobile-ip]\n{more}")
+}
+
+/// Home agent, mobile host and two foreign agents that are neighbours. Does the home agent give keys beforehand?
+async fn four(test: u8, beforehand: bool) -> Net {
+    let folder = folder();
+    secret(folder.path(), "mobile.key", "correct horse battery staple");
+    let [ha, mh, fa1, fa2] = [HA, MH, FA[0], FA[1]].map(|node| at(test, node).to_string());
+    let association = "spi = 256\nsecret-file = \"mobile.key\"\n";
+    let foreign = |name: &str, address: &str| {
+        format!("[[foreign-agent]]\nname = \"{name}\"\nidentity = \"{name}.test\"\naddresses = [\"{address}\"]\n")
+            + &connection(name, address, &format!("{name}.test"), "")
+    };
+    let home = mobile(&format!("predistribute = {beforehand}\n"))
+        + &format!("[[mobile-ip.host]]\naddress = \"{HOME}\"\n{association}");
+    let to_mh =
+        "start = \"peer\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nzones = \"required\"\n";
+    let ha_text = node("ha", "ha.test", &ha)
+        + &home
+        + &foreign("fa1", &fa1)
+        + &foreign("fa2", &fa2)
+        + &connection("mh", &mh, "mh.test", to_mh);
+    let mh_text = node("mh", "mh.test", &mh)
+        + &mobile(&format!(
+            "links = [\"lo\"]\nhome = \"{HOME}\"\nhome-agent = \"{ha}\"\n{association}"
+        ))
+        + &connection(
+            "ha",
+            &ha,
+            "ha.test",
+            "[connection.tunnel]\nlocal = \"203.0.113.7\"\nzones = \"required\"\n",
+        );
+    let fa_text = |own: &str, name: &str, other: &str, next: &str, start: &str| {
+        node("fa", &format!("{name}.test"), own)
+            + &mobile("links = [\"lo\"]\n")
+            + "[[home-agent]]\nidentity = \"ha.test\"\nprefixes = [\"203.0.113.0/24\"]\nstandby = true\n"
+            + &format!("[[neighbour]]\nidentity = \"{next}.test\"\naddresses = [\"{other}\"]\n")
+            + &connection("ha", &ha, "ha.test", "start = \"peer\"\n")
+            + &connection("next", other, &format!("{next}.test"), start)
+    };
+    let mut net = Net::new();
+    net.start(&ha_text, folder.path()).await;
+    net.start(&mh_text, folder.path()).await;
+    let first = fa_text(&fa1, "fa1", &fa2, "fa2", "");
+    net.start(&first, folder.path()).await;
+    let second = fa_text(&fa2, "fa2", &fa1, "fa1", "start = \"peer\"\n");
+    net.start(&second, folder.path()).await;
+    net.until("agents that speak with each other", |nodes| {
+        nodes[FA[0]].engine.book().ikes.len() == 2 && nodes[FA[1]].engine.book().ikes.len() == 2
+    })
+    .await;
+    net
+}
+
+impl Net {
+    fn happens(&mut self, node: usize, event: &Event) {
+        let now = self.now();
+        self.nodes[node].engine.mobile_event(event, now);
+    }
+
+    /// A registration as its nodes see it, one after the other.
+    fn registers(&mut self, test: u8, fa: usize, previous: Option<Predecessor>, number: u64) {
+        let (care_of, home_agent) = (at(test, FA[fa]), at(test, HA));
+        let identification = Identification(number);
+        let address = previous.as_ref().map(|previous| previous.address);
+        let relayed = Event::Relayed {
+            home: HOME,
+            home_agent,
+            identification,
+            previous,
+        };
+        let bound = Event::Bound {
+            home: HOME,
+            care_of,
+            previous: address,
+            named: address,
+            identification,
+            lifetime: 600,
+        };
+        let visiting = Event::Visiting {
+            home: HOME,
+            home_agent,
+            care_of,
+            identification,
+            previous: address,
+            lifetime: 600,
+            renewed: false,
+        };
+        let registered = Event::Registered {
+            agent: care_of,
+            care_of,
+            identification,
+            lifetime: 600,
+            took: Duration::ZERO,
+        };
+        self.happens(FA[fa], &relayed);
+        self.happens(HA, &bound);
+        self.happens(FA[fa], &visiting);
+        self.happens(MH, &registered);
+    }
+}
+
+/// SAs at a foreign agent: none, or both directions of one CSA; and whether they wait.
+fn relays(node: &Node) -> (usize, bool) {
+    let state = node.mml.state();
+    assert!(state.sas.iter().all(|sa| sa.id.role == Role::Relay));
+    (state.sas.len(), state.sas.iter().any(|sa| sa.standby))
+}
+
+fn whole(node: &Node) -> bool {
+    node.mml.state().sas.len() == 2
+}
+
+/// docs/wire.md 3.1g, 3.2k.
+#[tokio::test]
+async fn keys_follow_the_host_and_leave_with_it() {
+    let test = 60;
+    let mut net = four(test, false).await;
+    net.run(Duration::from_millis(200)).await;
+    assert!(
+        net.nodes[MH].engine.book().starting.is_empty(),
+        "the host speaks before it is registered"
+    );
+    net.registers(test, 0, None, 1);
+    net.until("a CSA, and zone 1 at the first", |nodes| {
+        whole(&nodes[HA]) && whole(&nodes[MH]) && relays(&nodes[FA[0]]) == (2, false)
+    })
+    .await;
+    assert_eq!(relays(&net.nodes[FA[1]]).0, 0, "nothing beforehand");
+    let spis = |net: &Net| -> Vec<u32> {
+        let state = net.nodes[HA].mml.state();
+        state.sas.iter().map(|sa| sa.id.spi).collect()
+    };
+    let before = spis(&net);
+    net.registers(test, 1, None, 2);
+    net.until("zone 1 at the second alone", |nodes| {
+        relays(&nodes[FA[1]]) == (2, false) && relays(&nodes[FA[0]]).0 == 0
+    })
+    .await;
+    assert_eq!(spis(&net), before, "it is the same CSA");
+    let gone = Event::Unbound {
+        home: HOME,
+        care_of: at(test, FA[1]),
+        reason: Reason::Deregistered,
+    };
+    net.happens(HA, &gone);
+    net.until("zone 1 nowhere", |nodes| relays(&nodes[FA[1]]).0 == 0)
+        .await;
+}
+
+/// docs/wire.md 3.1e.
+#[tokio::test]
+async fn neighbours_have_keys_beforehand_and_use_them_when_the_host_comes() {
+    let test = 61;
+    let mut net = four(test, true).await;
+    net.registers(test, 0, None, 1);
+    net.until("zone 1 at both, one waiting", |nodes| {
+        let waits = relays(&nodes[FA[0]]) == (2, false) && relays(&nodes[FA[1]]) == (2, true);
+        waits && nodes[HA].engine.counters.distributed == 2
+    })
+    .await;
+    net.registers(test, 1, None, 2);
+    assert_eq!(relays(&net.nodes[FA[1]]), (2, false), "at once");
+    net.run(Duration::from_millis(300)).await;
+    assert_eq!(net.nodes[HA].engine.counters.distributed, 2, "nothing more");
+    assert_eq!(relays(&net.nodes[FA[0]]).0, 2, "it is a neighbour, too");
+}
+
+/// docs/wire.md 3.1f, 3.2i, 3.2j.
+#[tokio::test]
+async fn the_previous_foreign_agent_hands_keys_on_for_a_right_token_alone() {
+    let test = 62;
+    let mut net = four(test, false).await;
+    net.registers(test, 0, None, 1);
+    net.until("a CSA, and zone 1 at the first", |nodes| {
+        whole(&nodes[MH]) && relays(&nodes[FA[0]]) == (2, false)
+    })
+    .await;
+    let keys = net.nodes[MH].engine.handover_keys();
+    let (fa, key) = keys.into_iter().next_back().unwrap();
+    let key: HandoverKey = key.expect("K_FA of the one it is at");
+    assert_eq!(fa, at(test, FA[0]));
+    let token = |number| {
+        key.token(&Handover {
+            new_fa: at(test, FA[1]),
+            home: HOME,
+            identification: Identification(number),
+        })
+    };
+    // The home agent hears of nothing: what comes, comes from the previous one.
+    for (number, token, given) in [(2, token(9), false), (3, token(3), true)] {
+        let relayed = Event::Relayed {
+            home: HOME,
+            home_agent: at(test, HA),
+            identification: Identification(number),
+            previous: Some(Predecessor { address: fa, token }),
+        };
+        net.happens(FA[1], &relayed);
+        net.run(Duration::from_millis(300)).await;
+        let has = relays(&net.nodes[FA[1]]);
+        assert_eq!(has, (if given { 2 } else { 0 }, false), "number {number}");
+        let counted = net.nodes[FA[1]].engine.counters.handed_on;
+        assert_eq!(counted, u64::from(given));
+    }
+}
+
+/// docs/wire.md 3.2l, 3.2m.
+#[tokio::test]
+async fn strangers_get_nothing_and_a_host_that_was_not_relayed_brings_nothing() {
+    let test = 63;
+    let mut net = four(test, false).await;
+    // The home agent believes that the host is at an agent that has relayed nothing.
+    let bound = |care_of| Event::Bound {
+        home: HOME,
+        care_of,
+        previous: None,
+        named: None,
+        identification: Identification(1),
+        lifetime: 600,
+    };
+    net.happens(HA, &bound(at(test, FA[0])));
+    let registered = Event::Registered {
+        agent: at(test, FA[0]),
+        care_of: at(test, FA[0]),
+        identification: Identification(1),
+        lifetime: 600,
+        took: Duration::ZERO,
+    };
+    net.happens(MH, &registered);
+    net.until("a CSA that the agent doesn't take", |nodes| {
+        whole(&nodes[MH]) && nodes[HA].engine.counters.distribution_failed > 0
+    })
+    .await;
+    assert_eq!(relays(&net.nodes[FA[0]]).0, 0);
+    // Whose address no [[foreign-agent]] has isn't given anything.
+    net.happens(HA, &bound(Ipv4Addr::new(127, 77, test, 99)));
+    net.run(Duration::from_millis(300)).await;
+    assert_eq!(net.nodes[HA].engine.counters.distributed, 0);
+    assert!(FA.iter().all(|fa| relays(&net.nodes[*fa]).0 == 0));
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `[mobile-ip]` of `keyd.toml`: what it comes to, what a mistake in it is answered with, and that the examples in the
+//! documentation are right.
+
+use keyd::daemon::config::{Agent, Config};
+use mml_mip::{Algorithm, ReverseTunnel};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const SECRETS: [&str; 5] = [
+    "mobile.key",
+    "agents.key",
+    "fa1.psk",
+    "mh.psk",
+    "agents.psk",
+];
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in SECRETS {
+        write(folder.path(), name, "correct horse battery staple");
+    }
+    folder
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn node(role: &str, mobile: &str) -> String {
+    format!("[node]\nrole = \"{role}\"\nidentity = \"x.example\"\naddresses = [\"2001:db8::1\", \"203.0.113.1\"]\n[mobile-ip]\n{mobile}")
+}
+
+fn parsed(text: &str) -> Config {
+    let folder = folder();
+    Config::parse("keyd.toml", text, folder.path()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+const HOST: &str =
+    "[[mobile-ip.host]]\naddress = \"203.0.113.7\"\nspi = 256\nsecret-file = \"mobile.key\"\n";
+const MOBILE: &str = "links = [\"wl1\"]\nhome = \"203.0.113.7\"\nhome-agent = \"203.0.113.1\"\nspi = 256\nsecret-file = \"mobile.key\"\n";
+
+#[test]
+fn what_is_left_away_has_sound_defaults() {
+    let mobile = parsed(&node("ha", HOST)).mobile_ip.unwrap();
+    assert!(mobile.predistribute && mobile.links.is_empty());
+    assert_eq!(mobile.interval, Duration::from_secs(1));
+    let Agent::Home(home) = mobile.agent else {
+        panic!("a home agent")
+    };
+    assert_eq!(
+        home.addresses,
+        ["203.0.113.1".parse::<std::net::Ipv4Addr>().unwrap()]
+    );
+    assert_eq!(home.reverse_tunnel, ReverseTunnel::Required);
+    assert_eq!(home.max_lifetime, 600);
+
+    let mobile = parsed(&node("fa", "links = [\"wl1\"]\n"))
+        .mobile_ip
+        .unwrap();
+    let Agent::Foreign(foreign) = mobile.agent else {
+        panic!("a foreign agent")
+    };
+    assert_eq!(foreign.care_of.to_string(), "203.0.113.1");
+    assert!(foreign.home_agents.is_none() && foreign.home.is_empty());
+
+    let mobile = parsed(&node("mh", MOBILE)).mobile_ip.unwrap();
+    let Agent::Node(node) = mobile.agent else {
+        panic!("a mobile host")
+    };
+    assert_eq!(node.association.algorithm, Algorithm::HmacSha256);
+    assert!(node.reverse_tunnel && node.name_previous);
+    assert!(
+        parsed("[node]\nrole = \"mh\"\nidentity = \"x\"\naddresses = [\"10.0.0.1\"]\n")
+            .mobile_ip
+            .is_none()
+    );
+}
+
+#[test]
+fn registrations_go_to_the_home_agents_that_are_named_with_their_address_alone() {
+    let agents = "[[home-agent]]\nidentity = \"ha.example\"\naddress = \"203.0.113.1\"\nprefixes = [\"203.0.113.0/24\"]\n";
+    let config = parsed(&node("fa", &format!("links = [\"wl1\"]\n{agents}")));
+    let Some(Agent::Foreign(foreign)) = config.mobile_ip.map(|mobile| mobile.agent) else {
+        panic!("a foreign agent")
+    };
+    let known = foreign.home_agents.unwrap();
+    assert_eq!(known.len(), 1);
+    let prefixes = &known[&"203.0.113.1".parse().unwrap()];
+    assert!(prefixes[0].contains("203.0.113.7".parse().unwrap()));
+    assert!(!prefixes[0].contains("203.0.114.7".parse().unwrap()));
+}
+
+#[test]
+fn mistakes_name_key_cause_and_mend() {
+    let relay = "[[foreign-agent]]\nname = \"fa1\"\nidentity = \"fa1.example\"\naddresses = [\"10.1.1.1\"]\n[[connection]]\nname = \"mh\"\nremote = \"203.0.113.7\"\nremote-identity = \"mh.example\"\nauth = \"psk\"\nsecret-file = \"mh.psk\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nrelay = \"fa1\"\n";
+    let cases = [
+        ("fa", String::new(), "links: missing; list the interfaces"),
+        ("ha", "links = [\"a\", \"b\"]\n".to_owned() + HOST, "links: more than one home network; list one interface"),
+        ("ha", "links = [\"home\"]\n".to_owned(), "host: missing; write a [[mobile-ip.host]] for each mobile host"),
+        ("gateway", "links = [\"wl1\"]\n".to_owned(), "mobile-ip: only `ha`, `fa` and `mh` have a part in it"),
+        ("fa", "links = [\"wl1\"]\nhome = \"203.0.113.7\"\n".to_owned(), "home: of no use with `role = \"fa\"`; remove it"),
+        ("mh", MOBILE.to_owned() + HOST, "host: of no use with `role = \"mh\"`; remove it"),
+        ("mh", MOBILE.to_owned() + "predistribute = true\n", "predistribute: of no use with `role = \"mh\"`; remove it"),
+        ("mh", MOBILE.replace("spi = 256\n", ""), "spi: missing; write the number the home agent knows the secret by"),
+        ("mh", MOBILE.replace("256", "255"), "spi: 0 to 255 are reserved (RFC 5944); write 256 or more"),
+        ("mh", MOBILE.replace("mobile.key", "no.key"), "secret-file: "),
+        ("mh", MOBILE.to_owned() + "lifetime = \"19h\"\n", "lifetime: longer than a registration can be; write at most `65534s`"),
+        ("mh", MOBILE.to_owned() + "lifetme = \"1h\"\n", "unknown field `lifetme`"),
+        ("fa", "links = [\"wl1\"]\naddress = \"10.9.9.9\"\n".to_owned(), "address: not one of the node's `addresses`; add it there"),
+        ("ha", HOST.repeat(2), "spi: there is one of this number with this address already; write another"),
+        ("ha", HOST.to_owned() + relay, "relay: Mobile IP says where this host is, for it is a [[mobile-ip.host]]; remove the key"),
+    ];
+    let folder = folder();
+    for (role, mobile, expected) in cases {
+        let text = node(role, &mobile);
+        let mistake = Config::parse("keyd.toml", &text, folder.path())
+            .expect_err(expected)
+            .to_string();
+        assert!(mistake.contains(expected), "{expected}: {mistake}");
+        assert!(mistake.starts_with("keyd.toml: line "), "{mistake}");
+    }
+    let alone = "[node]\nrole = \"fa\"\nidentity = \"x\"\naddresses = [\"10.1.1.1\"]\n[[home-agent]]\nidentity = \"ha\"\naddress = \"10.0.0.1\"\nprefixes = [\"10.0.0.0/8\"]\n";
+    let mistake = Config::parse("keyd.toml", alone, folder.path()).unwrap_err();
+    assert!(
+        mistake
+            .to_string()
+            .contains("address: of use with [mobile-ip] alone"),
+        "{mistake}"
+    );
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let shown = format!("{:?}", parsed(&node("mh", MOBILE)));
+    assert!(
+        !shown.contains("correct") && !shown.contains("[99, 111"),
+        "{shown}"
+    );
+}
+
+/// The examples of docs/mobility.md, as a reader would copy them.
+#[test]
+fn the_examples_in_the_documentation_are_right() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/mobility.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let blocks = page.split("```toml\n").skip(1);
+    let roles: Vec<&str> = blocks
+        .filter_map(|block| block.split("```").next())
+        .map(|text| {
+            let config = parsed(text);
+            assert!(config.mobile_ip.is_some());
+            config.role.name()
+        })
+        .collect();
+    assert_eq!(roles, ["ha", "fa", "mh"]);
+}

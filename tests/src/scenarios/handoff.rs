@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The host moves under ML-IKE: its CSA stays, and zone 1's keys go where it goes. Who holds which key is read from each
+//! node's kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use anyhow::{ensure, Context, Result};
+
+use super::guard::{nothing_shows, outside};
+use super::mobility::{self, Nodes, FA1, FA2};
+use super::udp::streamed_but;
+use crate::capture::Capture;
+use crate::netns::Netns;
+use crate::scenario::{Ctx, Scenario};
+use crate::stats::Stats;
+use crate::topology::{CN, HOME};
+use crate::{traffic, tunnel, zone_tunnel};
+
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "handoff-moves-zone-1s-keys-with-the-host",
+        proves: "a sealed TCP connection goes on through handoffs and home under one CSA; the foreign agent the host is at holds zone 1's keys, the one it left holds none, and zone 2's are at home agent and host alone",
+        seconds: 150,
+        run: keys_move,
+    },
+    Scenario {
+        name: "handoff-finds-keys-that-were-there-before-the-host",
+        proves: "by PKD the next foreign agent holds zone 1's keys as standby before the host comes, and opens what passes from the registration's reply on, though nobody gives it anything then",
+        seconds: 150,
+        run: beforehand,
+    },
+    Scenario {
+        name: "handoff-fetches-keys-from-the-previous-foreign-agent",
+        proves: "by DKM the new foreign agent has zone 1's keys from the previous one, by the host's token, though the home agent can't give it any; the previous one is revoked",
+        seconds: 150,
+        run: handed_on,
+    },
+    Scenario {
+        name: "handoff-after-all-key-managers-were-killed",
+        proves: "while all four key managers are killed and come back a stream each way goes on; the home agent knows from its kernel where the host is, gives the fresh CSA to that foreign agent, and follows the next move",
+        seconds: 180,
+        run: killed,
+    },
+];
+
+const PSK: (&str, &str) = (
+    "ike.psk",
+    "8f0d6a1c5be2497799aa4f7c0f3d2b61c1a7e5d0b94d4f2a8e6c3b5a79180246\n",
+);
+
+fn connection(name: &str, remote: &str, identity: &str, more: &str) -> String {
+    format!(
+        "
+[[connection]]
+name = \"{name}\"
+remote = \"{remote}\"
+remote-identity = \"{identity}\"
+auth = \"psk\"
+secret-file = \"ike.psk\"
+{more}"
+    )
+}
+
+/// The four nodes' files, with IKE; `more` is for both foreign agents, by the number of the other one.
+pub(super) fn files(more: impl Fn(u8) -> String) -> [String; 4] {
+    let foreign = |number: u8| {
+        format!(
+            "
+[[foreign-agent]]
+name = \"fa{number}\"
+identity = \"fa{number}.example\"
+addresses = [\"10.1.{number}.1\"]
+{}",
+            connection(
+                &format!("fa{number}"),
+                &format!("10.1.{number}.1"),
+                &format!("fa{number}.example"),
+                ""
+            )
+        )
+    };
+    let mh = connection(
+        "mh",
+        "203.0.113.7",
+        "mh.example",
+        "start = \"peer\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nzones = \"required\"\n",
+    );
+    let ha = [mobility::HA_FILE, &foreign(1), &foreign(2), &mh].concat();
+    let fa = |number: u8| {
+        let home = connection("ha", "203.0.113.1", "ha.example", "start = \"peer\"\n");
+        [mobility::fa_file(number), more(3 - number), home].concat()
+    };
+    let home = connection(
+        "ha",
+        "203.0.113.1",
+        "ha.example",
+        "[connection.tunnel]\nlocal = \"203.0.113.7\"\nzones = \"required\"\n",
+    );
+    let mh = [mobility::MH_FILE, &home].concat();
+    [ha, fa(1), fa(2), mh]
+}
+
+/// Mobile IP's network with `mml0` at both ends, and the four key managers.
+pub(super) fn start<'a>(ctx: &'a Ctx, files: &[String; 4]) -> Result<Nodes<'a>> {
+    let net = &ctx.net;
+    mobility::network(ctx)?;
+    zone_tunnel::devices(net)?;
+    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
+    let secrets = [&mobility::SECRETS[..], &[PSK]].concat();
+    let files = files.each_ref().map(String::as_str);
+    Nodes::start(ctx, files, &secrets)
+}
+
+/// What a node's kernel holds: by SPI, which zones it can open or seal.
+type Held = BTreeMap<u64, Vec<bool>>;
+
+fn held(node: &Netns) -> Result<Held> {
+    let list: serde_json::Value =
+        serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
+    let one = |csa: &serde_json::Value| {
+        let zones = csa["zones"].as_array()?;
+        let keys = zones.iter().map(|zone| zone != "null");
+        Some((csa["spi"].as_u64()?, keys.collect()))
+    };
+    Ok(list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(one)
+        .collect())
+}
+
+/// Waits until the mobile host and its home agent have one CSA, and gives its two SPIs.
+pub(super) fn csa(ctx: &Ctx) -> Result<Vec<u64>> {
+    let end = Instant::now() + ctx.seconds(30.0);
+    loop {
+        let (ha, mh) = (held(&ctx.net.ha)?, held(&ctx.net.mh)?);
+        let whole =
+            |held: &Held| held.len() == 2 && held.values().all(|keys| keys == &[true, true]);
+        if whole(&ha) && whole(&mh) && ha.keys().eq(mh.keys()) {
+            return Ok(ha.into_keys().collect());
+        }
+        ensure!(
+            Instant::now() < end,
+            "no CSA: the home agent has {ha:?}, the mobile host {mh:?}"
+        );
+        std::thread::sleep(ctx.seconds(0.1));
+    }
+}
+
+/// Waits until exactly these foreign agents hold zone 1 of the CSA and nothing else, the others nothing; home agent and
+/// mobile host both zones.
+pub(super) fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
+    let net = &ctx.net;
+    let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+    let all = |keys: &[bool]| {
+        spis.iter()
+            .map(|spi| (*spi, keys.to_vec()))
+            .collect::<Held>()
+    };
+    let agent = |holds| {
+        if holds {
+            all(&[true, false])
+        } else {
+            Held::new()
+        }
+    };
+    let expected = [
+        (&net.ha, all(&[true, true])),
+        (&net.fa1, agent(wanted[0])),
+        (fa2, agent(wanted[1])),
+        (&net.mh, all(&[true, true])),
+    ];
+    // What was replaced is let go after a while.
+    let end = Instant::now() + ctx.seconds(25.0);
+    for (node, wanted) in &expected {
+        loop {
+            let has = held(node)?;
+            if has == *wanted {
+                break;
+            }
+            ensure!(
+                Instant::now() < end,
+                "{} holds {has:?}, not {wanted:?}",
+                node.name()
+            );
+            std::thread::sleep(ctx.seconds(0.1));
+        }
+    }
+    // All at one moment, too.
+    for (node, wanted) in &expected {
+        ensure!(held(node)? == *wanted, "{} changed", node.name());
+    }
+    Ok(())
+}
+
+/// The states of a foreign agent's CSAs.
+fn states(node: &Netns) -> Result<BTreeSet<String>> {
+    let list: serde_json::Value =
+        serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
+    let states = list.as_array().into_iter().flatten();
+    Ok(states
+        .filter_map(|csa| csa["state"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Packets a foreign agent's relay has opened.
+pub(super) fn opened(node: &Netns) -> Result<u64> {
+    Ok(Stats::read(node)?.total("relayed-packets"))
+}
+
+/// docs/wire.md 3.1d, 3.1g.
+fn keys_move(ctx: &mut Ctx) -> Result<()> {
+    let nodes = start(ctx, &files(|_| String::new()))?;
+    let ctx = &*ctx;
+    let go = || -> Result<()> {
+        let net = &ctx.net;
+        let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+        let secret = traffic::random(16);
+        let mut captures = outside(ctx)?;
+        captures.push(Capture::start(net.core()?, "fa2", "core-fa2")?);
+        captures.push(Capture::start(fa2, "wl2", "fa2-mh")?);
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let spis = csa(ctx)?;
+        holders(ctx, &spis, [true, false])?;
+        traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
+        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&mut near, &mut far)?;
+        ensure!(opened(&net.fa1)? > 0, "fa1 opens nothing");
+
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        holders(ctx, &spis, [false, true])?;
+        mobility::exchange(&mut near, &mut far).context("after the handoff")?;
+        traffic::ping_arrives(&net.mh, HOME, CN, &secret)?;
+        ensure!(opened(fa2)? > 0, "fa2 opens nothing");
+
+        mobility::moves(&net.mh, "wl2", "wl1")?;
+        mobility::exchange(&mut near, &mut far).context("on the way back")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        holders(ctx, &spis, [true, false])?;
+
+        // At home nobody is between, and it goes on under the same CSA.
+        captures.push(Capture::start(&net.ha, "home", "ha-home")?);
+        mobility::moves(&net.mh, "wl1", "home")?;
+        net.mh.ip("route add 203.0.113.1/32 dev home")?;
+        mobility::arrives(ctx, &nodes, None)?;
+        mobility::exchange(&mut near, &mut far).context("at home")?;
+        traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
+        holders(ctx, &spis, [false, false])?;
+        nothing_shows(captures, &secret)?;
+        Ok(())
+    };
+    go().with_context(|| nodes.logs())
+}
+
+/// A foreign agent's neighbour, in its file; it takes CSAs of hosts that aren't there.
+pub(super) fn neighbour(other: u8) -> String {
+    format!(
+        "standby = true
+
+[[neighbour]]
+identity = \"fa{other}.example\"
+addresses = [\"10.1.{other}.1\"]
+"
+    )
+}
+
+/// docs/wire.md 3.1d, 3.1e.
+fn beforehand(ctx: &mut Ctx) -> Result<()> {
+    let nodes = start(ctx, &files(neighbour))?;
+    let ctx = &*ctx;
+    let go = || -> Result<()> {
+        let net = &ctx.net;
+        let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let spis = csa(ctx)?;
+        holders(ctx, &spis, [true, true])?;
+        let only = |state: &str| BTreeSet::from([state.to_owned()]);
+        let (first, second) = (states(&net.fa1)?, states(fa2)?);
+        ensure!(
+            first == only("active") && second == only("standby"),
+            "fa1's CSAs are {first:?}, fa2's {second:?}"
+        );
+        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&mut near, &mut far)?;
+
+        // From now on the home agent's key manager can't speak with the second foreign agent's.
+        net.core()?.nft(
+            "table ip apart {
+                chain pass { type filter hook forward priority 0; ip daddr 10.1.2.1 udp dport { 500, 4500 } drop; }
+            }",
+        )?;
+        let capture = Capture::start(fa2, "wl2", "fa2-mh")?;
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        let state = states(fa2)?;
+        ensure!(state == only("active"), "fa2's CSAs are {state:?}");
+        let (opened, sealed) = (opened(fa2)?, capture.stop()?.esp().count() as u64);
+        ensure!(
+            opened == sealed,
+            "fa2 opened {opened} of {sealed} sealed packets on its link"
+        );
+        holders(ctx, &spis, [true, true])
+    };
+    go().with_context(|| nodes.logs())
+}
+
+/// Foreign agents that speak with each other, and a home agent that gives nothing beforehand.
+pub(super) fn dkm_files() -> [String; 4] {
+    let mut files = files(|other| {
+        let start = if other == 1 { "peer" } else { "now" };
+        let between = connection(
+            "next",
+            &format!("10.1.{other}.1"),
+            &format!("fa{other}.example"),
+            &format!("start = \"{start}\"\n"),
+        );
+        neighbour(other) + &between
+    });
+    files[0] = files[0].replace("[mobile-ip]\n", "[mobile-ip]\npredistribute = false\n");
+    files
+}
+
+/// docs/wire.md 3.1f, 3.2i, 3.2j.
+fn handed_on(ctx: &mut Ctx) -> Result<()> {
+    let mut files = dkm_files();
+    // The home agent knows the second foreign agent and has no way to speak with it.
+    let second = connection("fa2", "10.1.2.1", "fa2.example", "");
+    files[0] = files[0].replace(&second, "");
+    let nodes = start(ctx, &files)?;
+    let ctx = &*ctx;
+    let go = || -> Result<()> {
+        let net = &ctx.net;
+        let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let spis = csa(ctx)?;
+        holders(ctx, &spis, [true, false])?;
+        nodes.fa1.up("next", ctx.seconds(20.0))?;
+        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&mut near, &mut far)?;
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        holders(ctx, &spis, [false, true])?;
+        mobility::exchange(&mut near, &mut far).context("after the handoff")?;
+        ensure!(opened(fa2)? > 0, "fa2 opens nothing");
+        Ok(())
+    };
+    go().with_context(|| nodes.logs())
+}
+
+/// docs/wire.md 3.2v.
+fn killed(ctx: &mut Ctx) -> Result<()> {
+    let mut nodes = start(ctx, &files(|_| String::new()))?;
+    let ctx = &*ctx;
+    let mut go = || -> Result<()> {
+        let net = &ctx.net;
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let first = csa(ctx)?;
+        holders(ctx, &first, [true, false])?;
+        let near = traffic::udp(&net.cn, CN, 4001)?;
+        let far = traffic::udp(&net.mh, HOME, 5009)?;
+        // None while they are away; a claim's fresh CSA may cost one or two, as without Mobile IP.
+        streamed_but(&[(&near, &far), (&far, &near)], 5, || {
+            for node in nodes.each() {
+                node.kill();
+            }
+            std::thread::sleep(ctx.seconds(2.0));
+            for node in nodes.each() {
+                node.start()?;
+            }
+            nodes.ha.answers(ctx.seconds(20.0))?;
+            let place = mobility::place(&nodes.ha)?;
+            ensure!(
+                place == Some(FA1.to_string().into()),
+                "after its restart the home agent believes the host at {place:?}"
+            );
+            std::thread::sleep(ctx.seconds(8.0));
+            Ok(())
+        })?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let second = csa(ctx)?;
+        ensure!(
+            first.iter().all(|spi| !second.contains(spi)),
+            "the CSA is the one of before: {second:?}"
+        );
+        holders(ctx, &second, [true, false])?;
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        holders(ctx, &second, [false, true])?;
+        traffic::ping_arrives(&net.cn, CN, HOME, b"is anybody there")
+    };
+    let done = go();
+    done.with_context(|| nodes.logs())
+}
