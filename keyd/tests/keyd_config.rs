@@ -131,6 +131,11 @@ fn mistakes_name_line_key_cause_and_mend() {
             .contains("remote-identity: `*` lets a peer of one secret or key call itself anything"),
         "{anyone}"
     );
+    let tries = mistake(&with("").replace("role = \"mh\"", "role = \"mh\"\ntries = 0"));
+    assert!(
+        tries.contains("tries: how often a message is sent again, from 1 to 20"),
+        "{tries}"
+    );
     let missing = mistake("[node]\nrole = \"mh\"\nidentity = \"mh.example\"\n");
     assert!(
         missing.contains("line 1: missing field `addresses`"),

@@ -63,7 +63,9 @@ pub(super) struct Setting<'a> {
     pub at: KeydAt,
     /// keyd's suites, as `keyd.toml` has them.
     pub ike: String,
-    /// More lines of keyd's connection.
+    /// More lines of keyd's node.
+    pub node: &'static str,
+    /// More lines of its connection.
     pub connection: &'static str,
     /// More lines of its tunnel.
     pub tunnel: &'static str,
@@ -85,6 +87,7 @@ impl Default for Setting<'_> {
         Self {
             at: KeydAt::Mobile,
             ike: "\"aes256-gcm16/sha384/x25519\"".to_owned(),
+            node: "",
             connection: "",
             tunnel: "",
             proposals: "aes256gcm16-prfsha384-x25519".to_owned(),
@@ -162,6 +165,7 @@ authority-file = \"root.pem\"",
 role = \"{role}\"
 identity = \"keyd.example\"
 addresses = [\"{own}\"]
+{}
 
 [[connection]]
 name = \"swan\"
@@ -175,7 +179,7 @@ ike = [{}]
 {tunnel}
 {}
 ",
-            setting.ike, setting.connection, setting.tunnel
+            setting.node, setting.ike, setting.connection, setting.tunnel
         );
         let charon = Charon::new(ctx, other, setting.charon)?;
         let keyd = Keyd::with_files(node, &configuration, &files)?;

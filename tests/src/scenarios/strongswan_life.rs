@@ -98,6 +98,7 @@ fn said(pair: &Pair, what: &str) -> usize {
 
 fn silence(ctx: &mut Ctx) -> Result<()> {
     let setting = Setting {
+        node: "tries = 3",
         connection: "liveness = \"2s\"",
         charon: "retransmit_timeout = 1.0\n    retransmit_base = 1.0\n    retransmit_tries = 3",
         ..Setting::default()

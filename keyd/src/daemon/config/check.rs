@@ -21,6 +21,8 @@ const MAX_CONNECTIONS: usize = 65_536;
 const IKE_REKEY: Duration = Duration::from_secs(8 * 3600);
 const CHILD_REKEY: Duration = Duration::from_secs(50 * 60);
 const CHILD_LIFETIME: Duration = Duration::from_secs(3600);
+/// How often a message may be sent again.
+const TRIES: std::ops::RangeInclusive<u32> = 1..=20;
 const LIVENESS: Duration = Duration::from_secs(30);
 /// Requests on their way at once between agents (docs/wire.md 3.2t).
 const AGENTS_WINDOW: u32 = 64;
@@ -48,6 +50,16 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
             "listen: metrics are for this machine alone; write a loopback address, for instance `127.0.0.1:9466`",
         ));
     }
+    let mut retransmission = ike::Retransmission::default();
+    if let Some(tries) = &file.node.tries {
+        if !TRIES.contains(tries.get_ref()) {
+            return Err(source.mistake(
+                &tries.span(),
+                "tries: how often a message is sent again, from 1 to 20 (8 is about a minute)",
+            ));
+        }
+        retransmission.tries = *tries.get_ref();
+    }
     let checker = Checker {
         source,
         folder,
@@ -72,6 +84,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         connections: protocol,
         home: checker.home()?,
         foreign: checker.foreign()?,
+        retransmission,
         ..ike::Config::default()
     };
     let snoop = checker.snoop()?;

@@ -69,6 +69,7 @@ pub(super) struct Node {
     pub port: u16,
     #[serde(default = "nat_port")]
     pub nat_port: u16,
+    pub tries: Option<Spanned<u32>>,
 }
 
 const fn ike_port() -> u16 {
