@@ -424,7 +424,7 @@ impl Csa {
                 dst: s.dst,
             },
             map: pfkey::ZoneMap::new(self.mode(), self.map.stops()).ok_or(pfkey::Error {
-                errno: 22,
+                errno: pfkey::errno::EINVAL,
                 text: c"ZONE_MAP: not two zones",
             })?,
             zones: [pfkey::ZoneSa::null(1), pfkey::ZoneSa::null(2)],

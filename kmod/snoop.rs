@@ -47,7 +47,7 @@ pub(crate) struct Told {
 /// The top of a CSA's replay window, as the relay knows it, for SNOOP to read without the CSA's lock.
 pub(crate) struct Window {
     top: AtomicU64,
-    width: u64,
+    width: u32,
 }
 
 impl Window {
@@ -55,15 +55,14 @@ impl Window {
     pub(crate) fn new(top: u64, width: u32) -> Result<Arc<Self>> {
         let window = Window {
             top: AtomicU64::new(top),
-            width: width.into(),
+            width,
         };
         Ok(Arc::new(window, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// How many packets wide the CSA's window is said to be.
     pub(crate) fn width(&self) -> u32 {
-        // It was made of one.
-        self.width as u32
+        self.width
     }
 
     /// The highest number is `top` now.
@@ -76,14 +75,15 @@ impl Window {
     #[inline]
     pub(crate) fn infer(&self, low: u32) -> u64 {
         let top = self.top.load(Ordering::Relaxed);
-        Replay::starting_at(self.width as u32, top).map_or(low.into(), |window| window.infer(low))
+        Replay::starting_at(self.width, top).map_or(low.into(), |window| window.infer(low))
     }
 
     /// The lowest number still worth sending.
     #[inline]
     fn floor(&self) -> u64 {
         let top = self.top.load(Ordering::Relaxed);
-        top.saturating_sub(self.width.saturating_sub(MARGIN.min(self.width / 2)))
+        let width = u64::from(self.width);
+        top.saturating_sub(width.saturating_sub(MARGIN.min(width / 2)))
     }
 }
 

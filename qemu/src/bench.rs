@@ -49,18 +49,8 @@ pub fn command(names: &[String], seconds: Option<f64>, shared: &Shared) -> Resul
     collect
         .report
         .set("clock", "virtual: 1 instruction = 1 ns, one vCPU");
-    let rows: Vec<Vec<String>> = collect
-        .report
-        .all("bench")
-        .iter()
-        .map(|row| {
-            COLUMNS
-                .iter()
-                .map(|column| table::cell(row.get(*column)))
-                .collect()
-        })
-        .collect();
-    println!("\n{}", table::render(&COLUMNS, &rows));
+    let rows = collect.report.all("bench");
+    println!("\n{}", table_of(rows));
     show_others(&collect);
     collect.report.write(shared.json.as_deref())?;
     if let Some(why) = failure {
@@ -114,16 +104,7 @@ pub fn two_cpus(seconds: Option<f64>, shared: &Shared) -> Result<()> {
         return Err(Error::check("bench: not two runs"));
     };
     let rows = beside(one, two);
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            COLUMNS
-                .iter()
-                .map(|column| table::cell(row.get(*column)))
-                .collect()
-        })
-        .collect();
-    println!("\n{}", table::render(&COLUMNS, &cells));
+    println!("\n{}", table_of(&rows));
     let mut report = Report::default();
     report.expect("bench");
     report.set("kernel", lab.kernel.release.as_str());
@@ -134,6 +115,20 @@ pub fn two_cpus(seconds: Option<f64>, shared: &Shared) -> Result<()> {
         }
     }
     report.write(shared.json.as_deref())
+}
+
+/// The rows under their headings.
+fn table_of(rows: &[Value]) -> String {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            COLUMNS
+                .iter()
+                .map(|column| table::cell(row.get(*column)))
+                .collect()
+        })
+        .collect();
+    table::render(&COLUMNS, &cells)
 }
 
 /// The rows of one run beside those of another of the same name and offloads.

@@ -111,8 +111,7 @@ const SUITE: &str = "ike = [\"aes256-gcm16/sha256/x25519\"]\n";
 fn keyd_pair(net: &Topology, zones: &str, relay: bool) -> Result<Costs> {
     zone_tunnel::devices(net)?;
     tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
-    let secret = |_: &str| format!("{}\n", tunnel::hex(&traffic::random(32)));
-    let (psk, fa_psk) = (secret("mh"), secret("fa1"));
+    let [psk, fa_psk] = [(); 2].map(|()| tunnel::hex(&traffic::random(32)) + "\n");
     let node = |role: &str, address: &str| {
         format!("[node]\nrole = \"{role}\"\nidentity = \"{role}.example\"\naddresses = [\"{address}\"]\n")
     };
