@@ -118,6 +118,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        // A connection that was closed while its last segments were still on a lossy link keeps its namespace, and with it
+        // the module, for as long as TCP tries: 100 s. Now that nobody is left to answer, once is enough.
+        let _ = self.sysctl("net.ipv4.tcp_orphan_retries", "1");
         if let Err(error) = command::run(&["ip", "netns", "del", self.name]) {
             crate::report::step(format!("{error:#}"));
         }
