@@ -291,6 +291,7 @@ void mml_skb_mark_for_recycle(struct sk_buff *skb) { skb_mark_for_recycle(skb); 
 void mml_skb_reserve(struct sk_buff *skb, unsigned int len) { skb_reserve(skb, len); }
 static const struct page_pool_params mml_pool_params = { .pool_size = 256, .nid = NUMA_NO_NODE };
 struct page_pool *mml_pool_new(int cpu) { return page_pool_create_percpu(&mml_pool_params, cpu); }
+void mml_pool_retire(struct page_pool *pool) { WRITE_ONCE(pool->cpuid, -1); }
 void *mml_pool_alloc(struct page_pool *pool, unsigned int *size) { return page_pool_dev_alloc_va(pool, size); }
 void mml_pool_free(struct page_pool *pool, void *va) { page_pool_free_va(pool, va, false); }
 u8 *mml_skb_put(struct sk_buff *skb, unsigned int len) { return __skb_put(skb, len); }

@@ -68,7 +68,14 @@ pub(crate) fn start() -> Result {
 pub(crate) fn stop() {
     if let Some(pools) = NonNull::new(POOLS.swap(core::ptr::null_mut(), Ordering::AcqRel)) {
         // SAFETY: It came out of a `KBox` in `start`, and by the caller nobody uses it.
-        drop(unsafe { KBox::from_raw(pools.as_ptr()) });
+        let mut pools = unsafe { KBox::from_raw(pools.as_ptr()) };
+        // A CPU that frees a packet of its own pool puts the page straight into the pool's cache, without a lock. The kernel
+        // forbids that at a pool's end, but doesn't wait for a CPU that is at it: a page that comes into a cache emptied
+        // already would be lost, and its pool with it. So it is forbidden first, and those at it are waited for.
+        // SAFETY: The pools are ours.
+        pools.each(|pool| unsafe { sys::mml_pool_retire(pool.0) });
+        // SAFETY: Process context. Whoever is at it has bottom halves off, which is a reader to RCU.
+        unsafe { sys::synchronize_rcu() };
     }
 }
 

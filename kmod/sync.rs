@@ -110,6 +110,13 @@ impl<T> PerCpu<T> {
         Ok(PerCpu { places })
     }
 
+    /// Each CPU's place in turn. Nobody else has any, or `self` wouldn't be the caller's alone.
+    pub(crate) fn each(&mut self, mut f: impl FnMut(&mut T)) {
+        for place in self.places.iter_mut() {
+            f(place.get_mut());
+        }
+    }
+
     /// This CPU's place, for as long as `bh` is held.
     ///
     /// # Safety

@@ -113,6 +113,8 @@ extern "C" {
     pub(crate) fn mml_skb_mark_for_recycle(skb: *mut sk_buff);
     pub(crate) fn mml_skb_reserve(skb: *mut sk_buff, len: c_uint);
     pub(crate) fn mml_pool_new(cpu: c_int) -> *mut PagePool;
+    pub(crate) fn mml_pool_retire(pool: *mut PagePool);
+    pub(crate) fn synchronize_rcu();
     pub(crate) fn mml_pool_alloc(pool: *mut PagePool, size: *mut c_uint) -> *mut c_void;
     pub(crate) fn mml_pool_free(pool: *mut PagePool, va: *mut c_void);
     pub(crate) fn page_pool_destroy(pool: *mut PagePool);

@@ -291,17 +291,24 @@ fn stage_modules(
     progress::run("guest modules", &mut root.script(&[], &script), &log, None).map(|_| ())
 }
 
-/// What one run adds: our programs and modules and the order.
+/// What one run adds: our programs and modules, a tree at its place, and the order.
 pub fn for_run(
     base: &Path,
     programs: &[(&str, &Path)],
     kernel: &Kernel,
     modules: &[PathBuf],
+    tree: Option<(&Path, &str)>,
     order: &serde_json::Value,
     to: &Path,
 ) -> Result<()> {
     let mut archive = after_base(base, programs, kernel, modules, to)?;
     let name = || format!("writing {}", to.display());
+    if let Some((tree, inside)) = tree {
+        archive
+            .directory(inside)
+            .and_then(|()| archive.tree(tree, inside))
+            .context(|| format!("packing {}", tree.display()))?;
+    }
     archive
         .file("run.json", 0o644, order.to_string().as_bytes())
         .context(name)?;

@@ -31,6 +31,7 @@ mod manifest;
 mod module;
 mod module_list;
 mod network;
+mod newer;
 mod paper;
 mod plot;
 mod progress;

@@ -16,6 +16,7 @@ use crate::initramfs;
 use crate::kernel::{self, Flavour, Kernel};
 use crate::machine::{Accel, Clock, Machine, Outcome};
 use crate::module;
+use crate::newer;
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -41,6 +42,8 @@ pub struct Lab {
     /// Our programs.
     pub guest: Guest,
     base: PathBuf,
+    /// strongSwan of a newer Debian, for guests that are to have it.
+    newer: Option<PathBuf>,
     kvm: bool,
     timeout: Option<u64>,
 }
@@ -82,6 +85,7 @@ impl Lab {
             modules,
             guest,
             base,
+            newer: None,
             kvm: false,
             timeout: shared.timeout,
         };
@@ -183,6 +187,12 @@ impl Lab {
         })
     }
 
+    /// Gives the guests from now on strongSwan of a newer Debian.
+    pub fn bring_newer_strongswan(&mut self) -> Result<()> {
+        self.newer = Some(newer::ensure(&self.cache, Mode::of_caller())?);
+        Ok(())
+    }
+
     /// The root guests are made of and QEMU comes from.
     pub(crate) fn root(&self) -> &BuildRoot {
         &self.root
@@ -199,6 +209,7 @@ impl Lab {
             ],
             &self.kernel,
             &self.modules,
+            self.newer.as_deref().map(|tree| (tree, newer::INSIDE)),
             order,
             to,
         )

@@ -2,6 +2,7 @@
 //! `cargo lab test`: the crates' own tests, the scenarios in guests, a quick look at the paper's experiments.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use crate::build_root::Mode;
 use crate::cache::Cache;
 use crate::channel::Event;
 use crate::cli::Shared;
-use crate::error::{log_end, Error, Result};
+use crate::error::{log_end, Context, Error, Result};
 use crate::guest::{self, Scenario};
 use crate::machine::{self, Clock};
 use crate::network::{self, Topology};
+use crate::newer;
 use crate::paper;
 use crate::progress::{self, Step};
 use crate::report::Report;
@@ -168,14 +170,21 @@ pub fn command(options: &Options, shared: &Shared) -> Result<()> {
 fn list(workspace: &Workspace, cache: &Cache, shared: &Shared) -> Result<()> {
     let scenarios = guest::scenarios(workspace, &cache.log("guest-programs")?)?;
     let width = scenarios.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
     for scenario in &scenarios {
         let on = topologies(&scenario.topologies);
-        println!("{:width$}  {on:17}  {}", scenario.name, scenario.proves);
+        text += &format!("{:width$}  {on:17}  {}\n", scenario.name, scenario.proves);
     }
     for case in &boot::CASES {
-        println!("{:width$}  {:17}  {}", case.name, "boot", case.proves);
+        text += &format!("{:width$}  {:17}  {}\n", case.name, "boot", case.proves);
     }
-    println!("\nguests: cargo lab test --topology guests, each node with a kernel of its own");
+    text += "\nguests: cargo lab test --topology guests, each node with a kernel of its own\n";
+    // Whoever reads the first lines only has read them.
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            return Err(error).context(|| "writing the list".to_owned());
+        }
+    }
     let mut report = Report::default();
     report.set("scenarios", json!(scenarios));
     report.write(shared.json.as_deref())
@@ -223,7 +232,7 @@ enum Ground {
 }
 
 fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
-    let lab = Lab::prepare(shared, false)?;
+    let mut lab = Lab::prepare(shared, false)?;
     tally.report.set("kernel", lab.kernel.release.as_str());
     let ground = match options.topology {
         Topology::Namespaces => Ground::Namespaces,
@@ -252,6 +261,12 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
         }
         Topology::Guests => (choose(&all, &options.names)?, Vec::new()),
     };
+    if chosen
+        .iter()
+        .any(|scenario| scenario.name == newer::SCENARIO)
+    {
+        lab.bring_newer_strongswan()?;
+    }
     let (passes, where_run) = match &ground {
         Ground::Namespaces => (options.vcpus.as_slice(), ""),
         Ground::Guests(_) => (&[1][..], ", each node a guest"),

@@ -59,11 +59,6 @@ const GAPS: &[(&str, Gap, &str)] = &[
         "the daemon answers without a state: nothing takes SNOOP's out of the module yet",
     ),
     (
-        "3.1k",
-        Gap::Test,
-        "both sides of every test have it from the same function",
-    ),
-    (
         "3.1l",
         Gap::Implementation,
         "held packets don't follow a host yet",
@@ -84,11 +79,6 @@ const GAPS: &[(&str, Gap, &str)] = &[
         "no test has a standby that doesn't answer",
     ),
     ("3.2u", Gap::Implementation, "there is no multicast PKD yet"),
-    (
-        "3.2x",
-        Gap::Test,
-        "both sides of every test have the numbers from the same table",
-    ),
     (
         "5g",
         Gap::Part,

@@ -41,25 +41,50 @@ const OBJECTIONS: [&str; 15] = [
 /// What it says of a peer that knows zones, and nobody need mind.
 const EXPECTED: [&str; 1] = ["received unknown vendor ID"];
 
+/// Which charon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Release {
+    /// That of the guest's own Debian.
+    Own,
+    /// That of a newer one, which lies in a tree of its own with the C library it needs: it has ML-KEM.
+    Newer,
+}
+
+/// Runs what follows in the newer tree (`qemu/src/newer.rs`), which sees the guest's sockets and files.
+const IN_NEWER: [&str; 5] = [
+    "unshare",
+    "-m",
+    "sh",
+    "-c",
+    "for at in dev proc run sys tmp; do mount --rbind /$at /opt/newer/$at; done; exec chroot /opt/newer /usr/sbin/\"$0\" \"$@\"",
+];
+
 /// The daemon.
 pub struct Charon<'a> {
     node: &'a Netns,
+    release: Release,
     folder: PathBuf,
     process: Option<Background>,
 }
 
 impl<'a> Charon<'a> {
     /// Starts it. `settings` are lines of strongswan.conf's `charon-systemd`.
-    pub fn new(ctx: &Ctx, node: &'a Netns, settings: &str) -> Result<Self> {
-        Self::logging(ctx, node, settings, 2)
+    pub fn new(ctx: &Ctx, node: &'a Netns, release: Release, settings: &str) -> Result<Self> {
+        Self::logging(ctx, node, release, settings, 2)
     }
 
     /// Starts it so that it logs errors alone, to be measured.
     pub fn quiet(ctx: &Ctx, node: &'a Netns) -> Result<Self> {
-        Self::logging(ctx, node, "", 0)
+        Self::logging(ctx, node, Release::Own, "", 0)
     }
 
-    fn logging(ctx: &Ctx, node: &'a Netns, settings: &str, level: u8) -> Result<Self> {
+    fn logging(
+        ctx: &Ctx,
+        node: &'a Netns,
+        release: Release,
+        settings: &str,
+        level: u8,
+    ) -> Result<Self> {
         let folder = PathBuf::from(format!("/run/charon-{}", node.name()));
         let _ = fs::remove_dir_all(&folder);
         for part in ["", "x509", "x509ca", "private"] {
@@ -106,6 +131,7 @@ swanctl {{
         fs::write(folder.join("strongswan.conf"), configuration)?;
         let mut charon = Self {
             node,
+            release,
             folder,
             process: None,
         };
@@ -113,12 +139,23 @@ swanctl {{
         Ok(charon)
     }
 
-    fn environment(&self) -> [String; 2] {
+    /// What a shell would be told to run one of its programs.
+    fn words(&self, program: &str, words: &[&str]) -> Vec<String> {
         let at = self.folder.display();
-        [
+        let settings = [
+            "env".to_owned(),
             format!("STRONGSWAN_CONF={at}/strongswan.conf"),
             format!("SWANCTL_DIR={at}"),
-        ]
+        ];
+        let within: &[&str] = match self.release {
+            Release::Own => &[],
+            Release::Newer => &IN_NEWER,
+        };
+        let rest = [within, &[program], words].concat();
+        settings
+            .into_iter()
+            .chain(rest.into_iter().map(str::to_owned))
+            .collect()
     }
 
     /// Its process.
@@ -128,10 +165,9 @@ swanctl {{
 
     /// Starts it, and waits until it can be spoken with.
     pub fn start(&mut self, ctx: &Ctx) -> Result<()> {
-        let [settings, _] = self.environment();
-        let process = self
-            .node
-            .background(&["env", &settings, "charon-systemd"])?;
+        let words = self.words("charon-systemd", &[]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let process = self.node.background(&words)?;
         let process = self.process.insert(process);
         let end = Instant::now() + ctx.seconds(30.0);
         while !self.folder.join("vici").exists() {
@@ -183,9 +219,9 @@ swanctl {{
 
     /// Has `swanctl` try something.
     pub fn attempt(&self, words: &[&str]) -> Result<Finished> {
-        let [settings, folder] = self.environment();
-        self.node
-            .attempt(&[&["env", &settings, &folder, "swanctl"], words].concat())
+        let words = self.words("swanctl", words);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.node.attempt(&words)
     }
 
     /// Its log. Keys are not in it at these levels.

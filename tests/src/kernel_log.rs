@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
@@ -41,10 +42,43 @@ const COMPLAINTS: &[&str] = &[
     "soft lockup",
     "panicked at",
     "leaked reference",
+    "stalled pool shutdown",
     "slab error",
     "list_add corruption",
     "list_del corruption",
 ];
+
+/// What a trace may follow of where memory was asked for, when none was left.
+const NO_MEMORY: [&str; 2] = ["invoked oom-killer", "page allocation failure"];
+/// Lines between the two: the processor, the taint, the hardware.
+const BETWEEN: usize = 8;
+
+/// Whether the running scenario takes all memory away.
+static MEMORY_MAY_RUN_OUT: AtomicBool = AtomicBool::new(false);
+
+/// From now on until the next [`KernelLog::check`] the kernel may say that it has no memory, and where it asked for some.
+#[allow(dead_code, reason = "no scenario on guests takes memory away")]
+pub fn memory_may_run_out() {
+    MEMORY_MAY_RUN_OUT.store(true, Ordering::Relaxed);
+}
+
+/// Which line is the first complaint.
+fn first_complaint(lines: &[String], may_run_out: bool) -> Option<usize> {
+    let told_of_memory = |at: usize| {
+        lines
+            .iter()
+            .take(at)
+            .rev()
+            .take(BETWEEN)
+            .any(|line| NO_MEMORY.iter().any(|words| line.contains(words)))
+    };
+    lines.iter().enumerate().position(|(at, line)| {
+        COMPLAINTS.iter().any(|complaint| {
+            line.contains(complaint)
+                && !(may_run_out && *complaint == "Call Trace" && told_of_memory(at))
+        })
+    })
+}
 
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 
@@ -90,10 +124,8 @@ impl KernelLog {
     /// An error that quotes the first complaint since the last call, if there is one.
     pub fn check(&mut self) -> Result<()> {
         let lines = self.new_lines()?;
-        let Some(first) = lines
-            .iter()
-            .position(|line| COMPLAINTS.iter().any(|complaint| line.contains(complaint)))
-        else {
+        let may_run_out = MEMORY_MAY_RUN_OUT.swap(false, Ordering::Relaxed);
+        let Some(first) = first_complaint(&lines, may_run_out) else {
             return Ok(());
         };
         let quoted: Vec<&str> = lines
@@ -165,4 +197,44 @@ fn stir() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_complaint;
+
+    fn lines(text: &[&str]) -> Vec<String> {
+        text.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[test]
+    fn only_where_memory_may_run_out_is_its_trace_no_complaint() {
+        let killer = lines(&[
+            "dash invoked oom-killer: gfp_mask=0x140cca, order=0, oom_score_adj=1000",
+            "CPU: 1 UID: 0 PID: 77 Comm: dash Tainted: G",
+            "Hardware name: QEMU",
+            "Call Trace:",
+            " <TASK>",
+        ]);
+        assert_eq!(first_complaint(&killer, true), None);
+        assert_eq!(first_complaint(&killer, false), Some(3));
+        let worse = [
+            killer,
+            lines(&[
+                "BUG: unable to handle page fault",
+                "x",
+                "x",
+                "x",
+                "x",
+                "x",
+                "x",
+                "x",
+                "x",
+                "Call Trace:",
+            ]),
+        ]
+        .concat();
+        assert_eq!(first_complaint(&worse, true), Some(5));
+        assert_eq!(first_complaint(&lines(&["Call Trace:"]), true), Some(0));
+    }
 }

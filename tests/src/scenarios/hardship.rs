@@ -42,18 +42,6 @@ pub const TABLE: &[Scenario] = &[
         run: ten_thousand,
     },
     Scenario {
-        name: "a-namespace-keeps-to-its-caps",
-        proves: "past its cap a namespace is refused one more CSA by name, what it has still works, and another namespace is none the worse",
-        seconds: 300,
-        run: caps,
-    },
-    Scenario {
-        name: "a-users-csas-are-charged-to-the-user",
-        proves: "an unprivileged user with a namespace of their own pays for its CSAs by the memory of their control group, and gets it back when it ends",
-        seconds: 120,
-        run: charged,
-    },
-    Scenario {
         name: "refused-memory-leaves-nothing-half-done",
         proves: "each allocation of each request refused in turn: the request is refused whole or done whole, and nothing is lost",
         seconds: 120,
@@ -62,7 +50,7 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 /// A CSA of a stranger's, from `number` on: no traffic is ever under it.
-fn stranger(number: u32, role: Role) -> Message {
+pub(super) fn stranger(number: u32, role: Role) -> Message {
     let mut keys = Keys::new(&Options::default());
     keys.to_mh.spi = 0x1000_0000 + number;
     let [_, a, b, c] = number.to_be_bytes();
@@ -70,8 +58,15 @@ fn stranger(number: u32, role: Role) -> Message {
     add(&keys.to_mh, role, (ANY, inside), 64, 0)
 }
 
+/// Takes it away again.
+pub(super) fn without_stranger(number: u32, role: Role) -> Message {
+    let mut keys = Keys::new(&Options::default());
+    keys.to_mh.spi = 0x1000_0000 + number;
+    zone_message::name(zone_message::DELETE, &keys.to_mh, role)
+}
+
 /// Datagrams both ways until told to stop, whatever comes of them.
-fn with_stream<T>(ctx: &Ctx, data: &[u8], f: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn with_stream<T>(ctx: &Ctx, data: &[u8], f: impl FnOnce() -> Result<T>) -> Result<T> {
     let near = traffic::udp(&ctx.net.cn, CN, 4000)?;
     let far = traffic::udp(&ctx.net.mh, HOME, 5000)?;
     let stop = AtomicBool::new(false);
@@ -333,7 +328,7 @@ fn thousand(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// Adds strangers' CSAs, counted from `from`.
-fn add_many(genl: &mut Genl, from: u32, count: u32, role: Role) -> Result<()> {
+pub(super) fn add_many(genl: &mut Genl, from: u32, count: u32, role: Role) -> Result<()> {
     for number in from..from + count {
         genl::accepted(
             genl.pfkey(&stranger(number, role).octets())?,
@@ -394,139 +389,6 @@ fn ten_thousand(ctx: &mut Ctx) -> Result<()> {
     everything(ctx, &marker)?;
     // The foreign agent has no relay CSA any more.
     no_drops_but(ctx, &["too-big", "relay-no-csa"])
-}
-
-/// docs/wire.md 2.1b.
-fn caps(ctx: &mut Ctx) -> Result<()> {
-    /// docs/security.md.
-    const CAP: u32 = 65_536;
-    ctx.zone_tunnel(&Options {
-        relay: false,
-        ..Options::default()
-    })?;
-    let net = &ctx.net;
-    let mut genl = Genl::open(&net.ha)?;
-    let (before, _) = held(&mut genl)?;
-    add_many(&mut genl, 0, CAP - before as u32, Role::Relay)?;
-    let refused = genl.pfkey(&stranger(CAP, Role::Relay).octets())?;
-    let Err(refusal) = refused else {
-        anyhow::bail!("number {} was taken", CAP + 1);
-    };
-    ensure!(
-        refusal.to_string().contains("as many as it may"),
-        "it was refused with: {refusal}"
-    );
-    let marker = traffic::random(16);
-    everything(ctx, &marker)?;
-    let mut other = Genl::open(&net.fa1)?;
-    add_many(&mut other, 0, 10, Role::Relay)?;
-    zone_tunnel::send(&net.ha, &[Message::new(zone_message::FLUSH, Vec::new())])?;
-    add_many(&mut genl, CAP, 10, Role::Relay)
-}
-
-/// Octets that a control group is charged for.
-fn charge(group: &Path) -> Result<u64> {
-    let text = std::fs::read_to_string(group.join("memory.current"))?;
-    Ok(text.trim().parse()?)
-}
-
-/// docs/wire.md 2.1b.
-fn charged(ctx: &mut Ctx) -> Result<()> {
-    const FILES: usize = 8;
-    const EACH: usize = 250;
-    const NOBODY: u32 = 65_534;
-    let root = Path::new("/sys/fs/cgroup");
-    if !root.join("cgroup.controllers").exists() {
-        nix::mount::mount(
-            None::<&str>,
-            root,
-            Some("cgroup2"),
-            nix::mount::MsFlags::empty(),
-            None::<&str>,
-        )
-        .context("cgroup2")?;
-    }
-    let controllers = std::fs::read_to_string(root.join("cgroup.controllers"))?;
-    if !controllers.contains("memory") {
-        // A debug kernel is built without; there is nothing to be charged.
-        ensure!(
-            kernel_log::is_debug_kernel(),
-            "no memory controller: {controllers}"
-        );
-        return Ok(());
-    }
-    std::fs::write(root.join("cgroup.subtree_control"), "+memory")?;
-    let group = root.join("somebody");
-    std::fs::create_dir_all(&group)?;
-    let folder = Path::new("/run/charged");
-    std::fs::create_dir_all(folder)?;
-    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-    for file in 0..FILES {
-        let mut text = String::new();
-        for number in 0..EACH {
-            let spi = 4096 + file * EACH + number;
-            let key = hex(&traffic::random(32));
-            let salt = hex(&traffic::random(4));
-            text += &format!(
-                "[[csa]]\nrole = \"relay\"\nspi = {spi}\nsrc = \"{HA}\"\ndst = \"{MH}\"\nselector = {{ dst = \"{HOME}/32\" }}\n[csa.zone1]\nalgorithm = \"aes256-gcm16-iiv\"\nkey = \"{key}\"\nsalt = \"{salt}\"\n"
-            );
-        }
-        let path = folder.join(format!("{file}.toml"));
-        std::fs::write(&path, text)?;
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY))?;
-    }
-    // An ordinary user, in a namespace of their own, waits at the end so that the charge can be read.
-    let folder_name = folder.display();
-    let adds = folder.join("adds");
-    std::fs::write(
-        &adds,
-        format!("for file in {folder_name}/*.toml; do mmlctl csa add -f $file > /dev/null || exit 1; done; echo done > {folder_name}/done; exec sleep 600\n"),
-    )?;
-    let script = format!(
-        "echo $$ > {}/cgroup.procs; exec su -s /bin/sh nobody -c 'exec unshare --user --map-root-user --net sh {}'",
-        group.display(),
-        adds.display()
-    );
-    let before = charge(&group)?;
-    let user = ctx.net.cn.background(&["sh", "-c", &script])?;
-    let end = Instant::now() + ctx.seconds(60.0);
-    let done = folder.join("done");
-    while !done.exists() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let during = charge(&group)?;
-    let finished = user.stop()?;
-    ensure!(
-        done.exists(),
-        "the user could not add CSAs: {}{}",
-        finished.stdout,
-        finished.stderr
-    );
-    let least = (FILES * EACH * 1024) as u64;
-    ensure!(
-        during.saturating_sub(before) > least,
-        "{} CSAs are charged with {} octets",
-        FILES * EACH,
-        during.saturating_sub(before)
-    );
-    let end = Instant::now() + ctx.seconds(30.0);
-    // The namespace ends in a work queue, and freed memory is given back in batches.
-    while charge(&group)? > before + (during - before) / 2 {
-        ensure!(
-            Instant::now() < end,
-            "of {during} octets {} are still charged",
-            charge(&group)?
-        );
-        // Whoever still runs in the group keeps its namespace.
-        let _ = std::fs::write(group.join("cgroup.kill"), "1");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 const FAILSLAB: &str = "/sys/kernel/debug/failslab";

@@ -12,6 +12,7 @@ mod ipv6;
 pub mod keyd;
 mod lifetime;
 mod malformed_messages;
+mod memory;
 mod mmlctl;
 mod mobility;
 mod neighbours;
@@ -67,6 +68,7 @@ const TABLES: &[&[Scenario]] = &[
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,
+    memory::TABLE,
     wireless::TABLE,
 ];
 

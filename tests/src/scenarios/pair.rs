@@ -13,7 +13,7 @@ use super::keyd::Keyd;
 use super::tunnel::everything;
 use crate::captured::Captured;
 use crate::certificates::Owner;
-use crate::charon::Charon;
+use crate::charon::{Charon, Release};
 use crate::netns::Netns;
 use crate::scenario::Ctx;
 use crate::stats::Stats;
@@ -75,6 +75,8 @@ pub(super) struct Setting<'a> {
     pub peer: &'static str,
     /// More lines of `strongswan.conf`.
     pub charon: &'static str,
+    /// Which charon.
+    pub release: Release,
     /// Who charon is.
     pub swan: &'static str,
     pub proof: Proof<'a>,
@@ -93,6 +95,7 @@ impl Default for Setting<'_> {
             proposals: "aes256gcm16-prfsha384-x25519".to_owned(),
             peer: "",
             charon: "",
+            release: Release::Own,
             swan: "swan.example",
             proof: Proof::Secret,
             behind_nat: false,
@@ -181,7 +184,7 @@ ike = [{}]
 ",
             setting.node, setting.ike, setting.connection, setting.tunnel
         );
-        let charon = Charon::new(ctx, other, setting.charon)?;
+        let charon = Charon::new(ctx, other, setting.release, setting.charon)?;
         let keyd = Keyd::with_files(node, &configuration, &files)?;
         let (proof, secret) = match &setting.proof {
             Proof::Secret => (["auth = psk", "auth = psk"], Some(secret)),

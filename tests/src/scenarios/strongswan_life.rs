@@ -9,6 +9,7 @@ use super::guard::outside;
 use super::keyd::hide;
 use super::pair::{KeydAt, Pair, Setting};
 use crate::capture::Capture;
+use crate::charon::Release;
 use crate::headers;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
@@ -45,6 +46,13 @@ pub const TABLE: &[Scenario] = &[
         proves: "two more key exchanges follow the first (RFC 9370), begun by either, and both IKE SA and its successors made by either carry everything",
         seconds: 180,
         run: several_exchanges,
+    },
+    Scenario {
+        // qemu/src/newer.rs knows it by this name.
+        name: "strongswan-and-keyd-exchange-ml-kem",
+        proves: "ML-KEM-768 follows X25519, begun by either, in messages that are cut up; IKE SA and its successors made by either carry everything, and strongSwan objects to nothing",
+        seconds: 180,
+        run: ml_kem,
     },
     Scenario {
         name: "strongswan-gets-nothing-where-zones-are-required",
@@ -288,19 +296,37 @@ fn crosses_a_nat(ctx: &mut Ctx) -> Result<()> {
 fn several_exchanges(ctx: &mut Ctx) -> Result<()> {
     additional(
         ctx,
+        Release::Own,
         ["x25519+p384+p256", "x25519-ke1_ecp384-ke2_ecp256"],
         "CURVE_25519/KE1_ECP_384/KE2_ECP_256",
         2,
     )
 }
 
+fn ml_kem(ctx: &mut Ctx) -> Result<()> {
+    additional(
+        ctx,
+        Release::Newer,
+        ["x25519+ml-kem-768", "x25519-ke1_mlkem768"],
+        "CURVE_25519/KE1_ML_KEM_768",
+        1,
+    )
+}
+
 /// Key exchanges as keyd names them and as charon does, as charon lists them, and how many are additional.
-fn additional(ctx: &Ctx, [ours, theirs]: [&str; 2], listed: &str, count: usize) -> Result<()> {
+fn additional(
+    ctx: &Ctx,
+    release: Release,
+    [ours, theirs]: [&str; 2],
+    listed: &str,
+    count: usize,
+) -> Result<()> {
     let setting = Setting {
         ike: format!("\"aes256-gcm16/sha384/{ours}\""),
         proposals: format!("aes256gcm16-prfsha384-{theirs}"),
         // By age, since there is no command for the IKE SA alone.
         connection: "rekey = \"5s\"",
+        release,
         ..Setting::default()
     };
     let pair = Pair::new(ctx, &setting)?;
