@@ -62,12 +62,12 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-fn nodes<'a>(ctx: &'a Ctx, more: &str) -> Result<[Keyd<'a>; 3]> {
+pub(super) fn nodes<'a>(ctx: &'a Ctx, more: &str) -> Result<[Keyd<'a>; 3]> {
     three_nodes(&ctx.net, more)
 }
 
 /// Waits until datagrams arrive both ways; nothing shows meanwhile.
-fn up(ctx: &Ctx) -> Result<()> {
+pub(super) fn up(ctx: &Ctx) -> Result<()> {
     let near = traffic::udp(&ctx.net.cn, CN, 4100)?;
     let far = traffic::udp(&ctx.net.mh, HOME, 5100)?;
     let secret = traffic::random(32);
@@ -88,7 +88,7 @@ fn up(ctx: &Ctx) -> Result<()> {
 }
 
 /// Waits until the foreign agent opens what passes.
-fn relayed(ctx: &Ctx) -> Result<()> {
+pub(super) fn relayed(ctx: &Ctx) -> Result<()> {
     let end = Instant::now() + ctx.seconds(20.0);
     while Stats::read(&ctx.net.fa1)?.total("relayed-packets") == 0 {
         ensure!(Instant::now() < end, "the foreign agent opens nothing");

@@ -3,6 +3,7 @@
 
 mod attack;
 mod bad_packets;
+mod full_rate;
 mod ground;
 mod guard;
 mod handoff;
@@ -59,6 +60,7 @@ const TABLES: &[&[Scenario]] = &[
     writing_relay::TABLE,
     mmlctl::TABLE,
     keyd::TABLE,
+    full_rate::TABLE,
     strongswan::TABLE,
     strongswan_proof::TABLE,
     strongswan_life::TABLE,
