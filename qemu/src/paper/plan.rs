@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Which runs each figure is drawn from.
 
+use super::moves::{Keys, Links, Moves, ACROSS, FAR, NEAR};
 use super::run::{Config, Congestion, Errors, Run, Settings, Task, BURST_WINDOW};
 use crate::error::{Error, Result};
 
-/// An experiment: a figure of the paper's Section V, or one of ours beside them.
+/// An experiment: a table of the paper's Section IV, a figure of its Section V, or one of ours beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Figure {
+    /// Processing of key management's messages.
+    Table1,
+    /// Initialisation and handoff.
+    Table2,
     /// Reno and Reno with SNOOP, 5 MB.
     Fig9,
     /// Throughput of the five configurations.
@@ -31,7 +36,9 @@ pub enum Figure {
 
 impl Figure {
     /// All, in the order of their files.
-    pub const ALL: [Figure; 10] = [
+    pub const ALL: [Figure; 12] = [
+        Figure::Table1,
+        Figure::Table2,
         Figure::Fig9,
         Figure::Fig11,
         Figure::Fig11Table3,
@@ -47,6 +54,8 @@ impl Figure {
     /// Its name, which is that of its files too.
     pub fn name(self) -> &'static str {
         match self {
+            Figure::Table1 => "table1",
+            Figure::Table2 => "table2",
             Figure::Fig9 => "fig9",
             Figure::Fig11 => "fig11",
             Figure::Fig11Table3 => "fig11-table3",
@@ -90,6 +99,8 @@ impl Figure {
     /// What it is drawn from.
     pub fn tasks(self, quick: bool) -> Vec<Task> {
         let runs = match self {
+            Figure::Table1 => return messages(quick),
+            Figure::Table2 => return moves(quick),
             Figure::Dupacks => return bursts(),
             Figure::Fig9 => fig9(quick),
             Figure::Fig11 => grid(Settings::Ours, quick),
@@ -300,6 +311,37 @@ fn modern(quick: bool) -> Vec<Run> {
     found
 }
 
+/// Initialisations and handoffs of a column, and message flows of each kind: in full, and in a quick look.
+const STARTS: (u32, u32) = (20, 1);
+const HANDOFFS: (u32, u32) = (50, 2);
+const MESSAGES: u32 = 20;
+
+fn moves(quick: bool) -> Vec<Task> {
+    let of = |keys: Keys, links: Links| {
+        let pick = |(full, few)| if quick { few } else { full };
+        Task::Moves(Moves {
+            keys,
+            home_ms: links.home_ms,
+            agents_ms: links.agents_ms,
+            starts: pick(STARTS),
+            handoffs: pick(HANDOFFS),
+        })
+    };
+    if quick {
+        return [Keys::None, Keys::Pkd, Keys::Dkm]
+            .map(|keys| of(keys, FAR))
+            .into();
+    }
+    let all = [NEAR, FAR].map(|links| Keys::ALL.map(|keys| of(keys, links)));
+    let across = [Keys::None, Keys::Pkd, Keys::Dkm].map(|keys| of(keys, ACROSS));
+    all.into_iter().flatten().chain(across).collect()
+}
+
+fn messages(quick: bool) -> Vec<Task> {
+    let task = Task::Messages { times: MESSAGES };
+    (!quick).then_some(task).into_iter().collect()
+}
+
 /// With SNOOP, and the same acknowledgements forwarded without it.
 fn bursts() -> Vec<Task> {
     Config::ALL
@@ -323,7 +365,7 @@ mod tests {
             .into_iter()
             .map(|task| match task {
                 Task::Transfer(run) => run,
-                Task::Burst { .. } => panic!("a burst in {}", figure.name()),
+                other => panic!("{other:?} in {}", figure.name()),
             })
             .collect()
     }

@@ -48,7 +48,9 @@ pub fn figure(figure: Figure, results: &Results, path: &Path) -> Result<()> {
         Figure::Fig9 => &results.fig9,
         Figure::Fig11Table3 => &results.table3,
         Figure::Modern => &results.modern,
-        Figure::Fig11Delay | Figure::Fig11Both => return Ok(()),
+        Figure::Fig11Delay | Figure::Fig11Both | Figure::Table1 | Figure::Table2 => {
+            return Ok(());
+        }
         _ => &results.ours,
     };
     let nothing = match figure {
