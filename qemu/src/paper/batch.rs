@@ -16,6 +16,7 @@ pub fn cost(task: &Task) -> f64 {
         Task::Moves(moves) => {
             return 10.0 + 2.0 * f64::from(moves.starts) + 1.0 * f64::from(moves.handoffs)
         }
+        Task::Streams(streams) => return 10.0 + 3.0 * f64::from(streams.handoffs),
         Task::Messages { times } => return 40.0 + 5.0 * f64::from(*times),
     };
     let segments = run.bytes as f64 / 1400.0;

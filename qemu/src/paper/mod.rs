@@ -197,6 +197,7 @@ fn write_table(plot: &Plot, out: &Path, state: &State) -> Result<()> {
             csv::write(&path, &tables::phases(&both()))?;
             tables::table2(&both())
         }
+        Figure::Interruption => tables::interruption(&both()),
         Figure::Dupacks => csv::bursts(&Bursts::of(&plot.tasks, state)),
         figure => csv::table(figure, &Measured::of(&plot.tasks, state)),
     };
@@ -341,6 +342,11 @@ mod tests {
                         let instants = json!([{"up": -100, "advertised": 200, "requested": 400, "registered": 9000}]);
                         json!({"starts": instants, "handoffs": instants})
                     }
+                    Task::Streams(_) => {
+                        let trace =
+                            json!({"sent": [[-10, 0], [20, 1448]], "acknowledged": [[5, 1448]]});
+                        json!({"runs": [{"interruption_us": 30_000, "lost": 30, "sent": 900, "doubled": 0}], "trace": trace})
+                    }
                     Task::Messages { .. } => {
                         let flow = |name: &str| json!({"flow": name, "initiator_us": 200.0, "responder_us": 100.0});
                         let names = [
@@ -371,6 +377,7 @@ mod tests {
         ] {
             assert!(drawn("fig11.svg").contains(text), "{text}");
         }
+        assert!(drawn("interruption.svg").contains("Mobile IP"));
         assert!(drawn("fig13.svg").contains("paper: SNOOP, average 35"));
         assert!(claims::all(&collect(&plots, &state))
             .iter()

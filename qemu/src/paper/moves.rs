@@ -97,6 +97,69 @@ pub struct Moves {
     pub handoffs: u32,
 }
 
+/// Who talks with the mobile host while it moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// 1,000 datagrams a second.
+    Udp,
+    /// A TCP connection that sends all it can.
+    Tcp,
+}
+
+/// Handoffs of a column under a stream. Its fields are the guest's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Streams {
+    /// The column.
+    pub keys: Keys,
+    /// [`Links::home_ms`].
+    pub home_ms: f64,
+    /// [`Links::agents_ms`].
+    pub agents_ms: f64,
+    /// Handoffs.
+    pub handoffs: u32,
+    /// The stream.
+    pub kind: Kind,
+}
+
+/// A handoff under a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stream {
+    /// The longest time between two arrivals, in microseconds.
+    pub interruption_us: f64,
+    /// Datagrams that never arrived.
+    #[serde(default)]
+    pub lost: Option<u64>,
+    /// Datagrams that arrived twice.
+    #[serde(default)]
+    pub doubled: Option<u64>,
+    /// Segments that TCP sent again.
+    #[serde(default)]
+    pub retransmitted: Option<u64>,
+    /// Times its retransmission timer fired.
+    #[serde(default)]
+    pub timeouts: Option<u64>,
+}
+
+/// A TCP connection through a handoff: microseconds since the move, octets of the stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Segments as they left the correspondent.
+    pub sent: Vec<(i64, u64)>,
+    /// What was acknowledged to it.
+    pub acknowledged: Vec<(i64, u64)>,
+}
+
+/// What a guest tells of a column's streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamColumn {
+    /// Each handoff.
+    pub runs: Vec<Stream>,
+    /// One of TCP's.
+    #[serde(default)]
+    pub trace: Option<Trace>,
+}
+
 /// What happened when in one initialisation or handoff: microseconds from the mobile host's solicitation on.
 pub type Instants = BTreeMap<String, i64>;
 
@@ -223,6 +286,8 @@ pub struct Tables {
     pub flows: Option<Flows>,
     /// Table II's columns.
     pub columns: Vec<(Moves, Arc<Column>)>,
+    /// Handoffs under streams.
+    pub streams: Vec<(Streams, Arc<StreamColumn>)>,
 }
 
 impl Tables {
@@ -237,6 +302,11 @@ impl Tables {
                 Task::Moves(moves) => {
                     if let Ok(column) = serde_json::from_value(told.clone()) {
                         tables.columns.push((moves.clone(), Arc::new(column)));
+                    }
+                }
+                Task::Streams(streams) => {
+                    if let Ok(column) = serde_json::from_value(told.clone()) {
+                        tables.streams.push((streams.clone(), Arc::new(column)));
                     }
                 }
                 Task::Messages { .. } => tables.flows = serde_json::from_value(told.clone()).ok(),
@@ -269,6 +339,20 @@ impl Tables {
     /// What a column adds to pure Mobile IP's handoff on the same links, in milliseconds.
     pub fn own_share_ms(&self, keys: Keys, links: Links) -> Option<f64> {
         Some(self.handoff_ms(keys, links)? - self.handoff_ms(Keys::None, links)?)
+    }
+
+    /// The least that a column's handoff took from the advertisement on, in milliseconds: how soon one comes is the radio's.
+    pub fn after_advertisement_ms(&self, keys: Keys, links: Links) -> Option<f64> {
+        let all = self.column(keys, links)?.handoffs.iter();
+        let took = all.filter_map(|one| Some(total(one)? - *one.get("advertised")? as f64));
+        Some(took.reduce(f64::min)? / 1000.0)
+    }
+
+    /// A column's handoffs under a stream.
+    pub fn stream(&self, keys: Keys, kind: Kind) -> Option<&StreamColumn> {
+        let mut all = self.streams.iter();
+        let found = all.find(|(streams, _)| (streams.keys, streams.kind) == (keys, kind));
+        found.map(|(_, column)| &**column)
     }
 
     /// A flow of Table I.
@@ -332,6 +416,7 @@ mod tests {
         };
         let tables = Tables {
             flows: None,
+            streams: Vec::new(),
             columns: vec![
                 (moves(Keys::None, FAR), column(21_000)),
                 (moves(Keys::Pkd, FAR), column(21_250)),

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
-use super::moves::Moves;
+use super::moves::{Moves, Streams};
 
 /// What lies between correspondent and mobile host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -156,6 +156,8 @@ pub enum Task {
     },
     /// Initialisations and handoffs.
     Moves(Moves),
+    /// Handoffs under a stream.
+    Streams(Streams),
     /// What message flows take.
     Messages {
         /// Times each.
@@ -169,7 +171,7 @@ impl Task {
         match self {
             Task::Transfer(run) => Some(run.config),
             Task::Burst { config, .. } => Some(*config),
-            Task::Moves(_) | Task::Messages { .. } => None,
+            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => None,
         }
     }
 
@@ -188,7 +190,7 @@ impl Task {
         match self {
             Task::Transfer(run) => Some((run.config, run.snoop)),
             Task::Burst { config, snoop, .. } => Some((*config, *snoop)),
-            Task::Moves(_) | Task::Messages { .. } => None,
+            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => None,
         }
     }
 
@@ -217,6 +219,9 @@ impl Task {
                 moves.home_ms,
                 moves.agents_ms
             ),
+            Task::Streams(streams) => {
+                format!("{} handoffs under {:?}", streams.keys.name(), streams.kind)
+            }
             Task::Messages { .. } => "processing of messages".to_owned(),
         }
     }

@@ -122,10 +122,12 @@ impl Kept {
                 .ok()
                 .filter(|outcome| outcome.seconds > 0.0)
                 .map(|outcome| Kept::Transfer(Arc::new(outcome))),
-            Task::Burst { .. } | Task::Moves(_) | Task::Messages { .. } => outcome
-                .get("error")
-                .is_none()
-                .then(|| Kept::Told(outcome.clone())),
+            Task::Burst { .. } | Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => {
+                outcome
+                    .get("error")
+                    .is_none()
+                    .then(|| Kept::Told(outcome.clone()))
+            }
         }
     }
 }
@@ -225,7 +227,10 @@ impl Measured {
                 .iter()
                 .filter_map(|(task, key)| match task {
                     Task::Transfer(run) => Some((run.clone(), state.transfer(key)?)),
-                    Task::Burst { .. } | Task::Moves(_) | Task::Messages { .. } => None,
+                    Task::Burst { .. }
+                    | Task::Moves(_)
+                    | Task::Streams(_)
+                    | Task::Messages { .. } => None,
                 })
                 .collect(),
         )

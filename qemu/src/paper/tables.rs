@@ -2,7 +2,9 @@
 //! Tables I and II beside the paper's: as files, and as claims.
 
 use super::claims::{claim, Claim, Finding};
-use super::moves::{Instants, Keys, Links, Moves, Quartiles, Tables, ACROSS, FAR, NEAR, PHASES};
+use super::moves::{
+    Instants, Keys, Kind, Links, Moves, Quartiles, StreamColumn, Tables, ACROSS, FAR, NEAR, PHASES,
+};
 
 /// A row of the paper's Table I.
 struct PaperFlow {
@@ -201,7 +203,66 @@ pub fn claims(tables: &Tables) -> Vec<Claim> {
             "beyond pure Mobile IP on the same links: PKD at most 1 ms, DKM at most a round trip between the foreign agents and 3 ms",
             handoff(tables),
         ),
+        claim(
+            "handoff-lost",
+            "of 1,000 datagrams a second, what a handoff interrupts and loses, medians: pure Mobile IP / with IPsec / with MML, PKD / DKM",
+            "not given",
+            "none lost",
+            lost(tables),
+        ),
     ]
+}
+
+/// The median of a column's interruptions, in milliseconds.
+fn interruption_ms(column: &StreamColumn) -> Option<f64> {
+    let all: Vec<f64> = column.runs.iter().map(|run| run.interruption_us).collect();
+    Some(Quartiles::of(&all)?.median() / 1000.0)
+}
+
+fn lost(tables: &Tables) -> Finding {
+    let mut holds = true;
+    let mut texts = Vec::new();
+    for keys in PAPERS {
+        let column = tables.stream(keys, Kind::Udp)?;
+        let lost: Vec<f64> = column
+            .runs
+            .iter()
+            .filter_map(|run| Some(run.lost? as f64))
+            .collect();
+        let median = Quartiles::of(&lost)?.median();
+        if matches!(keys, Keys::Pkd | Keys::Dkm) {
+            holds &= lost.iter().all(|lost| *lost == 0.0);
+        }
+        texts.push(format!("{:.1} ms, {median} lost", interruption_ms(column)?));
+    }
+    Some((texts.join(" / "), holds))
+}
+
+/// Handoffs under streams: one row each.
+pub fn interruption(tables: &Tables) -> String {
+    let mut text = "stream,keys,home_rtt_ms,agents_rtt_ms,run,interruption_ms,lost,doubled,retransmitted,timeouts\n".to_owned();
+    let shown = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+    for (streams, column) in &tables.streams {
+        let kind = match streams.kind {
+            Kind::Udp => "udp",
+            Kind::Tcp => "tcp",
+        };
+        for (number, run) in column.runs.iter().enumerate() {
+            text.push_str(&format!(
+                "{kind},{},{},{},{},{:.3},{},{},{},{}\n",
+                streams.keys.name(),
+                streams.home_ms,
+                streams.agents_ms,
+                number + 1,
+                run.interruption_us / 1000.0,
+                shown(run.lost),
+                shown(run.doubled),
+                shown(run.retransmitted),
+                shown(run.timeouts),
+            ));
+        }
+    }
+    text
 }
 
 fn flows(tables: &Tables, names: &[&str]) -> Finding {
@@ -303,6 +364,7 @@ mod tests {
                     responder_us: 150.0,
                 }],
             }),
+            streams: Vec::new(),
             columns: vec![
                 of(Keys::None, 21_000),
                 of(Keys::Esp, 21_100),

@@ -191,6 +191,37 @@ impl Moves {
     }
 }
 
+/// Who talks with the mobile host while it moves.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// 1,000 datagrams a second.
+    Udp,
+    /// A TCP connection that sends all it can.
+    Tcp,
+}
+
+/// Handoffs of one column under a stream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streams {
+    pub id: String,
+    pub keys: Keys,
+    pub home_ms: f64,
+    pub agents_ms: f64,
+    pub handoffs: u32,
+    pub kind: Kind,
+}
+
+impl Streams {
+    pub fn links(&self) -> Links {
+        Links {
+            home_ms: self.home_ms,
+            agents_ms: self.agents_ms,
+        }
+    }
+}
+
 /// What each of Table I's flows takes of the processors.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -217,6 +248,7 @@ pub enum Task {
     Burst(Burst),
     Moves(Moves),
     Messages(Messages),
+    Streams(Streams),
 }
 
 impl Task {
@@ -226,6 +258,7 @@ impl Task {
             Self::Burst(burst) => &burst.id,
             Self::Moves(moves) => &moves.id,
             Self::Messages(messages) => &messages.id,
+            Self::Streams(streams) => &streams.id,
         }
     }
 
@@ -234,7 +267,7 @@ impl Task {
         match self {
             Self::Transfer(run) => Way::Path(run.config, run.snoop),
             Self::Burst(burst) => Way::Path(burst.config, burst.snoop),
-            Self::Moves(_) | Self::Messages(_) => Way::Own,
+            Self::Moves(_) | Self::Messages(_) | Self::Streams(_) => Way::Own,
         }
     }
 }
