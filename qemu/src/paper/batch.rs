@@ -10,8 +10,14 @@ const SHARE: f64 = 300.0;
 /// The host's seconds for a task, from what such tasks cost when the lab was made. Only their ratios count: the time left
 /// is told from how fast the work goes.
 pub fn cost(task: &Task) -> f64 {
-    let Task::Transfer(run) = task else {
-        return 10.0;
+    let run = match task {
+        Task::Transfer(run) => run,
+        Task::Burst { .. } => return 10.0,
+        Task::Moves(moves) => {
+            return 10.0 + 2.0 * f64::from(moves.starts) + 1.0 * f64::from(moves.handoffs)
+        }
+        Task::Streams(streams) => return 10.0 + 3.0 * f64::from(streams.handoffs),
+        Task::Messages { times } => return 40.0 + 5.0 * f64::from(*times),
     };
     let segments = run.bytes as f64 / 1400.0;
     let a_segment = match run.config {

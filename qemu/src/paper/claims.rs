@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What the paper claims of throughput, what ours must reach, what was measured.
+//! What the paper claims (of throughput here, of key management in `tables`), what ours must reach, what was measured.
 
 use serde::Serialize;
 
@@ -7,6 +7,7 @@ use super::plan::{error_rates, one_in, HIGHEST, LONG_DELAY_MS, LOWEST, TRACED, T
 use super::results::{Bursts, Results};
 use super::run::{Config, Run};
 use super::state::Measured;
+use super::tables;
 
 /// One claim.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,21 +27,36 @@ pub struct Claim {
 }
 
 /// What a claim's measurement comes to, and whether it reaches the goal.
-type Finding = Option<(String, bool)>;
+pub type Finding = Option<(String, bool)>;
+
+/// A claim and what came of it.
+pub fn claim(
+    id: &'static str,
+    text: &'static str,
+    paper: &'static str,
+    goal: &'static str,
+    finding: Finding,
+) -> Claim {
+    let (measured, holds) = finding.unzip();
+    Claim {
+        id,
+        text,
+        paper,
+        goal,
+        measured,
+        holds,
+    }
+}
 
 /// Every claim, in the paper's order, then those about today's TCP.
 pub fn all(results: &Results) -> Vec<Claim> {
-    let claim = |id, text, paper, goal, finding: Finding| {
-        let (measured, holds) = finding.unzip();
-        Claim {
-            id,
-            text,
-            paper,
-            goal,
-            measured,
-            holds,
-        }
-    };
+    let mut claims = tables::claims(&results.tables);
+    claims.extend(throughput(results));
+    claims
+}
+
+/// Those of Section V.
+fn throughput(results: &Results) -> Vec<Claim> {
     let ours = &results.ours;
     vec![
         claim(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! `cargo lab paper`: the throughput experiments of the MML paper (its Section V) on a stock kernel, in virtual time, and
-//! the same for the TCP of today.
+//! `cargo lab paper`: the experiments of the MML paper on a stock kernel, in virtual time: key management and handoffs (its
+//! Section IV), throughput (its Section V), and throughput with the TCP of today.
 //!
 //! Where to look: `plan` says which runs each figure is drawn from; `run` is one of them, `state` what has been measured
 //! and survives; `batch` shares the rest out, `work` boots the guests; `csv` and `plots` (over `chart`) show what came of
@@ -10,12 +10,14 @@ mod batch;
 mod chart;
 mod claims;
 mod csv;
+mod moves;
 mod plan;
 mod plots;
 mod quick;
 mod results;
 mod run;
 mod state;
+mod tables;
 mod work;
 
 use std::collections::HashSet;
@@ -28,6 +30,7 @@ use crate::error::{log_end, Error, Result};
 use crate::report::Report;
 use crate::setup::Lab;
 use claims::Claim;
+use moves::Tables;
 use plan::Figure;
 use results::{Bursts, Results};
 use run::Task;
@@ -186,10 +189,17 @@ fn missing(plots: &[Plot], state: &State) -> Vec<Item> {
 }
 
 fn write_table(plot: &Plot, out: &Path, state: &State) -> Result<()> {
-    let text = if plot.figure == Figure::Dupacks {
-        csv::bursts(&Bursts::of(&plot.tasks, state))
-    } else {
-        csv::table(plot.figure, &Measured::of(&plot.tasks, state))
+    let both = || Tables::of(plot.tasks.iter(), state);
+    let text = match plot.figure {
+        Figure::Table1 => tables::table1(&both()),
+        Figure::Table2 => {
+            let path = out.join("table2-phases.csv");
+            csv::write(&path, &tables::phases(&both()))?;
+            tables::table2(&both())
+        }
+        Figure::Interruption => tables::interruption(&both()),
+        Figure::Dupacks => csv::bursts(&Bursts::of(&plot.tasks, state)),
+        figure => csv::table(figure, &Measured::of(&plot.tasks, state)),
     };
     csv::write(&out.join(format!("{}.csv", plot.figure.name())), &text)
 }
@@ -214,6 +224,7 @@ fn collect(plots: &[Plot], state: &State) -> Results {
         bursts: bursts
             .map(|plot| Bursts::of(&plot.tasks, state))
             .unwrap_or_default(),
+        tables: Tables::of(plots.iter().flat_map(|plot| &plot.tasks), state),
     }
 }
 
@@ -327,6 +338,27 @@ mod tests {
                     Task::Burst { .. } => {
                         json!({"packet_instructions": 5000, "burst_instructions": 60_000, "arrival_instructions": 40_000})
                     }
+                    Task::Moves(_) => {
+                        let instants = json!([{"up": -100, "advertised": 200, "requested": 400, "registered": 9000}]);
+                        json!({"starts": instants, "handoffs": instants})
+                    }
+                    Task::Streams(_) => {
+                        let trace =
+                            json!({"sent": [[-10, 0], [20, 1448]], "acknowledged": [[5, 1448]]});
+                        json!({"runs": [{"interruption_us": 30_000, "lost": 30, "sent": 900, "doubled": 0}], "trace": trace})
+                    }
+                    Task::Messages { .. } => {
+                        let flow = |name: &str| json!({"flow": name, "initiator_us": 200.0, "responder_us": 100.0});
+                        let names = [
+                            "isakmp",
+                            "create",
+                            "distribution",
+                            "pkd",
+                            "dkm",
+                            "neighbours",
+                        ];
+                        json!({"rows": names.map(flow)})
+                    }
                 };
                 assert!(state.add(&item.key, &item.task, outcome).unwrap());
             }
@@ -345,6 +377,7 @@ mod tests {
         ] {
             assert!(drawn("fig11.svg").contains(text), "{text}");
         }
+        assert!(drawn("interruption.svg").contains("Mobile IP"));
         assert!(drawn("fig13.svg").contains("paper: SNOOP, average 35"));
         assert!(claims::all(&collect(&plots, &state))
             .iter()

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Which runs each figure is drawn from.
 
+use super::moves::{Keys, Kind, Links, Moves, Streams, ACROSS, FAR, NEAR};
 use super::run::{Config, Congestion, Errors, Run, Settings, Task, BURST_WINDOW};
 use crate::error::{Error, Result};
 
-/// An experiment: a figure of the paper's Section V, or one of ours beside them.
+/// An experiment: a table of the paper's Section IV, a figure of its Section V, or one of ours beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Figure {
+    /// Processing of key management's messages.
+    Table1,
+    /// Initialisation and handoff.
+    Table2,
+    /// A handoff as who talks with the host sees it.
+    Interruption,
     /// Reno and Reno with SNOOP, 5 MB.
     Fig9,
     /// Throughput of the five configurations.
@@ -31,7 +38,10 @@ pub enum Figure {
 
 impl Figure {
     /// All, in the order of their files.
-    pub const ALL: [Figure; 10] = [
+    pub const ALL: [Figure; 13] = [
+        Figure::Table1,
+        Figure::Table2,
+        Figure::Interruption,
         Figure::Fig9,
         Figure::Fig11,
         Figure::Fig11Table3,
@@ -47,6 +57,9 @@ impl Figure {
     /// Its name, which is that of its files too.
     pub fn name(self) -> &'static str {
         match self {
+            Figure::Table1 => "table1",
+            Figure::Table2 => "table2",
+            Figure::Interruption => "interruption",
             Figure::Fig9 => "fig9",
             Figure::Fig11 => "fig11",
             Figure::Fig11Table3 => "fig11-table3",
@@ -90,6 +103,9 @@ impl Figure {
     /// What it is drawn from.
     pub fn tasks(self, quick: bool) -> Vec<Task> {
         let runs = match self {
+            Figure::Table1 => return messages(quick),
+            Figure::Table2 => return moves(quick),
+            Figure::Interruption => return streams(quick),
             Figure::Dupacks => return bursts(),
             Figure::Fig9 => fig9(quick),
             Figure::Fig11 => grid(Settings::Ours, quick),
@@ -300,6 +316,58 @@ fn modern(quick: bool) -> Vec<Run> {
     found
 }
 
+/// Initialisations and handoffs of a column, in full and in a quick look; of its handoffs under UDP and under TCP; and
+/// message flows of each kind.
+const STARTS: (u32, u32) = (10, 0);
+const HANDOFFS: (u32, u32) = (50, 1);
+const UNDER_STREAMS: [(Kind, u32); 2] = [(Kind::Udp, 50), (Kind::Tcp, 20)];
+const MESSAGES: u32 = 10;
+
+fn moves(quick: bool) -> Vec<Task> {
+    let of = |keys: Keys, links: Links| {
+        let pick = |(full, few)| if quick { few } else { full };
+        Task::Moves(Moves {
+            keys,
+            home_ms: links.home_ms,
+            agents_ms: links.agents_ms,
+            starts: pick(STARTS),
+            handoffs: pick(HANDOFFS),
+        })
+    };
+    if quick {
+        return [Keys::None, Keys::Pkd, Keys::Dkm]
+            .map(|keys| of(keys, FAR))
+            .into();
+    }
+    let all = [NEAR, FAR].map(|links| Keys::ALL.map(|keys| of(keys, links)));
+    let across = [Keys::None, Keys::Pkd, Keys::Dkm].map(|keys| of(keys, ACROSS));
+    all.into_iter().flatten().chain(across).collect()
+}
+
+fn streams(quick: bool) -> Vec<Task> {
+    if quick {
+        return Vec::new();
+    }
+    let columns = Keys::ALL.into_iter().filter(|keys| *keys != Keys::Late);
+    let of = |keys| {
+        UNDER_STREAMS.map(|(kind, handoffs)| {
+            Task::Streams(Streams {
+                keys,
+                home_ms: FAR.home_ms,
+                agents_ms: FAR.agents_ms,
+                handoffs,
+                kind,
+            })
+        })
+    };
+    columns.flat_map(of).collect()
+}
+
+fn messages(quick: bool) -> Vec<Task> {
+    let task = Task::Messages { times: MESSAGES };
+    (!quick).then_some(task).into_iter().collect()
+}
+
 /// With SNOOP, and the same acknowledgements forwarded without it.
 fn bursts() -> Vec<Task> {
     Config::ALL
@@ -323,7 +391,7 @@ mod tests {
             .into_iter()
             .map(|task| match task {
                 Task::Transfer(run) => run,
-                Task::Burst { .. } => panic!("a burst in {}", figure.name()),
+                other => panic!("{other:?} in {}", figure.name()),
             })
             .collect()
     }

@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use super::chart::{self, Area, Axes, Curve, Line, Mark};
 use super::claims::{mean, modern_points, spent, window, PAIRS};
+use super::moves::{Keys, Kind, Tables};
 use super::plan::{error_rates, one_in, Figure, HIGHEST, LOWEST, TRACED, TWO_MEGABITS};
 use super::results::Results;
 use super::run::{error_rate, Config};
@@ -48,10 +49,13 @@ pub fn figure(figure: Figure, results: &Results, path: &Path) -> Result<()> {
         Figure::Fig9 => &results.fig9,
         Figure::Fig11Table3 => &results.table3,
         Figure::Modern => &results.modern,
-        Figure::Fig11Delay | Figure::Fig11Both => return Ok(()),
+        Figure::Fig11Delay | Figure::Fig11Both | Figure::Table1 | Figure::Table2 => {
+            return Ok(());
+        }
         _ => &results.ours,
     };
     let nothing = match figure {
+        Figure::Interruption => results.tables.streams.is_empty(),
         Figure::Dupacks => results.bursts.0.is_empty(),
         _ => measured.0.is_empty(),
     };
@@ -72,6 +76,7 @@ pub fn figure(figure: Figure, results: &Results, path: &Path) -> Result<()> {
         Figure::Fig13 => windows(&area, measured),
         Figure::Limit => shares(&area, &results.ours, &results.table3),
         Figure::Dupacks => bursts(&area, results),
+        Figure::Interruption => handoff(&area, &results.tables),
         Figure::Modern => modern(&area, measured),
         _ => throughput(&area, figure, measured),
     }
@@ -362,6 +367,68 @@ fn windows<'a>(area: &Area<'a>, measured: &Measured) -> chart::Result<'a> {
         chart::draw(area, &axes, &curves, &[])?;
     }
     Ok(())
+}
+
+/// What is drawn of a connection before its handoff, in milliseconds.
+const BEFORE_MS: f64 = 300.0;
+
+/// A TCP connection's segments through a handoff, as they leave the correspondent.
+fn handoff<'a>(area: &Area<'a>, tables: &Tables) -> chart::Result<'a> {
+    let columns = [
+        (Keys::None, "Mobile IP", RGBColor(96, 125, 139)),
+        (Keys::Esp, "IPsec, tunnel kept", RGBColor(66, 133, 180)),
+        (
+            Keys::EspAnew,
+            "IPsec, tunnel set up anew",
+            RGBColor(150, 100, 180),
+        ),
+        (Keys::Pkd, "MML-IPsec, PKD", RGBColor(214, 110, 56)),
+        (Keys::Dkm, "MML-IPsec, DKM", RGBColor(60, 150, 80)),
+    ];
+    let mut curves = Vec::new();
+    for (keys, name, colour) in columns {
+        let trace = tables
+            .stream(keys, Kind::Tcp)
+            .and_then(|column| column.trace.as_ref());
+        let Some(trace) = trace.filter(|trace| !trace.sent.is_empty()) else {
+            continue;
+        };
+        let first = trace
+            .sent
+            .iter()
+            .map(|(_, octets)| *octets)
+            .min()
+            .unwrap_or_default();
+        let point = |(at, octets): &(i64, u64)| {
+            let octets = octets.saturating_sub(first) as f64 / 1000.0;
+            (*at as f64 / 1000.0 + BEFORE_MS, octets)
+        };
+        curves.push(Curve {
+            name: name.to_owned(),
+            colour,
+            line: Line::None,
+            points: trace.sent.iter().map(point).collect(),
+        });
+    }
+    let all = || curves.iter().flat_map(|curve| &curve.points);
+    let top = all().map(|point| point.1).fold(1.0, f64::max);
+    let right = all().map(|point| point.0).fold(BEFORE_MS, f64::max);
+    curves.push(Curve {
+        name: "the host moves".to_owned(),
+        colour: GREY,
+        line: Line::Dashed,
+        points: vec![(BEFORE_MS, 0.0), (BEFORE_MS, top * 1.2)],
+    });
+    let axes = Axes {
+        title: "Sequence numbers through a handoff, 2 Mb/s, 20 ms to the home agent",
+        x: "milliseconds",
+        y: "thousand octets",
+        right: right + 20.0,
+        height: (0.0, top * 1.2),
+        logarithmic: false,
+        names: Vec::new(),
+    };
+    chart::draw(area, &axes, &curves, &[])
 }
 
 /// Share of what the link allows, with both settings.

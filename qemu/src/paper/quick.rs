@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::claims::{ratio, PAIRS};
+use super::moves::{Keys, Tables, FAR};
 use super::plan::{one_in, HIGHEST, TRACED};
 use super::results::Results;
 use super::run::Config;
@@ -140,7 +141,23 @@ pub fn checks(results: &Results) -> Vec<Check> {
     .collect();
     checks.push(burst(results));
     checks.push(corrupted(ours));
+    checks.push(handoffs(&results.tables));
     checks
+}
+
+/// Zone 1's keys don't make a handoff longer than the goals allow.
+fn handoffs(tables: &Tables) -> Check {
+    let of = |keys| tables.after_advertisement_ms(keys, FAR);
+    let share = |keys| Some(of(keys)? - of(Keys::None)?);
+    let shares = share(Keys::Pkd).zip(share(Keys::Dkm));
+    Check {
+        name: "a handoff takes at most 1 ms longer with PKD than without keys, and a round trip and 3 ms with DKM",
+        ok: shares.is_some_and(|(pkd, dkm)| pkd <= 1.0 && dkm <= FAR.agents_ms + 3.0),
+        detail: match shares {
+            Some((pkd, dkm)) => format!("{pkd:+.2} ms, {dkm:+.2} ms"),
+            None => "not measured".to_owned(),
+        },
+    }
 }
 
 /// SNOOP hides most of a burst, so the foreign agent spends less on it than on forwarding all of it.
@@ -194,7 +211,7 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_not_true() {
         let checks = checks(&Results::default());
-        assert_eq!(checks.len(), 12);
+        assert_eq!(checks.len(), 13);
         assert!(checks.iter().all(|check| !check.ok), "{checks:?}");
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::moves::Tables;
 use super::run::{Config, Task};
 use super::state::{Measured, State};
 
@@ -25,8 +26,8 @@ impl Bursts {
     /// Those of the tasks that have been measured.
     pub fn of(tasks: &[(Task, String)], state: &State) -> Self {
         let burst = |(task, key): &(Task, String)| {
-            let outcome = state.burst(key)?.clone();
-            Some((task.config(), serde_json::from_value(outcome).ok()?))
+            let outcome = state.told(key)?.clone();
+            Some((task.config()?, serde_json::from_value(outcome).ok()?))
         };
         Bursts(tasks.iter().filter_map(burst).collect())
     }
@@ -55,4 +56,6 @@ pub struct Results {
     pub modern: Measured,
     /// Bursts.
     pub bursts: Bursts,
+    /// Key management and handoffs.
+    pub tables: Tables,
 }

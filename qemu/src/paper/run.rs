@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
+use super::moves::{Moves, Streams};
+
 /// What lies between correspondent and mobile host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Config {
@@ -152,22 +154,43 @@ pub enum Task {
         /// Segments in flight.
         window: u64,
     },
+    /// Initialisations and handoffs.
+    Moves(Moves),
+    /// Handoffs under a stream.
+    Streams(Streams),
+    /// What message flows take.
+    Messages {
+        /// Times each.
+        times: u32,
+    },
 }
 
 impl Task {
-    /// The configuration.
-    pub fn config(&self) -> Config {
+    /// The configuration; tasks that lay a network of their own have none.
+    pub fn config(&self) -> Option<Config> {
         match self {
-            Task::Transfer(run) => run.config,
-            Task::Burst { config, .. } => *config,
+            Task::Transfer(run) => Some(run.config),
+            Task::Burst { config, .. } => Some(*config),
+            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => None,
         }
     }
 
+    /// Whether our module has a part in it.
+    pub fn needs_module(&self) -> bool {
+        self.config().is_none_or(Config::needs_module)
+    }
+
+    /// Whether key managers have a part in it.
+    pub fn needs_keyd(&self) -> bool {
+        self.config().is_none()
+    }
+
     /// What a guest lays for it; tasks that share it stand together in an order.
-    pub fn way(&self) -> (Config, Option<Settings>) {
+    pub fn way(&self) -> Option<(Config, Option<Settings>)> {
         match self {
-            Task::Transfer(run) => (run.config, run.snoop),
-            Task::Burst { config, snoop, .. } => (*config, *snoop),
+            Task::Transfer(run) => Some((run.config, run.snoop)),
+            Task::Burst { config, snoop, .. } => Some((*config, *snoop)),
+            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => None,
         }
     }
 
@@ -190,6 +213,16 @@ impl Task {
                 run.run
             ),
             Task::Burst { config, .. } => format!("{} burst", config.name()),
+            Task::Moves(moves) => format!(
+                "{} handoffs, {} and {} ms",
+                moves.keys.name(),
+                moves.home_ms,
+                moves.agents_ms
+            ),
+            Task::Streams(streams) => {
+                format!("{} handoffs under {:?}", streams.keys.name(), streams.kind)
+            }
+            Task::Messages { .. } => "processing of messages".to_owned(),
         }
     }
 }

@@ -33,12 +33,23 @@ const SOURCES: [&str; 6] = [
     "tests/src/zone_tunnel.rs",
 ];
 
+/// Those of key managers and handoffs, beside `keyd/` itself.
+const KEYD_SOURCES: [&str; 5] = [
+    "tests/src/bench/ike.rs",
+    "tests/src/capture.rs",
+    "tests/src/keyd.rs",
+    "tests/src/scenarios/handoff.rs",
+    "tests/src/scenarios/mobility.rs",
+];
+
 /// What every outcome depends on, hashed.
 pub struct Ground {
     /// Kernel, link and guest programs.
     common: String,
     /// Our module, for the configurations it has a part in.
     module: String,
+    /// Key managers and what drives them, for the tasks they have a part in.
+    keyd: String,
 }
 
 impl Ground {
@@ -62,9 +73,14 @@ impl Ground {
         for source in SOURCES {
             common = common.file(source, &root.join(source))?;
         }
+        let mut keyd = Key::new("keyd").tree("keyd", &root.join("keyd"), &|_| false)?;
+        for source in KEYD_SOURCES {
+            keyd = keyd.file(source, &root.join(source))?;
+        }
         Ok(Ground {
             common: common.finish(),
             module,
+            keyd: keyd.finish(),
         })
     }
 
@@ -73,8 +89,11 @@ impl Ground {
         let mut key = Key::new("run")
             .text("ground", &self.common)
             .text("task", &json!(task).to_string());
-        if task.config().needs_module() {
+        if task.needs_module() {
             key = key.text("module", &self.module);
+        }
+        if task.needs_keyd() {
+            key = key.text("keyd", &self.keyd);
         }
         key.finish()
     }
@@ -91,7 +110,8 @@ struct Line {
 /// What a line's outcome is.
 enum Kept {
     Transfer(Arc<Outcome>),
-    Burst(Value),
+    /// Any other task's.
+    Told(Value),
 }
 
 impl Kept {
@@ -102,10 +122,12 @@ impl Kept {
                 .ok()
                 .filter(|outcome| outcome.seconds > 0.0)
                 .map(|outcome| Kept::Transfer(Arc::new(outcome))),
-            Task::Burst { .. } => outcome
-                .get("error")
-                .is_none()
-                .then(|| Kept::Burst(outcome.clone())),
+            Task::Burst { .. } | Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => {
+                outcome
+                    .get("error")
+                    .is_none()
+                    .then(|| Kept::Told(outcome.clone()))
+            }
         }
     }
 }
@@ -172,14 +194,14 @@ impl State {
     pub fn transfer(&self, key: &str) -> Option<Arc<Outcome>> {
         match self.kept.get(key)? {
             Kept::Transfer(outcome) => Some(outcome.clone()),
-            Kept::Burst(_) => None,
+            Kept::Told(_) => None,
         }
     }
 
-    /// The burst's outcome under this key.
-    pub fn burst(&self, key: &str) -> Option<&Value> {
+    /// The outcome under this key of anything but a transfer.
+    pub fn told(&self, key: &str) -> Option<&Value> {
         match self.kept.get(key)? {
-            Kept::Burst(outcome) => Some(outcome),
+            Kept::Told(outcome) => Some(outcome),
             Kept::Transfer(_) => None,
         }
     }
@@ -205,7 +227,10 @@ impl Measured {
                 .iter()
                 .filter_map(|(task, key)| match task {
                     Task::Transfer(run) => Some((run.clone(), state.transfer(key)?)),
-                    Task::Burst { .. } => None,
+                    Task::Burst { .. }
+                    | Task::Moves(_)
+                    | Task::Streams(_)
+                    | Task::Messages { .. } => None,
                 })
                 .collect(),
         )
@@ -230,6 +255,7 @@ mod tests {
         Ground {
             common: "c".into(),
             module: module.into(),
+            keyd: "k".into(),
         }
     }
 
@@ -267,7 +293,7 @@ mod tests {
         let tasks = Figure::Fig11.tasks(false);
         for task in &tasks {
             let same = ground("old").key(task) == ground("new").key(task);
-            assert_eq!(same, !task.config().needs_module());
+            assert_eq!(same, !task.needs_module());
         }
         let mut keys: Vec<String> = tasks.iter().map(|task| ground("old").key(task)).collect();
         keys.sort();

@@ -59,7 +59,7 @@ struct Costs {
 }
 
 /// Nanoseconds that all threads of a process have run.
-fn ran(pid: u32) -> Result<u64> {
+pub fn ran(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;

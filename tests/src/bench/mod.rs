@@ -22,6 +22,8 @@ mod way;
 
 use std::time::Duration;
 
+pub use ike::ran;
+
 use anyhow::{ensure, Context, Result};
 
 use serde_json::json;

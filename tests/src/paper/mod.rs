@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The first paper's throughput experiments (its Section V), and today's TCP beside them, for virtual time.
+//! The first paper's experiments: throughput (its Section V) with today's TCP beside it, key management and handoffs (its
+//! Section IV), for virtual time.
 //!
 //! Where to look: `run` is what the host orders; `path` lays a configuration and sets its links; `transfer` moves a file
-//! over it, `tcp_info` is what its sender tells; `burst` is what a burst of duplicate acknowledgements costs. Each task's
+//! over it, `tcp_info` is what its sender tells; `burst` is what a burst of duplicate acknowledgements costs; `moves` is
+//! initialisations and handoffs. Each task's
 //! result is told at once, so that the host can begin where a run of many ended.
 
 mod burst;
+mod moves;
 mod path;
 mod run;
 mod tcp_info;
@@ -25,7 +28,7 @@ use crate::module::{self, Modules};
 use crate::report;
 use crate::scenario::MODULE;
 use path::Laid;
-use run::Run;
+use run::{Run, Way};
 
 /// Does all that the host ordered; whether each of it was measured.
 pub fn run_all(config: &RunConfig, modules: &Modules) -> Result<bool> {
@@ -67,7 +70,14 @@ fn way(
     tasks: &[Task],
     tell: &mut dyn FnMut(&Task, Result<Value>),
 ) -> Result<()> {
-    let Some((config, snoop)) = tasks.first().map(Task::way) else {
+    let Some(way) = tasks.first().map(Task::way) else {
+        return Ok(());
+    };
+    let Way::Path(config, snoop) = way else {
+        for task in tasks {
+            report::step(format!("task {}", task.id()));
+            tell(task, own(modules, task));
+        }
         return Ok(());
     };
     report::step(format!("path: {}", config.name()));
@@ -80,6 +90,7 @@ fn way(
         let outcome = match task {
             Task::Transfer(run) => measure(modules, &mut laid, run),
             Task::Burst(burst) => burst::measure(&laid, burst),
+            Task::Moves(_) | Task::Messages(_) | Task::Streams(_) => own(modules, task),
         };
         tell(task, outcome.with_context(|| task.id().to_owned()));
     }
@@ -88,6 +99,16 @@ fn way(
         module::unload(MODULE, Duration::from_secs(20))?;
     }
     Ok(())
+}
+
+/// A task that lays its own network.
+fn own(modules: &Modules, task: &Task) -> Result<Value> {
+    match task {
+        Task::Moves(moves) => moves::measure(modules, moves),
+        Task::Messages(messages) => moves::messages(modules, messages.times),
+        Task::Streams(streams) => moves::streams(modules, streams),
+        Task::Transfer(_) | Task::Burst(_) => anyhow::bail!("it needs a path"),
+    }
 }
 
 fn measure(modules: &Modules, laid: &mut Laid, run: &Run) -> Result<Value> {

@@ -123,12 +123,132 @@ pub struct Burst {
     pub window: usize,
 }
 
+/// What a handoff moves beside the registration: the columns of the paper's Table II, and ours.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum Keys {
+    /// Pure Mobile IP.
+    #[serde(rename = "mip")]
+    None,
+    /// Kernel ESP between home agent and home address, kept through handoffs.
+    #[serde(rename = "esp")]
+    Esp,
+    /// Kernel ESP, set up anew at each handoff.
+    #[serde(rename = "esp-anew")]
+    EspAnew,
+    /// Two-zone ESP; the home agent gives the foreign agent zone 1's keys after the registration.
+    #[serde(rename = "late")]
+    Late,
+    /// The foreign agent has them beforehand.
+    #[serde(rename = "pkd")]
+    Pkd,
+    /// The foreign agent has them from the previous one.
+    #[serde(rename = "dkm")]
+    Dkm,
+}
+
+impl Keys {
+    /// Whether there is two-zone ESP.
+    pub fn has_zones(self) -> bool {
+        matches!(self, Self::Late | Self::Pkd | Self::Dkm)
+    }
+}
+
+/// The network between the agents, as round trips in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Links {
+    /// Between home agent and foreign agents.
+    pub home_ms: f64,
+    /// Between foreign agents.
+    pub agents_ms: f64,
+}
+
+impl Links {
+    /// What the core adds to packets towards the home agent, and towards the foreign agents.
+    pub fn one_way_ms(self) -> [f64; 2] {
+        let agents = self.agents_ms / 2.0;
+        [(self.home_ms - agents).max(0.0), agents]
+    }
+}
+
+/// Initialisations and handoffs of one column.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moves {
+    pub id: String,
+    pub keys: Keys,
+    pub home_ms: f64,
+    pub agents_ms: f64,
+    pub starts: u32,
+    pub handoffs: u32,
+}
+
+impl Moves {
+    pub fn links(&self) -> Links {
+        Links {
+            home_ms: self.home_ms,
+            agents_ms: self.agents_ms,
+        }
+    }
+}
+
+/// Who talks with the mobile host while it moves.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// 1,000 datagrams a second.
+    Udp,
+    /// A TCP connection that sends all it can.
+    Tcp,
+}
+
+/// Handoffs of one column under a stream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streams {
+    pub id: String,
+    pub keys: Keys,
+    pub home_ms: f64,
+    pub agents_ms: f64,
+    pub handoffs: u32,
+    pub kind: Kind,
+}
+
+impl Streams {
+    pub fn links(&self) -> Links {
+        Links {
+            home_ms: self.home_ms,
+            agents_ms: self.agents_ms,
+        }
+    }
+}
+
+/// What each of Table I's flows takes of the processors.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Messages {
+    pub id: String,
+    /// How many of each flow.
+    pub times: u32,
+}
+
+/// What a task needs laid for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The path of a configuration: tasks of one way that follow each other share it.
+    Path(Config, Option<Settings>),
+    /// Whatever it lays for itself.
+    Own,
+}
+
 /// What the host can ask for.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "task", rename_all = "lowercase")]
 pub enum Task {
     Transfer(Run),
     Burst(Burst),
+    Moves(Moves),
+    Messages(Messages),
+    Streams(Streams),
 }
 
 impl Task {
@@ -136,14 +256,18 @@ impl Task {
         match self {
             Self::Transfer(run) => &run.id,
             Self::Burst(burst) => &burst.id,
+            Self::Moves(moves) => &moves.id,
+            Self::Messages(messages) => &messages.id,
+            Self::Streams(streams) => &streams.id,
         }
     }
 
     /// What must be laid for it.
-    pub fn way(&self) -> (Config, Option<Settings>) {
+    pub fn way(&self) -> Way {
         match self {
-            Self::Transfer(run) => (run.config, run.snoop),
-            Self::Burst(burst) => (burst.config, burst.snoop),
+            Self::Transfer(run) => Way::Path(run.config, run.snoop),
+            Self::Burst(burst) => Way::Path(burst.config, burst.snoop),
+            Self::Moves(_) | Self::Messages(_) | Self::Streams(_) => Way::Own,
         }
     }
 }

@@ -49,7 +49,7 @@ const PSK: (&str, &str) = (
     "8f0d6a1c5be2497799aa4f7c0f3d2b61c1a7e5d0b94d4f2a8e6c3b5a79180246\n",
 );
 
-fn connection(name: &str, remote: &str, identity: &str, more: &str) -> String {
+pub fn connection(name: &str, remote: &str, identity: &str, more: &str) -> String {
     format!(
         "
 [[connection]]
@@ -63,7 +63,7 @@ secret-file = \"ike.psk\"
 }
 
 /// The four nodes' files, with IKE; `more` is for both foreign agents, by the number of the other one.
-pub(super) fn files(more: impl Fn(u8) -> String) -> [String; 4] {
+pub fn files(more: impl Fn(u8) -> String) -> [String; 4] {
     let foreign = |number: u8| {
         format!(
             "
@@ -102,7 +102,7 @@ addresses = [\"10.1.{number}.1\"]
 }
 
 /// Mobile IP's network with `mml0` at both ends, and the four key managers.
-pub(super) fn start<'a>(ctx: &'a Ctx, files: &[String; 4]) -> Result<Nodes<'a>> {
+pub fn start<'a>(ctx: &'a Ctx, files: &[String; 4]) -> Result<Nodes<'a>> {
     let net = &ctx.net;
     mobility::network(ctx)?;
     zone_tunnel::devices(net)?;
@@ -132,7 +132,7 @@ fn held(node: &Netns) -> Result<Held> {
 }
 
 /// Waits until the mobile host and its home agent have one CSA, and gives its two SPIs.
-pub(super) fn csa(ctx: &Ctx) -> Result<Vec<u64>> {
+pub fn csa(ctx: &Ctx) -> Result<Vec<u64>> {
     let end = Instant::now() + ctx.seconds(30.0);
     loop {
         let (ha, mh) = (held(&ctx.net.ha)?, held(&ctx.net.mh)?);
@@ -151,7 +151,7 @@ pub(super) fn csa(ctx: &Ctx) -> Result<Vec<u64>> {
 
 /// Waits until exactly these foreign agents hold zone 1 of the CSA and nothing else, the others nothing; home agent and
 /// mobile host both zones.
-pub(super) fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
+pub fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
     let net = &ctx.net;
     let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
     let all = |keys: &[bool]| {
@@ -206,7 +206,7 @@ fn states(node: &Netns) -> Result<BTreeSet<String>> {
 }
 
 /// Packets a foreign agent's relay has opened.
-pub(super) fn opened(node: &Netns) -> Result<u64> {
+pub fn opened(node: &Netns) -> Result<u64> {
     Ok(Stats::read(node)?.total("relayed-packets"))
 }
 
@@ -258,7 +258,7 @@ fn keys_move(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// A foreign agent's neighbour, in its file; it takes CSAs of hosts that aren't there.
-pub(super) fn neighbour(other: u8) -> String {
+pub fn neighbour(other: u8) -> String {
     format!(
         "standby = true
 
@@ -312,7 +312,7 @@ fn beforehand(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// Foreign agents that speak with each other, and a home agent that gives nothing beforehand.
-pub(super) fn dkm_files() -> [String; 4] {
+pub fn dkm_files() -> [String; 4] {
     let mut files = files(|other| {
         let start = if other == 1 { "peer" } else { "now" };
         let between = connection(

@@ -31,15 +31,15 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 /// The home agent on the home network.
-pub(super) const HOME_AGENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+pub const HOME_AGENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// The foreign agents' care-of addresses.
-pub(super) const FA1: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
-pub(super) const FA2: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
+pub const FA1: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
+pub const FA2: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
 
 /// IP in IP (RFC 2003).
 const IP_IN_IP: u8 = 4;
 
-pub(super) const SECRETS: [(&str, &str); 2] = [
+pub const SECRETS: [(&str, &str); 2] = [
     (
         "mobile.key",
         "2f1c8d7e6a5b4c3d9e8f7a6b5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d\n",
@@ -52,7 +52,7 @@ pub(super) const SECRETS: [(&str, &str); 2] = [
 
 /// The network as Mobile IP finds it: no route leads to the home address but its network's, the host has no other address,
 /// and it may come to a foreign agent's link or home.
-pub(super) fn network(ctx: &Ctx) -> Result<()> {
+pub fn network(ctx: &Ctx) -> Result<()> {
     let net = &ctx.net;
     let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
     net.ha.ip("route del 203.0.113.7/32
@@ -77,7 +77,7 @@ pub(super) fn network(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-pub(super) const HA_FILE: &str = "[node]
+pub const HA_FILE: &str = "[node]
 role = \"ha\"
 identity = \"ha.example\"
 addresses = [\"203.0.113.1\"]
@@ -101,7 +101,7 @@ spi = 300
 secret-file = \"agents.key\"
 ";
 
-pub(super) fn fa_file(number: u8) -> String {
+pub fn fa_file(number: u8) -> String {
     format!(
         "[node]
 role = \"fa\"
@@ -124,7 +124,7 @@ prefixes = [\"203.0.113.0/24\"]
     )
 }
 
-pub(super) const MH_FILE: &str = "[node]
+pub const MH_FILE: &str = "[node]
 role = \"mh\"
 identity = \"mh.example\"
 addresses = [\"203.0.113.7\"]
@@ -138,16 +138,16 @@ secret-file = \"mobile.key\"
 ";
 
 /// Four key managers.
-pub(super) struct Nodes<'a> {
-    pub(super) ha: Keyd<'a>,
-    pub(super) fa1: Keyd<'a>,
-    pub(super) fa2: Keyd<'a>,
-    pub(super) mh: Keyd<'a>,
+pub struct Nodes<'a> {
+    pub ha: Keyd<'a>,
+    pub fa1: Keyd<'a>,
+    pub fa2: Keyd<'a>,
+    pub mh: Keyd<'a>,
 }
 
 impl<'a> Nodes<'a> {
     /// Starts them with these files and secrets.
-    pub(super) fn start(
+    pub fn start(
         ctx: &'a Ctx,
         [ha, fa1, fa2, mh]: [&str; 4],
         secrets: &[(&str, &str)],
@@ -172,17 +172,17 @@ impl<'a> Nodes<'a> {
     }
 
     /// Each of them, to be killed and started.
-    pub(super) fn each(&mut self) -> [&mut Keyd<'a>; 4] {
+    pub fn each(&mut self) -> [&mut Keyd<'a>; 4] {
         [&mut self.ha, &mut self.fa1, &mut self.fa2, &mut self.mh]
     }
 
-    pub(super) fn logs(&self) -> String {
+    pub fn logs(&self) -> String {
         self.all().map(Keyd::log).join("\n")
     }
 }
 
 /// Where a node's key manager believes the host is; `None` if it knows nothing of it.
-pub(super) fn place(node: &Keyd<'_>) -> Result<Option<serde_json::Value>> {
+pub fn place(node: &Keyd<'_>) -> Result<Option<serde_json::Value>> {
     let status: serde_json::Value = serde_json::from_str(&node.tell(&["status"])?)?;
     Ok(status["mobile"]
         .as_array()
@@ -193,7 +193,7 @@ pub(super) fn place(node: &Keyd<'_>) -> Result<Option<serde_json::Value>> {
 }
 
 /// Waits until home agent and mobile host both say that the host is there.
-pub(super) fn arrives(ctx: &Ctx, nodes: &Nodes<'_>, at: Option<Ipv4Addr>) -> Result<()> {
+pub fn arrives(ctx: &Ctx, nodes: &Nodes<'_>, at: Option<Ipv4Addr>) -> Result<()> {
     let wanted = at.map_or(serde_json::Value::Null, |at| at.to_string().into());
     // At home the home agent keeps no binding.
     let bound = at.map(|_| wanted.clone());
@@ -209,12 +209,12 @@ pub(super) fn arrives(ctx: &Ctx, nodes: &Nodes<'_>, at: Option<Ipv4Addr>) -> Res
 }
 
 /// The mobile host's radio leaves one link and finds another.
-pub(super) fn moves(mh: &Netns, from: &str, to: &str) -> Result<()> {
+pub fn moves(mh: &Netns, from: &str, to: &str) -> Result<()> {
     mh.ip(&format!("link set {from} down\nlink set {to} up"))
 }
 
 /// Octets each way over a connection that stays.
-pub(super) fn exchange(near: &mut TcpStream, far: &mut TcpStream) -> Result<()> {
+pub fn exchange(near: &mut TcpStream, far: &mut TcpStream) -> Result<()> {
     let data = traffic::random(50_000);
     for way in 0..2 {
         let (from, to) = if way == 0 {

@@ -161,7 +161,7 @@ fn run(file: &File, options: Options) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let journal = log::start(config.level);
+    let journal = log::start(config.level, config.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

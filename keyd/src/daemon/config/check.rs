@@ -103,6 +103,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         control_group: file.control.group,
         metrics: listen.map(|listen| *listen.get_ref()),
         level: file.log.level,
+        log_format: file.log.format,
         snoop,
         registered: hosts.collect(),
         mobile_ip: checker.mobile_ip()?,

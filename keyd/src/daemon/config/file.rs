@@ -113,6 +113,19 @@ pub(super) struct Metrics {
 pub(super) struct Log {
     #[serde(default)]
     pub level: Level,
+    #[serde(default)]
+    pub format: LogFormat,
+}
+
+/// What a line on standard error looks like.
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people; whoever takes the lines adds the time.
+    #[default]
+    Text,
+    /// For programs: a JSON object a line, with the time of the system's monotonic clock.
+    Json,
 }
 
 /// The least severe lines that are logged.

@@ -12,7 +12,7 @@ mod mobile;
 mod source;
 pub mod value;
 
-pub use file::{Level, Role, Start, Zones};
+pub use file::{Level, LogFormat, Role, Start, Zones};
 pub use mobile::{Agent, MobileIp};
 pub use source::Mistake;
 
@@ -47,6 +47,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// What is logged.
     pub level: Level,
+    /// What its lines on standard error look like.
+    pub log_format: LogFormat,
     /// FA: how relays repair losses.
     pub snoop: Option<Snoop>,
     /// The connections, in the order of the file; `ike.connections` has the same order.
