@@ -10,7 +10,9 @@ mod handoff_stream;
 mod hardship;
 mod ipv6;
 pub mod keyd;
+mod keyd_file;
 mod lifetime;
+mod limits;
 mod malformed_messages;
 mod mmlctl;
 mod mobility;
@@ -18,6 +20,7 @@ mod neighbours;
 mod offload;
 mod pair;
 mod path;
+mod ports;
 mod readers;
 mod relay;
 mod snoop;
@@ -44,6 +47,7 @@ const TABLES: &[&[Scenario]] = &[
     path::TABLE,
     offload::TABLE,
     guard::TABLE,
+    ports::TABLE,
     neighbours::TABLE,
     ipv6::TABLE,
     udp::TABLE,
@@ -54,10 +58,12 @@ const TABLES: &[&[Scenario]] = &[
     malformed_messages::TABLE,
     zone_messages::TABLE,
     lifetime::TABLE,
+    limits::TABLE,
     states::TABLE,
     writing_relay::TABLE,
     mmlctl::TABLE,
     keyd::TABLE,
+    keyd_file::TABLE,
     strongswan::TABLE,
     strongswan_proof::TABLE,
     strongswan_life::TABLE,
