@@ -8,7 +8,7 @@ use crate::counters::Reason;
 use crate::ends::Outer;
 use crate::namespace::Namespace;
 use crate::net::{Disposition, Place, Way};
-use crate::policy::Action;
+use crate::policy::{ports, Action};
 use crate::skb::Buffer;
 use crate::sync::Reader;
 use crate::zone_message;
@@ -87,7 +87,14 @@ fn outgoing(
     forwarded: bool,
     reader: &Reader,
 ) -> Disposition {
-    let Some(policy) = ns.spd.find(false, ns.sadb.seed, of, !forwarded, reader) else {
+    let Some(policy) = ns.spd.find(
+        false,
+        ns.sadb.seed,
+        of,
+        || ports(skb, of),
+        !forwarded,
+        reader,
+    ) else {
         return Disposition::Accept;
     };
     match policy.action {
@@ -101,14 +108,17 @@ fn outgoing(
         Action::Protect => {
             // docs/wire.md 2.4a.
             ns.counters.count(Reason::GuardOut);
-            zone_message::acquire(ns, policy, of);
+            zone_message::acquire(ns, policy, of, ports(skb, of));
             Disposition::Drop
         }
     }
 }
 
 fn incoming(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader) -> Disposition {
-    let Some(policy) = ns.spd.find(true, ns.sadb.seed, of, true, reader) else {
+    let Some(policy) = ns
+        .spd
+        .find(true, ns.sadb.seed, of, || ports(skb, of), true, reader)
+    else {
         return Disposition::Accept;
     };
     match policy.action {

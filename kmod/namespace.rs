@@ -287,13 +287,10 @@ impl Namespace {
         if config.policies.len() >= POLICIES_MAX {
             return Err(ENOSPC);
         }
-        let same = |p: &Policy| {
-            p.given.ext.direction == given.ext.direction && p.given.selector == given.selector
-        };
-        if config.policies.iter().any(|l| same(&l.policy)) {
+        let policy = Policy::new(config.last_policy.checked_add(1).ok_or(ENOSPC)?, given)?;
+        if self.spd.has_place_of(self.sadb.seed, &policy) {
             return Err(EEXIST);
         }
-        let policy = Policy::new(config.last_policy.checked_add(1).ok_or(ENOSPC)?, given)?;
         let module = if policy.action == Action::Protect {
             Some(ModuleRef::get()?)
         } else {

@@ -6,11 +6,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::alloc::flags::*;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use mml_core::ip::Addresses;
-use mml_core::selector::Selector;
+use mml_core::ip::{Addresses, Ports};
+use mml_core::selector::{Match, Selector};
 use pfkey::number::policy::{BYPASS, DIR_IN, PROTECT};
 
 use crate::sadb::{selector, Seed};
+use crate::skb::Buffer;
 use crate::sync::{self, Reader, Table};
 
 /// What a policy does with what it covers.
@@ -68,6 +69,11 @@ impl Policy {
     }
 }
 
+/// The ports of a packet whose data starts at its IP header, if it shows any (docs/wire.md 2.3m).
+pub(crate) fn ports(skb: &Buffer, of: &Addresses) -> Option<Ports> {
+    skb.octets(of.ports_at()?).map(Ports::of)
+}
+
 /// The policies of a namespace.
 pub(crate) struct Spd {
     inbound: Table<Arc<Policy>>,
@@ -92,13 +98,15 @@ impl Spd {
     }
 
     /// The policy that decides on a packet: the lowest priority's, and of those the oldest. `bypass`: whether bypass
-    /// policies are asked at all (docs/wire.md 2.4e).
+    /// policies are asked at all (docs/wire.md 2.4e). `ports` is asked only by policies that name some; what shows none is
+    /// covered by one that keeps packets back, and by none that lets them pass (docs/wire.md 2.4f).
     #[inline]
     pub(crate) fn find<'g>(
         &'g self,
         inbound: bool,
         seed: Seed,
         of: &Addresses,
+        ports: impl Fn() -> Option<Ports>,
         bypass: bool,
         reader: &'g Reader,
     ) -> Option<&'g Policy> {
@@ -110,8 +118,13 @@ impl Spd {
         let mut best: Option<&Policy> = None;
         for hash in seed.places(of) {
             for policy in table.get(hash, reader) {
+                let covers = || match policy.selector.compare(of, &ports) {
+                    Match::Yes => true,
+                    Match::Unseen => policy.action != Action::Bypass,
+                    Match::No => false,
+                };
                 if (bypass || policy.action != Action::Bypass)
-                    && policy.selector.matches(of)
+                    && covers()
                     && best.is_none_or(|b| rank(policy) < rank(b))
                 {
                     best = Some(policy);
@@ -122,6 +135,13 @@ impl Spd {
             policy.hits.fetch_add(1, Ordering::Relaxed);
         }
         best
+    }
+
+    /// Whether there is one of its direction and selector. The caller holds the writers' lock.
+    pub(crate) fn has_place_of(&self, seed: Seed, policy: &Policy) -> bool {
+        self.table(policy.inbound)
+            .locked(seed.selector(&policy.selector))
+            .any(|p| p.selector == policy.selector)
     }
 
     /// Adds one. The caller holds the writers' lock.

@@ -318,11 +318,8 @@ fn assemble(
         return Err(esp::Drop::ZoneMap.into());
     }
     if let Some(own) = own {
-        let of = Addresses {
-            protocol: trailer.next,
-            ..own.of
-        };
-        if !csa.selector.matches(&of) {
+        let of = own.of.carrying(trailer.next, datagram.len());
+        if !csa.selector.matches(&of, || of.ports_behind(head)) {
             return Err(esp::Drop::Selector.into());
         }
         return Ok(Inside {
@@ -338,7 +335,8 @@ fn assemble(
     if inner.total_len > datagram.len() || inner.total_len < inner.header_len {
         return Err(esp::Drop::InnerLength.into());
     }
-    if !csa.selector.matches(&inner) {
+    // docs/wire.md 2.3m.
+    if !csa.selector.matches(&inner, || inner.ports(head)) {
         return Err(esp::Drop::Selector.into());
     }
     Ok(Inside {

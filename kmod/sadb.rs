@@ -8,9 +8,9 @@ use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLock};
 use mml_core::esp::{self, IvKind};
-use mml_core::ip::Addresses;
+use mml_core::ip::{Addresses, Ports};
 use mml_core::replay::{Replay, Resync};
-use mml_core::selector::Selector;
+use mml_core::selector::{PortRange, Selector};
 use mml_core::snoop::{Ends as FlowEnds, Settings};
 use mml_core::zone::{Mode, ZoneMap};
 use pfkey::{CsaExt, Role, State};
@@ -79,10 +79,8 @@ pub(crate) struct Csa {
     pub selector: Selector,
     pub generation: u32,
     pub may_write: bool,
-    /// A relay's own number, and how many of its IVs are spent: it begins at 0 when the CSA is added, and no message
-    /// sets it (docs/wire.md 1.5h).
+    /// A relay's own number.
     relay_number: u16,
-    written: AtomicU64,
     pub zone1: Zone,
     /// `None` at a relay (docs/wire.md 1.2b).
     pub zone2: Option<Zone>,
@@ -91,8 +89,9 @@ pub(crate) struct Csa {
     first: u64,
     /// Origin: the last number sealed under it.
     sequence: AtomicU64,
-    /// Origin: octets of the datagrams sealed.
-    octets: AtomicU64,
+    /// Origin: octets of the datagrams sealed. Relay: how many of its IVs are spent, which begins at 0 when the CSA is
+    /// added, and no message sets it (docs/wire.md 1.5h). A terminus counts behind its lock.
+    spent: AtomicU64,
     /// An origin's; the others have none to remember.
     pub route: DstCache,
     /// When a new mapping was last told of, in jiffies; 0 for never.
@@ -173,9 +172,8 @@ impl Csa {
                 state: AtomicU8::new(state),
                 first: sequence,
                 sequence: AtomicU64::new(sequence),
-                octets: AtomicU64::new(0),
+                spent: AtomicU64::new(0),
                 mapped: AtomicU64::new(0),
-                written: AtomicU64::new(0),
                 snoops,
                 window,
                 life <- Life::new(soft, hard, alarm),
@@ -249,7 +247,7 @@ impl Csa {
     #[inline]
     pub(crate) fn take_numbers(&self, count: u64, octets: u64) -> Result<u64, Reason> {
         let last = self.sequence.fetch_add(count, Ordering::Relaxed);
-        let before = self.octets.fetch_add(octets, Ordering::Relaxed);
+        let before = self.spent.fetch_add(octets, Ordering::Relaxed);
         let packets = last.wrapping_sub(self.first).wrapping_add(count);
         self.spend(packets, before.wrapping_add(octets))?;
         // Far past the end it stays refused: 2^63 more would be needed to wrap.
@@ -292,14 +290,17 @@ impl Csa {
         // Past the end it stays refused: 2^63 more would be needed to wrap.
         esp::relay_iv(
             self.relay_number,
-            self.written.fetch_add(1, Ordering::Relaxed),
+            self.spent.fetch_add(1, Ordering::Relaxed),
         )
     }
 
     /// How many IVs of the relay are spent: packets that it has rewritten.
     #[inline]
     pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        match self.role {
+            Role::Relay => self.spent.load(Ordering::Relaxed),
+            _ => 0,
+        }
     }
 
     /// Packets and octets that it has carried here.
@@ -357,7 +358,7 @@ impl Csa {
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         if self.role == Role::Origin {
             let last = self.sequence.load(Ordering::Relaxed);
-            return (last, self.octets.load(Ordering::Relaxed), last);
+            return (last, self.spent.load(Ordering::Relaxed), last);
         }
         let _bh = sync::Bh::off();
         let book = self.book.lock();
@@ -410,6 +411,10 @@ impl Csa {
         let path = self.ends.get();
         let (soft, hard) = self.life.given();
         let s = &self.selector;
+        let (src_ports, dst_ports) = s.ports();
+        let range = |ports: PortRange| {
+            pfkey::PortRange::new(ports.first, ports.last).unwrap_or(pfkey::PortRange::ANY)
+        };
         let bare = pfkey::Csa {
             spi: self.spi,
             src: address(path.outer.family, path.outer.src),
@@ -422,6 +427,8 @@ impl Csa {
                 dst_len: s.dst_len,
                 src: s.src,
                 dst: s.dst,
+                src_ports: range(src_ports),
+                dst_ports: range(dst_ports),
             },
             map: pfkey::ZoneMap::new(self.mode(), self.map.stops()).ok_or(pfkey::Error {
                 errno: pfkey::errno::EINVAL,
@@ -515,6 +522,10 @@ pub(crate) fn address(family: u8, octets: [u8; 16]) -> pfkey::Address {
 
 /// The selector as the core has it.
 pub(crate) fn selector(s: &pfkey::Selector) -> Option<Selector> {
+    let range = |ports: pfkey::PortRange| {
+        let (first, last) = ports.bounds();
+        PortRange { first, last }
+    };
     Selector::new(
         s.family.version(),
         s.protocol,
@@ -523,6 +534,7 @@ pub(crate) fn selector(s: &pfkey::Selector) -> Option<Selector> {
         s.dst,
         s.dst_len,
     )
+    .and_then(|selector| selector.with_ports(range(s.src_ports), range(s.dst_ports)))
     .ok()
 }
 
@@ -702,21 +714,20 @@ impl Sadb {
             .find(|csa| csa.spi == spi && csa.ends.are(outer))
     }
 
-    /// The CSA that seals a packet: the closest selector's, and of those the newest (docs/wire.md 2.2p).
+    /// The CSA that seals a packet: the closest selector's, and of those the newest (docs/wire.md 2.2p, 2.3m).
     #[inline]
-    pub(crate) fn origin<'g>(&'g self, of: &Addresses, reader: &'g Reader) -> Option<&'g Csa> {
-        let rank = |csa: &Csa| {
-            (
-                u16::from(csa.selector.src_len) + u16::from(csa.selector.dst_len),
-                csa.generation,
-                csa.id,
-            )
-        };
+    pub(crate) fn origin<'g>(
+        &'g self,
+        of: &Addresses,
+        ports: impl Fn() -> Option<Ports>,
+        reader: &'g Reader,
+    ) -> Option<&'g Csa> {
+        let rank = |csa: &Csa| (csa.selector.closeness(), csa.generation, csa.id);
         let mut best: Option<&Csa> = None;
         for hash in self.seed.places(of) {
             for csa in self.origins.get(hash, reader) {
                 if csa.seals()
-                    && csa.selector.matches(of)
+                    && csa.selector.matches(of, &ports)
                     && best.is_none_or(|b| rank(csa) > rank(b))
                 {
                     best = Some(csa);
@@ -730,13 +741,14 @@ impl Sadb {
     pub(crate) fn ended_origin<'g>(
         &'g self,
         of: &Addresses,
+        ports: impl Fn() -> Option<Ports>,
         reader: &'g Reader,
     ) -> Option<&'g Csa> {
         self.seed.places(of).into_iter().find_map(|hash| {
             self.origins
                 .get(hash, reader)
                 .map(|csa| &**csa)
-                .find(|csa| csa.closed() == Reason::Expired && csa.selector.matches(of))
+                .find(|csa| csa.closed() == Reason::Expired && csa.selector.matches(of, &ports))
         })
     }
 

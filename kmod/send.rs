@@ -18,6 +18,7 @@ use crate::crypto::{Linear, ICV_LEN};
 use crate::ends::{Outer, Path, UDP_LEN};
 use crate::namespace::Namespace;
 use crate::net::{self, Device, Route};
+use crate::policy;
 use crate::sadb::Csa;
 use crate::skb::{Buffer, Skb, ETH_P_IP, ETH_P_IPV6};
 use crate::sync::{Bh, Reader};
@@ -129,7 +130,11 @@ impl<const N: usize> Head<N> {
             .copy_from_slice(skb.linear().get(..end)?);
         self.ip = ip;
         self.len = end;
-        self.of = of;
+        // As long as it really is.
+        self.of = Addresses {
+            total_len: total,
+            ..of
+        };
         self.total = total;
         Some(())
     }
@@ -222,12 +227,14 @@ fn send<'g, const N: usize>(
     if head.of.family == 6 && head.of.is_link_scope() {
         return Err((Reason::LinkScope, None));
     }
-    let Some(csa) = ns.sadb.origin(&head.of, reader) else {
-        if let Some(policy) = ns.spd.find(false, ns.sadb.seed, &head.of, false, reader) {
+    let ports = || policy::ports(&skb, &head.of);
+    let Some(csa) = ns.sadb.origin(&head.of, ports, reader) else {
+        let seed = ns.sadb.seed;
+        if let Some(policy) = ns.spd.find(false, seed, &head.of, ports, false, reader) {
             // docs/wire.md 2.4a.
-            zone_message::acquire(ns, policy, &head.of);
+            zone_message::acquire(ns, policy, &head.of, ports());
         }
-        return Err(match ns.sadb.ended_origin(&head.of, reader) {
+        return Err(match ns.sadb.ended_origin(&head.of, ports, reader) {
             Some(csa) => (Reason::Expired, Some(csa)),
             None => (Reason::NoCsa, None),
         });
@@ -365,7 +372,9 @@ impl<'a> Origin<'a> {
                     .read(&mut segment)
                     .ok_or(Reason::BadInner)
                     .and_then(|()| {
-                        if head.total > room && !self.is_cut_outside(head) {
+                        if head.of.fragment && self.csa.selector.names_ports() {
+                            Err(Reason::Fragment)
+                        } else if head.total > room && !self.is_cut_outside(head) {
                             self.too_big(segment, head, room)
                         } else {
                             self.whole(segment, head, self.route()?)
@@ -438,6 +447,10 @@ impl<'a> Origin<'a> {
         head: &mut Head<N>,
         room: usize,
     ) -> Result<(), Reason> {
+        // A fragment shows no ports, so that the other end would drop it (docs/wire.md 1.7r).
+        if !head.of.df && self.csa.selector.names_ports() {
+            return Err(Reason::Fragment);
+        }
         // Transport mode seals no fragment.
         if head.of.df || self.is_transport() {
             self.refuse_too_big(&mut skb, head, room);

@@ -5,12 +5,12 @@
 
 use kernel::alloc::{flags::*, KVec};
 use kernel::prelude::*;
-use mml_core::ip::Addresses;
+use mml_core::ip::{Addresses, Ports};
 use mml_core::zone::Mode;
 use pfkey::number::{message as kind, policy, satype};
 use pfkey::{
-    genl, Csa as CsaMessage, CsaExt, CsaId, CsaUpdate, Lifetime, Message, Migrate, NewMapping,
-    Policy as PolicyMessage, PolicyExt, PolicyId, Role, SpiRequest, Writer,
+    genl, Csa as CsaMessage, CsaId, CsaUpdate, Lifetime, Message, Migrate, NewMapping,
+    Policy as PolicyMessage, PolicyExt, PolicyId, PortRange, Role, SpiRequest, Writer,
 };
 
 use crate::ends::{Outer, Path};
@@ -549,14 +549,19 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
     }
 }
 
-/// Asks for a CSA: the policy, its template, and the packet's own ends. From any context, at most once a second a policy
+/// Asks for a CSA: the policy, its template, and the packet's own ends, ports included where it shows some. From any context, at most once a second a policy
 /// (docs/wire.md 2.4a).
-pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
+pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses, ports: Option<Ports>) {
     if asking.given.ext.kind != policy::PROTECT || !asking.acquire_due() {
         return;
     }
     let mut buffer = [0; 512];
     let family = pfkey::Family::of_version(of.family);
+    let port = |which: fn(Ports) -> u16| {
+        ports
+            .and_then(|ports| PortRange::one(which(ports)))
+            .unwrap_or(PortRange::ANY)
+    };
     let selector = pfkey::Selector {
         family,
         protocol: of.protocol,
@@ -564,6 +569,8 @@ pub(crate) fn acquire(ns: &Namespace, asking: &Policy, of: &Addresses) {
         dst_len: family.bits(),
         src: of.src,
         dst: of.dst,
+        src_ports: port(|ports| ports.src),
+        dst_ports: port(|ports| ports.dst),
     };
     let given = &asking.given;
     let message = PolicyMessage {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Addresses and prefixes as people write them.
 
-use pfkey::{Address, Family, Selector};
+use pfkey::{Address, Family, PortRange, Selector};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for Prefix {
     }
 }
 
-/// The selector of these prefixes; `None` if one is IPv4 and the other IPv6. Of two `any`s it is IPv4's.
+/// The selector of these prefixes and any port; `None` if one is IPv4 and the other IPv6. Of two `any`s it is IPv4's.
 pub fn selector(src: Prefix, dst: Prefix, protocol: u8) -> Option<Selector> {
     let family = src.family().or(dst.family()).unwrap_or(Family::V4);
     let (src, src_len) = src.octets(family)?;
@@ -156,6 +156,8 @@ pub fn selector(src: Prefix, dst: Prefix, protocol: u8) -> Option<Selector> {
         dst_len,
         src,
         dst,
+        src_ports: PortRange::ANY,
+        dst_ports: PortRange::ANY,
     })
 }
 

@@ -4,6 +4,7 @@
 use crate::address::{host, selector, Prefix};
 use crate::hex::HexSecret;
 use crate::lifetime;
+use crate::ports::{with_ports, Ports};
 use crate::text_file;
 use pfkey::{
     Algorithm, Binding, Csa, CsaExt, Encap, Mode, Relay, Role, Secret, Snoop, State, ZoneKeys,
@@ -75,7 +76,7 @@ fn nat_t() -> u16 {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct SelectorTable {
     #[serde(default = "any")]
     src: Prefix,
@@ -83,6 +84,10 @@ struct SelectorTable {
     dst: Prefix,
     #[serde(default)]
     protocol: u8,
+    #[serde(default)]
+    src_port: Ports,
+    #[serde(default)]
+    dst_port: Ports,
 }
 
 #[derive(Deserialize)]
@@ -252,6 +257,8 @@ impl Entry {
     pub fn to_csa(&self) -> Result<Csa<'_>, String> {
         let selector = selector(self.selector.src, self.selector.dst, self.selector.protocol)
             .ok_or("selector: src and dst are of two families; both must be IPv4 or both IPv6")?;
+        let selector = with_ports(selector, self.selector.src_port, self.selector.dst_port)
+            .map_err(|error| format!("selector: {error}"))?;
         let map = ZoneMap::new(self.mode, &[self.map.0, pfkey::END])
             .ok_or("map: it can't be made a zone map")?;
         let zone2 = match &self.zone2 {

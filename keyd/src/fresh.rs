@@ -4,6 +4,7 @@
 use crate::address::Prefix;
 use crate::csa_file::Stop;
 use crate::hex;
+use crate::ports::Ports;
 use pfkey::{Algorithm, Role};
 use ring::rand::SecureRandom;
 use std::fmt::Write;
@@ -22,6 +23,12 @@ pub struct Plan {
     pub selector_cn: Prefix,
     /// The transforms of zone 1 and zone 2, and the bits of their keys.
     pub zones: [(Algorithm, u16); 2],
+    /// The upper protocol inside, 0 for any.
+    pub protocol: u8,
+    /// The mobile host's ports.
+    pub ports_mh: Ports,
+    /// Its correspondents'.
+    pub ports_cn: Ports,
     /// Where zone 1 stops.
     pub map: Stop,
     /// The replay window, in packets.
@@ -50,7 +57,7 @@ pub struct NoRandom;
 struct Direction {
     spi: u32,
     ends: [IpAddr; 2],
-    selectors: [Prefix; 2],
+    selectors: [(Prefix, Ports); 2],
     zones: [Zone; 2],
 }
 
@@ -68,12 +75,18 @@ impl Plan {
         let to_mh = self.direction(
             random,
             [self.ha, self.mh],
-            [self.selector_cn, self.selector_mh],
+            [
+                (self.selector_cn, self.ports_cn),
+                (self.selector_mh, self.ports_mh),
+            ],
         )?;
         let from_mh = self.direction(
             random,
             [self.mh, self.ha],
-            [self.selector_mh, self.selector_cn],
+            [
+                (self.selector_mh, self.ports_mh),
+                (self.selector_cn, self.ports_cn),
+            ],
         )?;
         let ha = [(Role::Origin, &to_mh), (Role::Terminus, &from_mh)];
         let fa = [(Role::Relay, &to_mh), (Role::Relay, &from_mh)];
@@ -93,7 +106,7 @@ impl Plan {
         &self,
         random: &dyn SecureRandom,
         ends: [IpAddr; 2],
-        selectors: [Prefix; 2],
+        selectors: [(Prefix, Ports); 2],
     ) -> Result<Direction, NoRandom> {
         let [zone1, zone2] = self.zones;
         let zones = [zone(random, zone1.1)?, zone(random, zone2.1)?];
@@ -125,7 +138,7 @@ impl Plan {
 
     fn csa(&self, text: &mut String, role: Role, direction: &Direction) {
         let [src, dst] = direction.ends;
-        let [inner_src, inner_dst] = direction.selectors;
+        let [(inner_src, src_ports), (inner_dst, dst_ports)] = direction.selectors;
         let Plan {
             window, generation, ..
         } = self;
@@ -153,10 +166,19 @@ impl Plan {
                 let _ = writeln!(text, "relay-number = {}", self.relay_number);
             }
         }
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "selector = {{ src = \"{inner_src}\", dst = \"{inner_dst}\" }}"
+            "selector = {{ src = \"{inner_src}\", dst = \"{inner_dst}\""
         );
+        if self.protocol != 0 {
+            let _ = write!(text, ", protocol = {}", self.protocol);
+        }
+        for (key, ports) in [("src-port", src_ports), ("dst-port", dst_ports)] {
+            if ports != Ports::ANY {
+                let _ = write!(text, ", {key} = \"{ports}\"");
+            }
+        }
+        text.push_str(" }\n");
         // A relay never has zone 2's key.
         let known = if role == Role::Relay { 1 } else { 2 };
         for (index, (zone, (algorithm, bits))) in direction

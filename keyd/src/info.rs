@@ -4,9 +4,11 @@
 use crate::address::{ip, prefixes};
 use crate::lifetime;
 use crate::policy_file::{Action, Direction};
+use crate::ports::{suffix, Ports};
 use pfkey::number::message;
 use pfkey::{
-    CsaExt, CsaId, Encap, Lifetime, Message, Migrate, NewMapping, Policy, Relay, Selector,
+    CsaExt, CsaId, Encap, Lifetime, Message, Migrate, NewMapping, Policy, PortRange, Relay,
+    Selector,
 };
 use serde_json::{json, Value};
 use std::net::IpAddr;
@@ -117,17 +119,26 @@ impl CsaInfo {
     }
 }
 
-fn selector_json(selector: &Selector) -> Value {
+/// A selector as JSON; ports that are any are null.
+pub fn selector_json(selector: &Selector) -> Value {
     let (src, dst) = prefixes(selector);
-    json!({ "src": src.to_string(), "dst": dst.to_string(), "protocol": selector.protocol })
+    let ports = |range: PortRange| (!range.is_any()).then(|| Ports(range).to_string());
+    json!({
+        "src": src.to_string(),
+        "dst": dst.to_string(),
+        "protocol": selector.protocol,
+        "src-ports": ports(selector.src_ports),
+        "dst-ports": ports(selector.dst_ports),
+    })
 }
 
 /// A selector on one line.
 pub fn selector_text(selector: &Selector) -> String {
     let (src, dst) = prefixes(selector);
+    let (src_ports, dst_ports) = (suffix(selector.src_ports), suffix(selector.dst_ports));
     match selector.protocol {
         0 => format!("{src} → {dst}"),
-        protocol => format!("{src} → {dst} protocol {protocol}"),
+        protocol => format!("{src}{src_ports} → {dst}{dst_ports} protocol {protocol}"),
     }
 }
 

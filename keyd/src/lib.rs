@@ -17,5 +17,6 @@ mod life;
 pub mod lifetime;
 pub mod netlink;
 pub mod policy_file;
+pub mod ports;
 pub mod private_file;
 pub mod text_file;

@@ -2,6 +2,7 @@
 //! Policies in a file: TOML, a `[[policy]]` table each; and the words policies are described with.
 
 use crate::address::{host, selector, Prefix};
+use crate::ports::{with_ports, Ports};
 use crate::text_file;
 use pfkey::number::policy;
 use pfkey::{Policy, PolicyExt};
@@ -28,6 +29,12 @@ pub struct Entry {
     /// Their upper protocol, 0 for any.
     #[serde(default)]
     pub protocol: u8,
+    /// The source's ports.
+    #[serde(default)]
+    pub src_port: Ports,
+    /// The destination's.
+    #[serde(default)]
+    pub dst_port: Ports,
     /// The lowest is asked first.
     #[serde(default)]
     pub priority: u32,
@@ -136,6 +143,7 @@ impl Entry {
     pub fn to_policy(&self) -> Result<Policy, String> {
         let selector = selector(self.src, self.dst, self.protocol)
             .ok_or("src and dst are of two families; both must be IPv4 or both IPv6")?;
+        let selector = with_ports(selector, self.src_port, self.dst_port)?;
         let template = match (self.outer_src, self.outer_dst) {
             (None, None) => None,
             (Some(src), Some(dst)) => Some((host(src), host(dst))),

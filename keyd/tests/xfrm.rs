@@ -8,7 +8,7 @@ use keyd::netlink::frame::Messages;
 use mml_ike::crypto::{Cipher, KeyPair};
 use mml_ike::secret::Secret;
 use mml_ike::wire::Id;
-use pfkey::Selector;
+use pfkey::{PortRange, Selector};
 use std::net::IpAddr;
 
 const SRC: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
@@ -67,7 +67,6 @@ fn rule(inbound: bool) -> Rule {
         inbound,
         action: Action::Protect,
         selector: selector(),
-        ports: (0, 0),
         priority: 1000,
         outer: Some((SRC, DST)),
         reqid: 0x4D4C_0003,
@@ -95,7 +94,11 @@ fn every_message_has_the_octets_of_the_kernels_own_structures() {
     );
     let bypass = Rule {
         action: Action::Bypass,
-        ports: (0, 500),
+        selector: Selector {
+            protocol: 17,
+            dst_ports: PortRange::one(500).unwrap(),
+            ..selector()
+        },
         priority: 0,
         outer: None,
         ..rule(true)

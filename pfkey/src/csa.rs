@@ -8,12 +8,13 @@ use crate::extension::Extension;
 use crate::id::outer;
 use crate::message::{Message, EXT_HEADER_LEN, HEADER_LEN};
 use crate::number::{ext, message, sastate, satype, SPI_MIN};
+use crate::selector::Selector;
 use crate::standard::{Lifetime, Sa};
 use crate::text::Fault;
 use crate::writer::Writer;
 use crate::zone::{
-    Binding, CsaExt, Mode, Relay, Role, Selector, Snoop, State, ZoneMap, ZoneSa, TRANSPORT_END,
-    WINDOW_MAX, WINDOW_MIN,
+    Binding, CsaExt, Mode, Relay, Role, Snoop, State, ZoneMap, ZoneSa, TRANSPORT_END, WINDOW_MAX,
+    WINDOW_MIN,
 };
 
 /// Zones of a CSA on the data path (docs/wire.md 1.8c).
@@ -180,11 +181,7 @@ impl<'a> Csa<'a> {
         check_spi(self.spi)?;
         check_ext(&self.ext)?;
         check_map(&self.map, self.ext.mode)?;
-        if !self.selector.is_sound() {
-            return Err(Error::invalid(
-                c"SELECTOR: prefix too long, or host bits set behind it",
-            ));
-        }
+        self.selector.check()?;
         self.check_zones()?;
         self.check_relay()?;
         self.check_lifetimes()

@@ -7,10 +7,11 @@ use crate::extension::Extension;
 use crate::id::CsaId;
 use crate::message::Message;
 use crate::number::ext;
+use crate::selector::{PortRange, Selector};
 use crate::standard::{NatPort, NatType};
 use crate::text::Fault;
 use crate::writer::Writer;
-use crate::zone::{CsaExt, Selector};
+use crate::zone::CsaExt;
 
 /// `UDP_ENCAP_ESPINUDP` of Linux's `<linux/udp.h>`.
 const ESPINUDP: u8 = 2;
@@ -88,6 +89,7 @@ impl Migrate {
             .selector()
             .ok_or(Error::extension(ext::SELECTOR, Fault::Missing))?;
         let bits = ends.family.bits();
+        // Without a protocol it has no ports either.
         if (ends.src_len, ends.dst_len, ends.protocol) != (bits, bits, 0) {
             return Err(Error::invalid(
                 c"SELECTOR: a MIGRATE's has whole addresses and no protocol",
@@ -119,6 +121,8 @@ impl Migrate {
             dst_len: self.dst.family.bits(),
             src: self.src.octets,
             dst: self.dst.octets,
+            src_ports: PortRange::ANY,
+            dst_ports: PortRange::ANY,
         };
         let writer = self.id.write(writer, ext)?.selector(&ends)?;
         Encap::write(self.encap, writer)

@@ -5,12 +5,13 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::number::ext;
 use crate::reader::{Cursor, Reader};
+use crate::selector::Selector;
 use crate::standard::{
     Identity, Key, Lifetime, NatPort, NatType, PolicyExt, Proposal, Sa, Sensitivity, SpiRange,
     Supported,
 };
 use crate::text::Fault;
-use crate::zone::{Binding, CsaExt, Relay, Selector, Snoop, ZoneMap, ZoneSa};
+use crate::zone::{Binding, CsaExt, Relay, Snoop, ZoneMap, ZoneSa};
 
 macro_rules! extensions {
     ($($number:ident $variant:ident $body:ident $(<$life:lifetime>)?;)+) => {

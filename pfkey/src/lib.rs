@@ -24,6 +24,7 @@ mod message;
 pub mod number;
 mod policy;
 mod reader;
+mod selector;
 mod standard;
 mod text;
 mod writer;
@@ -40,12 +41,13 @@ pub use id::{CsaId, CsaUpdate};
 pub use message::{Extensions, Header, Iter, Message, HEADER_LEN, MAX_LEN};
 pub use policy::{Policy, PolicyId};
 pub use reader::Secret;
+pub use selector::{PortRange, Selector};
 pub use standard::{
     Comb, Identity, Key, Lifetime, NatPort, NatType, PolicyExt, Proposal, Sa, Sensitivity,
     SpiRange, Supported, SupportedAlg,
 };
 pub use writer::Writer;
 pub use zone::{
-    Binding, CsaExt, Mode, Relay, Role, Selector, Snoop, State, ZoneKeys, ZoneMap, ZoneSa, END,
-    MAX_BINDING, MAX_ZONES, TRANSPORT_END, WINDOW_DEFAULT, WINDOW_MAX, WINDOW_MIN,
+    Binding, CsaExt, Mode, Relay, Role, Snoop, State, ZoneKeys, ZoneMap, ZoneSa, END, MAX_BINDING,
+    MAX_ZONES, TRANSPORT_END, WINDOW_DEFAULT, WINDOW_MAX, WINDOW_MIN,
 };

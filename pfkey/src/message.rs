@@ -6,12 +6,13 @@ use crate::error::Error;
 use crate::extension::Extension;
 use crate::number::{self, ext};
 use crate::reader::{Cursor, Reader};
+use crate::selector::Selector;
 use crate::standard::{
     Identity, Key, Lifetime, NatPort, NatType, PolicyExt, Proposal, Sa, Sensitivity, SpiRange,
     Supported,
 };
 use crate::text::Fault;
-use crate::zone::{Binding, CsaExt, Relay, Selector, Snoop, ZoneMap, ZoneSa};
+use crate::zone::{Binding, CsaExt, Relay, Snoop, ZoneMap, ZoneSa};
 
 /// Octets of `sadb_msg`.
 pub const HEADER_LEN: usize = 16;

@@ -7,10 +7,10 @@ use crate::extension::Extension;
 use crate::id::outer;
 use crate::message::Message;
 use crate::number::{ext, policy};
+use crate::selector::Selector;
 use crate::standard::PolicyExt;
 use crate::text::Fault;
 use crate::writer::Writer;
-use crate::zone::Selector;
 
 /// What is done with which packets (docs/wire.md 2.2k).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

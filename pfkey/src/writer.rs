@@ -6,8 +6,9 @@ use crate::error::Error;
 use crate::extension::Extension;
 use crate::message::{Header, EXT_HEADER_LEN, HEADER_LEN, MAX_LEN};
 use crate::reader::Cursor;
+use crate::selector::Selector;
 use crate::standard::{Lifetime, PolicyExt, Sa};
-use crate::zone::{Binding, CsaExt, Relay, Selector, Snoop, ZoneMap, ZoneSa};
+use crate::zone::{Binding, CsaExt, Relay, Snoop, ZoneMap, ZoneSa};
 
 /// A message being written. It is as good as its parts: what [`crate::Message::parse`] would refuse can be written.
 pub struct Writer<'a> {

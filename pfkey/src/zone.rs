@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The extensions of the zones, 128 to 134 (docs/wire.md §2).
 
-use crate::address::{host_bits_clear, Family};
 use crate::algorithm::Algorithm;
 use crate::error::Error;
 use crate::reader::{Cursor, Reader, Secret};
@@ -312,60 +311,6 @@ impl CsaExt {
         w.u32(self.generation)?;
         w.zeros(4)?;
         w.u64(self.sequence)
-    }
-}
-
-/// SELECTOR: which packets, source and destination as in the packets themselves (docs/wire.md 2.3f).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Selector {
-    /// IPv4 or IPv6.
-    pub family: Family,
-    /// The upper protocol, 0 for any.
-    pub protocol: u8,
-    /// Bits of the source prefix.
-    pub src_len: u8,
-    /// Bits of the destination prefix.
-    pub dst_len: u8,
-    /// The source prefix; IPv4 in the first four octets, host bits zero.
-    pub src: [u8; 16],
-    /// The destination prefix, likewise.
-    pub dst: [u8; 16],
-}
-
-impl Selector {
-    /// Whether the prefixes fit the family and set no host bits.
-    pub fn is_sound(&self) -> bool {
-        let bits = self.family.bits();
-        self.src_len <= bits
-            && self.dst_len <= bits
-            && host_bits_clear(&self.src, self.src_len)
-            && host_bits_clear(&self.dst, self.dst_len)
-    }
-
-    pub(crate) fn decode(mut r: Reader<'_>) -> Result<Self, Fault> {
-        let family = Family::from_af(r.u8()?).ok_or(Fault::Value)?;
-        let (protocol, src_len, dst_len) = (r.u8()?, r.u8()?, r.u8()?);
-        r.reserved(4)?;
-        let selector = Selector {
-            family,
-            protocol,
-            src_len,
-            dst_len,
-            src: r.array()?,
-            dst: r.array()?,
-        };
-        if !selector.is_sound() {
-            return Err(Fault::Value);
-        }
-        r.end()?;
-        Ok(selector)
-    }
-
-    pub(crate) fn encode(&self, w: &mut Cursor<'_>) -> Result<(), Error> {
-        w.put(&[self.family.af(), self.protocol, self.src_len, self.dst_len])?;
-        w.zeros(4)?;
-        w.put(&self.src)?;
-        w.put(&self.dst)
     }
 }
 

@@ -140,13 +140,36 @@ fn selector_is_48_octets() {
     let expected = join(&[
         &u16s(&[6, 131]),
         &[2, 0, 0, 32],
-        &[0; 4],
+        &[0; 4], // source ports: any
         &[0; 16],
         &[203, 0, 113, 7],
         &[0; 12],
-        &[0; 4], // padding
+        &[0; 4], // destination ports: any
     ]);
     assert_eq!(octets(ext::SELECTOR), expected);
+}
+
+/// docs/wire.md 2.3f, 2.3l: ports are in network order, the source's where they were reserved and the destination's behind
+/// the addresses.
+#[test]
+fn a_selector_has_its_ports_in_front_of_its_addresses_and_behind_them() {
+    let selector = Selector {
+        protocol: 17,
+        src_ports: PortRange::one(500).unwrap(),
+        dst_ports: PortRange::new(0x1234, 0x5678).unwrap(),
+        ..common::selector()
+    };
+    let octets = add(&[Extension::Selector(selector)]).split_off(16);
+    let expected = join(&[
+        &u16s(&[6, 131]),
+        &[2, 17, 0, 32],
+        &[1, 0xF4, 1, 0xF4],
+        &[0; 16],
+        &[203, 0, 113, 7],
+        &[0; 12],
+        &[0x12, 0x34, 0x56, 0x78],
+    ]);
+    assert_eq!(octets, expected);
 }
 
 /// docs/wire.md 2.3g.

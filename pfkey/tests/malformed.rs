@@ -226,8 +226,6 @@ fn reserved_fields_and_padding_must_be_zero() {
         (ext::CSA, 7),
         (ext::CSA, 16),
         (ext::CSA, 28),
-        (ext::SELECTOR, 8),
-        (ext::SELECTOR, 44),
         (ext::SNOOP, 9),
         (ext::SNOOP, 36),
         (ext::RELAY, 8),
@@ -285,7 +283,10 @@ fn fields_out_of_range_are_refused() {
         (ext::SELECTOR, 4, 4),    // family
         (ext::SELECTOR, 6, 33),   // source prefix length
         (ext::SELECTOR, 7, 31),   // a host bit of the destination
+        (ext::SELECTOR, 9, 1),    // a source port beyond the last
+        (ext::SELECTOR, 11, 1),   // a source port of a protocol without
         (ext::SELECTOR, 12, 1),   // a host bit of the source
+        (ext::SELECTOR, 47, 1),   // a destination port of a protocol without
         (ext::SELECTOR, 33, 1),   // behind an IPv4 address
         (ext::RELAY, 4, 2),       // flags
         (ext::RELAY, 7, 128),     // number

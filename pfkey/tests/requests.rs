@@ -266,6 +266,105 @@ fn selectors_with_host_bits_are_refused() {
     assert!(csa.check().is_err());
 }
 
+/// docs/wire.md 2.3l.
+#[test]
+fn only_protocols_that_have_ports_come_with_some() {
+    let mut csa = csa(Role::Origin);
+    csa.selector.dst_ports = PortRange::one(80).unwrap();
+    for protocol in 0..=u8::MAX {
+        csa.selector.protocol = protocol;
+        let has = [6, 17, 33, 132, 136].contains(&protocol);
+        assert_eq!(csa.check().is_ok(), has, "{protocol}");
+    }
+    assert!(csa
+        .check()
+        .unwrap_err()
+        .as_str()
+        .starts_with("SELECTOR: ports of a protocol that has none"));
+}
+
+/// docs/wire.md 2.3f.
+#[test]
+fn a_selector_covers_what_is_closer() {
+    let ports = |first, last| PortRange::new(first, last).unwrap();
+    let wide = Selector {
+        protocol: 17,
+        dst_ports: ports(1000, 2000),
+        ..selector()
+    };
+    let mut src = [0; 16];
+    src[..4].copy_from_slice(&[192, 0, 2, 10]);
+    let close = Selector {
+        src,
+        src_len: 32,
+        src_ports: ports(1, 1),
+        dst_ports: ports(1000, 1000),
+        ..wide
+    };
+    assert!(wide.covers(&wide) && wide.covers(&close) && selector().covers(&wide));
+    assert!(!close.covers(&wide) && !wide.covers(&selector()));
+    for other in [
+        Selector {
+            protocol: 6,
+            ..close
+        },
+        Selector {
+            family: Family::V6,
+            ..close
+        },
+        Selector { dst: src, ..close },
+        Selector {
+            dst_len: 31,
+            ..close
+        },
+        Selector {
+            dst_ports: ports(999, 1000),
+            ..close
+        },
+        Selector {
+            dst_ports: ports(2000, 2001),
+            ..close
+        },
+    ] {
+        assert!(!wide.covers(&other), "{other:?}");
+    }
+    assert_eq!(close.reversed().reversed(), close);
+    assert_eq!(close.reversed().src_ports, close.dst_ports);
+}
+
+/// docs/wire.md 2.3l: each range has one form.
+#[test]
+fn a_range_of_ports_is_none_the_other_way_round_and_any_in_one_way() {
+    assert_eq!(PortRange::new(2, 1), None);
+    assert_eq!(PortRange::new(0, 0), None);
+    assert_eq!(PortRange::one(0), None);
+    assert_eq!(PortRange::new(0, u16::MAX), Some(PortRange::ANY));
+    let range = PortRange::new(8000, 8099).unwrap();
+    assert!(range.holds(8000) && range.holds(8099));
+    assert!(!range.holds(7999) && !range.holds(8100));
+    let octets = |first: u16, last: u16| {
+        let mut csa = add(&[Extension::Selector(Selector {
+            protocol: 6,
+            ..selector()
+        })]);
+        csa[24..26].copy_from_slice(&first.to_be_bytes());
+        csa[26..28].copy_from_slice(&last.to_be_bytes());
+        csa
+    };
+    let read = |octets: &[u8]| {
+        let message = Message::parse(octets)?;
+        Ok::<_, Error>(message.selector().map(|selector| selector.src_ports))
+    };
+    assert_eq!(read(&octets(0, 0)), Ok(Some(PortRange::ANY)));
+    assert_eq!(read(&octets(8000, 8099)), Ok(Some(range)));
+    assert_eq!(read(&octets(0, 1023)), Ok(PortRange::new(0, 1023)));
+    assert_eq!(read(&octets(1, u16::MAX)), Ok(PortRange::new(1, u16::MAX)));
+    for (first, last) in [(0, u16::MAX), (1, 0), (8099, 8000)] {
+        let error = read(&octets(first, last)).unwrap_err();
+        assert_eq!(error.as_str(), "SELECTOR: a field is out of range");
+    }
+}
+
 /// docs/wire.md 1.5a.
 #[test]
 fn writing_relays_need_an_explicit_iv_and_a_number() {

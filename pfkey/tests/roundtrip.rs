@@ -108,13 +108,22 @@ impl Stuff {
             let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
             (u128::from_be_bytes(self.address) & mask).to_be_bytes()
         };
+        let protocol = self.bytes[3];
+        // Half of the time one that has ports.
+        let protocol = if protocol & 1 == 0 { 17 } else { protocol };
+        let ports = |a: u16, b: u16| match Selector::has_ports(protocol) {
+            true => PortRange::new(a.min(b), a.max(b)).unwrap_or(PortRange::ANY),
+            false => PortRange::ANY,
+        };
         Selector {
             family,
-            protocol: self.bytes[3],
+            protocol,
             src_len,
             dst_len,
             src: prefix(src_len),
             dst: prefix(dst_len),
+            src_ports: ports(self.u16(0), self.u16(1)),
+            dst_ports: ports(self.u16(2), self.u16(3)),
         }
     }
 
@@ -397,6 +406,16 @@ fn the_fuzzers_seeds_are_sound_messages() {
     for (number, name) in NUMBERS.into_iter().zip(common::NAMES) {
         seeds.push((name.to_lowercase(), vec![sample(number)]));
     }
+    let ports = Selector {
+        protocol: 17,
+        src_ports: PortRange::one(500).unwrap(),
+        dst_ports: PortRange::new(8000, 8099).unwrap(),
+        ..common::selector()
+    };
+    seeds.push((
+        "selector_ports".to_owned(),
+        vec![Extension::Selector(ports)],
+    ));
     for role in [Role::Origin, Role::Terminus, Role::Relay] {
         let csa = common::csa(role);
         let mut buffer = [0; MAX_LEN];

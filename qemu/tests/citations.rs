@@ -42,17 +42,7 @@ enum Gap {
 
 /// The rules that lack something, and what. Whoever fills a gap takes it out of the list.
 const GAPS: &[(&str, Gap, &str)] = &[
-    (
-        "2.1b",
-        Gap::Part,
-        "no test adds as many policies as there may be",
-    ),
-    ("2.2r", Gap::Part, "no test waits for 165 s"),
-    (
-        "2.5f",
-        Gap::Part,
-        "no test sets the clock or lets the machine sleep",
-    ),
+    ("2.5f", Gap::Part, "no test lets the machine sleep"),
     (
         "3.1h",
         Gap::Part,
@@ -63,27 +53,7 @@ const GAPS: &[(&str, Gap, &str)] = &[
         Gap::Implementation,
         "held packets don't follow a host yet",
     ),
-    (
-        "3.2e",
-        Gap::Part,
-        "no test rekeys with another map or number of zones",
-    ),
-    (
-        "3.2n",
-        Gap::Part,
-        "no test revokes as somebody who did not distribute",
-    ),
-    (
-        "3.2q",
-        Gap::Part,
-        "no test has a standby that doesn't answer",
-    ),
     ("3.2u", Gap::Implementation, "there is no multicast PKD yet"),
-    (
-        "5g",
-        Gap::Part,
-        "the module's selectors have no ports; registrations pass beside the policies, by packet sockets",
-    ),
 ];
 
 /// A file's name, from the root on, and its text.

@@ -73,6 +73,18 @@ impl<'a> Keyd<'a> {
         Ok(keyd)
     }
 
+    /// Writes its file anew; it has to be told to read it.
+    pub fn rewrite(&self, configuration: &str) -> Result<()> {
+        let socket = self.folder.join("control");
+        let file = self.folder.join("keyd.toml");
+        let text = format!(
+            "[control]\nsocket = \"{}\"\n\n{configuration}",
+            socket.display()
+        );
+        fs::write(&file, text)?;
+        elsewhere::carry(self.node, file.to_str().context("path")?)
+    }
+
     /// Starts it again.
     pub fn start(&mut self) -> Result<()> {
         let file = self.folder.join("keyd.toml");

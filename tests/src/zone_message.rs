@@ -194,6 +194,16 @@ pub fn selector(source: Prefix, destination: Prefix, protocol: u8) -> Extension 
     )
 }
 
+/// The same message for these ports alone, each range by its first and last port; 0 and 0 for any.
+pub fn with_ports(message: &Message, source: (u16, u16), destination: (u16, u16)) -> Message {
+    let range = |(first, last): (u16, u16)| [first.to_be_bytes(), last.to_be_bytes()].concat();
+    message.with(SELECTOR, |octets| {
+        octets[4..8].copy_from_slice(&range(source));
+        octets.truncate(40);
+        octets.extend(range(destination));
+    })
+}
+
 pub fn zone_map(stop: Option<usize>) -> Extension {
     let stop = stop.map_or(0xFFFE, |stop| stop as u16);
     extension(

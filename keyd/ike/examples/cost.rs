@@ -67,6 +67,7 @@ fn config(local: Id, remote: IdMatch, zones: Option<ZoneRole>) -> Config {
             rekey: None,
             request_address: false,
             pool: vec![],
+            rank: 0,
         }],
         zones: zones.is_some(),
         ..Config::default()

@@ -113,6 +113,8 @@ pub struct Connection {
     pub request_address: bool,
     /// Inner addresses to give, one a peer.
     pub pool: Vec<IpAddr>,
+    /// Of several that a peer would fit the lowest takes it; of equal ones the first.
+    pub rank: usize,
 }
 
 /// Algorithms of an IKE SA, each list best first.

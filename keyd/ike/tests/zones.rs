@@ -665,6 +665,80 @@ fn when_the_host_rekeys_its_fa_has_the_new_csa_before_the_answer() {
     );
 }
 
+/// Whoever has got another map or number of zones since, and whoever rekeys: the child there is stays, and no plain one
+/// comes of it (docs/wire.md 3.2e).
+#[test]
+fn a_rekeying_with_another_map_or_number_of_zones_is_refused() {
+    let list = zones(ZoneRole::Mobile).transforms[0].clone();
+    let maps = [
+        (vec![40, pfkey::END], vec![list.clone(); 2]),
+        (vec![20, 40, pfkey::END], vec![list; 3]),
+    ];
+    for (changed, by, peer) in [
+        (MH, MH, "b.test"),
+        (MH, HA, "a.test"),
+        (HA, MH, "b.test"),
+        (HA, HA, "a.test"),
+    ] {
+        for (stops, transforms) in &maps {
+            let mut net = up(zoned(30, |_, _| {}));
+            let mut config = net.nodes[changed].endpoint.config().clone();
+            let policy = config.connections[0].child.as_mut().unwrap();
+            let policy = policy.zones.as_mut().unwrap();
+            policy.map = pfkey::ZoneMap::new(pfkey::Mode::Tunnel, stops).unwrap();
+            policy.transforms = transforms.clone();
+            net.at(changed, |e, _, _| e.reconfigure(config));
+            let before = [MH, HA].map(|node| net.nodes[node].child().spi_in);
+            rekey(&mut net, by, peer);
+            net.run(10 * SECOND);
+            let what = format!("{changed} has {stops:?}, {by} rekeys");
+            let refused = net.nodes[by].find(|e| match e {
+                Event::ChildFailed { why, .. } => Some(format!("{why:?}")),
+                _ => None,
+            });
+            let refused = refused.unwrap_or_else(|| panic!("{what}: nothing failed"));
+            assert!(refused.contains("NO_PROPOSAL_CHOSEN"), "{what}: {refused}");
+            let after = [MH, HA].map(|node| net.nodes[node].child().spi_in);
+            assert_eq!(before, after, "{what}");
+            net.assert_same(MH, HA);
+        }
+    }
+}
+
+/// docs/wire.md 3.2q.
+#[test]
+fn a_standby_that_does_not_answer_is_not_awaited() {
+    for by in [MH, HA] {
+        let mut net = roaming(31, &[FA2_ADDRESS]);
+        net.filter(|_, datagram| {
+            if datagram.to.ip() == ip(FA2_ADDRESS) {
+                Fate::Lose
+            } else {
+                Fate::Pass
+            }
+        });
+        let peer = if by == MH { "ha.test" } else { "mh.test" };
+        let begun = net.now;
+        rekey(&mut net, by, peer);
+        let [mobile, home, relay] = watch_rekeying(&mut net, SECOND).map(Option::unwrap);
+        // Three exchanges of 20 ms at most: the rekeying, and one with the current FA.
+        let last = mobile.max(home).max(relay);
+        assert!(last - begun < 80 * MS, "{by}: {:?}", last - begun);
+        net.run(SECOND);
+        for node in [MH, HA] {
+            let newest = net.nodes[node].kernel.keys().next_back();
+            assert_eq!(net.nodes[node].sealing.last(), newest, "{by}: {node}");
+        }
+        let without = |e: &Event| matches!(e, Event::WithoutRelay { .. });
+        assert_eq!(net.nodes[HA].count(without), 0);
+        // It was told nevertheless, and once it hears again it has it.
+        assert_eq!(taken(&net.nodes[FA2]).len(), 1);
+        net.filter(|_, _| Fate::Pass);
+        net.run(20 * SECOND);
+        assert_eq!(taken(&net.nodes[FA2]).len(), 2);
+    }
+}
+
 /// docs/wire.md 3.2p.
 #[test]
 fn when_the_home_agent_rekeys_it_seals_once_the_fa_has_the_new_csa_and_the_host_at_the_delete() {

@@ -2,7 +2,7 @@
 //! The daemon's loop: sockets, clock, kernel events, commands and signals around the engine.
 
 use super::config::Config;
-use super::control::{Answer, Asked, Server};
+use super::control::{Answer, Asked, Request, Server};
 use super::engine::{Engine, Kernels, Refusal};
 use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
 use super::log::Journal;
@@ -10,7 +10,9 @@ use super::metrics;
 use super::mobility::{links, Mobility};
 use super::udp::Sockets;
 use mml_ike::event::Time;
+use serde_json::Value;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
@@ -142,8 +144,25 @@ async fn send_all(engine: &mut Engine, sockets: &Sockets) {
     }
 }
 
-fn answer(engine: &mut Engine, asked: Asked, now: Time) {
-    let answer = match engine.command(&asked.request, now) {
+/// Reads the file again. One that is wrong changes nothing.
+fn reload(engine: &mut Engine, file: &Path, now: Time) -> Result<Value, String> {
+    let done = Config::read(file)
+        .map_err(|mistake| mistake.to_string())
+        .and_then(|new| {
+            let done = engine.reload(new, now);
+            done.map_err(|why| format!("{}: {why}", file.display()))
+        });
+    done.inspect_err(|why| {
+        tracing::error!("the file isn't taken up, and what was read before stays in force: {why}");
+    })
+}
+
+fn answer(engine: &mut Engine, file: &Path, asked: Asked, now: Time) {
+    let done = match &asked.request {
+        Request::Reload => reload(engine, file, now).map_err(Refusal::Refused),
+        request => engine.command(request, now),
+    };
+    let answer = match done {
         Ok(value) => Answer::Done(value),
         Err(Refusal::Unknown(text)) => Answer::Unknown(text),
         Err(Refusal::Refused(text)) => Answer::Refused(text),
@@ -177,14 +196,20 @@ fn metrics_page(listener: TcpListener) -> mpsc::Receiver<oneshot::Sender<String>
     wanted
 }
 
-/// Runs a node until a signal ends it.
+/// Runs a node until a signal ends it; `file` is where `config` was read, and is read again at SIGHUP.
 ///
 /// # Errors
 /// [`RunError`]. Nothing was changed in the kernel if a socket or the permission was missing.
-pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(), RunError> {
+pub async fn run(
+    config: Config,
+    file: &Path,
+    journal: Journal,
+    options: Options,
+) -> Result<(), RunError> {
     let system = |error: &dyn std::fmt::Display| RunError::System(error.to_string());
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| system(&e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| system(&e))?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(|e| system(&e))?;
     // The control socket first: where another keyd runs, nothing is touched.
     let mut server =
         Server::open(&config.control, config.control_group, &journal).map_err(RunError::System)?;
@@ -255,6 +280,10 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                // What is wrong is in the log.
+                let _ = reload(&mut engine, file, start.elapsed());
+            }
             received = sockets.receive() => match received {
                 Some(one) => engine.handle(&one.octets, one.from, one.to, start.elapsed()),
                 None => break,
@@ -279,7 +308,7 @@ pub async fn run(config: Config, journal: Journal, options: Options) -> Result<(
                 engine.tick(now);
             }
             Some(event) = events.recv() => engine.kernel_event(event, start.elapsed()),
-            Some(asked) = server.asked() => answer(&mut engine, asked, start.elapsed()),
+            Some(asked) = server.asked() => answer(&mut engine, file, asked, start.elapsed()),
             Some(text) = scraper => {
                 let _ = text.send(metrics::render(&engine));
             }

@@ -7,3 +7,4 @@ mod mobile;
 mod negotiate;
 mod net;
 mod recorder;
+mod reload;

@@ -137,18 +137,18 @@ impl Kernel for Recorder {
     fn add_policy(&mut self, rule: &Rule) -> Result<(), Error> {
         self.asked("policy", &format!("{:?}", rule.action))?;
         let mut state = self.state();
-        state.rules.retain(|one| {
-            (one.inbound, one.selector, one.ports) != (rule.inbound, rule.selector, rule.ports)
-        });
+        state
+            .rules
+            .retain(|one| (one.inbound, one.selector) != (rule.inbound, rule.selector));
         state.rules.push(*rule);
         Ok(())
     }
 
     fn remove_policy(&mut self, rule: &Rule) -> Result<(), Error> {
         self.asked("no policy", &format!("{:?}", rule.action))?;
-        self.state().rules.retain(|one| {
-            (one.inbound, one.selector, one.ports) != (rule.inbound, rule.selector, rule.ports)
-        });
+        self.state()
+            .rules
+            .retain(|one| (one.inbound, one.selector) != (rule.inbound, rule.selector));
         Ok(())
     }
 }

@@ -11,10 +11,16 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// Protocol number of IPv6 in IP.
 pub const IPV6: u8 = 41;
+/// Protocol number of DCCP.
+pub const DCCP: u8 = 33;
 /// Protocol number of ESP.
 pub const ESP: u8 = 50;
 /// Protocol number of ICMPv6.
 pub const ICMPV6: u8 = 58;
+/// Protocol number of SCTP.
+pub const SCTP: u8 = 132;
+/// Protocol number of UDP-Lite.
+pub const UDP_LITE: u8 = 136;
 /// "No next header"; in an ESP trailer, a dummy packet (RFC 4303 §2.6).
 pub const NO_NEXT: u8 = 59;
 
@@ -225,6 +231,39 @@ impl Addresses {
         }
     }
 
+    /// Where its ports are, from its first octet on, if it shows any: a fragment doesn't, not even the first, for what
+    /// follows it can't be told from another datagram's; nor does one that ends before them (docs/wire.md 2.3m).
+    #[inline]
+    pub fn ports_at(&self) -> Option<usize> {
+        let shown = self.transport && !self.fragment && has_ports(self.protocol);
+        let end = self.header_len.saturating_add(Ports::LEN);
+        (shown && end <= self.total_len).then_some(self.header_len)
+    }
+
+    /// The datagram with `len` octets of another protocol behind the same headers: what transport mode sealed.
+    #[inline]
+    pub fn carrying(&self, protocol: u8, len: usize) -> Addresses {
+        Addresses {
+            protocol,
+            total_len: self.header_len.saturating_add(len),
+            ..*self
+        }
+    }
+
+    /// Its ports; `transport` is what lies behind its IP headers.
+    #[inline]
+    pub fn ports_behind(&self, transport: &[u8]) -> Option<Ports> {
+        self.ports_at()?;
+        transport.first_chunk().map(|octets| Ports::of(*octets))
+    }
+
+    /// Its ports; `datagram` is it from its first octet on.
+    #[inline]
+    pub fn ports(&self, datagram: &[u8]) -> Option<Ports> {
+        let octets = datagram.get(self.ports_at()?..)?.first_chunk()?;
+        Some(Ports::of(*octets))
+    }
+
     /// Whether its destination is on the link or multicast: 169.254/16 or 224/4 (RFC 3927, RFC 5771), fe80::/10 or ff00::/8
     /// (RFC 4291).
     #[inline]
@@ -235,6 +274,36 @@ impl Addresses {
             _ => a == 0xFF || (a, b & 0xC0) == (0xFE, 0x80),
         }
     }
+}
+
+/// Source and destination port of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// The source's.
+    pub src: u16,
+    /// The destination's.
+    pub dst: u16,
+}
+
+impl Ports {
+    /// Octets they have: the first ones of the transport header.
+    pub const LEN: usize = 4;
+
+    /// The ports in these octets.
+    #[inline]
+    pub const fn of(octets: [u8; Self::LEN]) -> Self {
+        let [s0, s1, d0, d1] = octets;
+        Self {
+            src: u16::from_be_bytes([s0, s1]),
+            dst: u16::from_be_bytes([d0, d1]),
+        }
+    }
+}
+
+/// Whether the protocol's header begins with a source and a destination port (docs/wire.md 2.3l).
+#[inline]
+pub const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | DCCP | SCTP | UDP_LITE)
 }
 
 /// Whether a next header is one of those that are followed: hop-by-hop, routing, fragment, destination options.

@@ -281,10 +281,8 @@ fn deliver(
         Mode::Transport => {
             if let Some(selector) = &sa.selector {
                 let outer = outer.ok_or(Drop::Selector)?;
-                if !selector.matches(&Addresses {
-                    protocol: trailer.next,
-                    ..*outer
-                }) {
+                let of = outer.carrying(trailer.next, len);
+                if !selector.matches(&of, || of.ports_behind(head)) {
                     return Err(Drop::Selector);
                 }
             }
@@ -306,7 +304,7 @@ fn inner_length(sa: &Sa<'_>, next: u8, head: &[u8], len: usize) -> Result<usize,
         return Err(Drop::InnerLength);
     }
     match &sa.selector {
-        Some(selector) if !selector.matches(&inner) => Err(Drop::Selector),
+        Some(selector) if !selector.matches(&inner, || inner.ports(head)) => Err(Drop::Selector),
         _ => Ok(inner.total_len),
     }
 }

@@ -1,9 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Traffic selectors: which datagrams a CSA or a policy is about (RFC 4301 §4.4.1.1, without ports).
+//! Traffic selectors: which datagrams a CSA or a policy is about (RFC 4301 §4.4.1.1).
 
-use crate::ip::Addresses;
+use crate::ip::{self, Addresses, Ports};
 
-/// Address prefixes and a protocol; addresses lie at the front of their 16 octets.
+/// A range of ports, its ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Any port, and what has none.
+    pub const ANY: Self = Self {
+        first: 0,
+        last: u16::MAX,
+    };
+
+    #[inline]
+    const fn is_any(self) -> bool {
+        self.first == 0 && self.last == u16::MAX
+    }
+
+    #[inline]
+    const fn holds(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    /// How many ports it leaves out.
+    const fn narrowness(self) -> u32 {
+        let ports = self.last.abs_diff(self.first) as u32;
+        (u16::MAX as u32).saturating_sub(ports)
+    }
+}
+
+/// Address prefixes, a protocol, and ranges of ports; addresses lie at the front of their 16 octets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Selector {
     /// 4 or 6.
@@ -18,6 +51,8 @@ pub struct Selector {
     pub dst: [u8; 16],
     /// Its length in bits.
     pub dst_len: u8,
+    src_ports: PortRange,
+    dst_ports: PortRange,
 }
 
 /// What is wrong with a selector.
@@ -29,6 +64,19 @@ pub enum SelectorError {
     PrefixLength,
     /// Bits are set behind a prefix.
     HostBits,
+    /// A range of ports ends before it begins, or the protocol has no ports.
+    Ports,
+}
+
+/// Whether a datagram is one that a selector is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Match {
+    /// It isn't.
+    No,
+    /// It is.
+    Yes,
+    /// As far as it shows: the selector names ports, and it has none to be seen.
+    Unseen,
 }
 
 impl Selector {
@@ -62,23 +110,81 @@ impl Selector {
             src_len,
             dst,
             dst_len,
+            src_ports: PortRange::ANY,
+            dst_ports: PortRange::ANY,
         })
     }
 
-    /// Whether a datagram going this way is meant.
-    #[inline]
-    pub fn matches(&self, of: &Addresses) -> bool {
-        self.carries(of)
-            && within(&self.src, self.src_len, &of.src)
-            && within(&self.dst, self.dst_len, &of.dst)
+    /// The same for these ports alone (docs/wire.md 2.3l).
+    ///
+    /// # Errors
+    /// A range that ends before it begins, or ports of a protocol that has none.
+    pub fn with_ports(self, src: PortRange, dst: PortRange) -> Result<Self, SelectorError> {
+        let selector = Self {
+            src_ports: src,
+            dst_ports: dst,
+            ..self
+        };
+        let rising = src.first <= src.last && dst.first <= dst.last;
+        if rising && (!selector.names_ports() || ip::has_ports(selector.protocol)) {
+            Ok(selector)
+        } else {
+            Err(SelectorError::Ports)
+        }
     }
 
-    /// Whether a datagram going the other way is meant.
+    /// The source's and the destination's ports.
+    pub const fn ports(&self) -> (PortRange, PortRange) {
+        (self.src_ports, self.dst_ports)
+    }
+
+    /// Whether it leaves out any port.
     #[inline]
-    pub fn matches_reversed(&self, of: &Addresses) -> bool {
-        self.carries(of)
-            && within(&self.src, self.src_len, &of.dst)
-            && within(&self.dst, self.dst_len, &of.src)
+    pub const fn names_ports(&self) -> bool {
+        !(self.src_ports.is_any() && self.dst_ports.is_any())
+    }
+
+    /// Whether a datagram going this way is meant. `ports` is asked only where the selector names some; what shows none
+    /// isn't meant then (docs/wire.md 2.3m).
+    #[inline]
+    pub fn matches(&self, of: &Addresses, ports: impl FnOnce() -> Option<Ports>) -> bool {
+        self.compare(of, ports) == Match::Yes
+    }
+
+    /// As [`Self::matches`], and tells apart what shows no ports: it may be meant.
+    #[inline]
+    pub fn compare(&self, of: &Addresses, ports: impl FnOnce() -> Option<Ports>) -> Match {
+        let ends = self.carries(of)
+            && within(&self.src, self.src_len, &of.src)
+            && within(&self.dst, self.dst_len, &of.dst);
+        match (ends, self.names_ports()) {
+            (false, _) => Match::No,
+            (true, false) => Match::Yes,
+            (true, true) => self.takes(ports()),
+        }
+    }
+
+    fn takes(&self, ports: Option<Ports>) -> Match {
+        match ports {
+            None => Match::Unseen,
+            Some(Ports { src, dst }) if self.src_ports.holds(src) && self.dst_ports.holds(dst) => {
+                Match::Yes
+            }
+            Some(_) => Match::No,
+        }
+    }
+
+    /// How close it is: bits of prefixes first, then the ports left out (docs/wire.md 2.2p).
+    #[inline]
+    pub fn closeness(&self) -> (u16, u32) {
+        let ports = self
+            .src_ports
+            .narrowness()
+            .saturating_add(self.dst_ports.narrowness());
+        (
+            u16::from(self.src_len).saturating_add(u16::from(self.dst_len)),
+            ports,
+        )
     }
 
     /// The same traffic seen from its other end.
@@ -87,8 +193,10 @@ impl Selector {
         Self {
             src: self.dst,
             src_len: self.dst_len,
+            src_ports: self.dst_ports,
             dst: self.src,
             dst_len: self.src_len,
+            dst_ports: self.src_ports,
             ..*self
         }
     }

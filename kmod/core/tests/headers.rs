@@ -5,7 +5,7 @@ mod common;
 
 use common::{ipv4, ipv6, pseudo, tcp, udp, DST, SRC};
 use mml_core::ip::{self, v4};
-use mml_core::selector::{Selector, SelectorError};
+use mml_core::selector::{Match, PortRange, Selector, SelectorError};
 use mml_core::{checksum, ecn, tcp as core_tcp};
 use proptest::prelude::*;
 
@@ -233,24 +233,144 @@ fn selectors_match_prefixes_in_their_direction() {
             v4((u32::from_be_bytes(address) & mask).to_be_bytes())
         };
         let selector = Selector::new(4, 6, keep(SRC), len, keep(DST), len).unwrap();
-        assert!(selector.matches(&datagram));
-        assert!(selector.reversed().matches_reversed(&datagram));
-        assert_eq!(selector.matches_reversed(&datagram), len < 5, "{len}");
+        let unasked = || panic!("no ports were named");
+        assert!(selector.matches(&datagram, unasked));
+        let back = ip::Addresses {
+            src: datagram.dst,
+            dst: datagram.src,
+            ..datagram
+        };
+        assert!(selector.reversed().matches(&back, unasked));
+        assert_eq!(selector.matches(&back, unasked), len < 5, "{len}");
         if len > 0 {
             let mut other = datagram;
             let bit = usize::from(len - 1);
             other.dst[bit / 8] ^= 0x80 >> (bit % 8);
-            assert!(!selector.matches(&other), "{len}");
+            assert!(!selector.matches(&other, unasked), "{len}");
         }
         let udp = ip::Addresses {
             protocol: 17,
             ..datagram
         };
-        assert!(!selector.matches(&udp));
-        assert!(!selector.matches(&ip::Addresses {
+        assert!(!selector.matches(&udp, unasked));
+        let six = ip::Addresses {
             family: 6,
             ..datagram
-        }));
+        };
+        assert!(!selector.matches(&six, unasked));
+    }
+}
+
+const IKE: PortRange = PortRange {
+    first: 500,
+    last: 500,
+};
+
+/// docs/wire.md 2.3l.
+#[test]
+fn only_protocols_with_ports_have_selectors_of_ports() {
+    let new = |protocol, src, dst| {
+        let all = Selector::new(4, protocol, [0; 16], 0, [0; 16], 0).unwrap();
+        all.with_ports(src, dst)
+    };
+    for protocol in 0..=u8::MAX {
+        let has = [6, 17, 33, 132, 136].contains(&protocol);
+        let of_one = new(protocol, IKE, PortRange::ANY);
+        assert_eq!(of_one.is_ok(), has, "{protocol}");
+        assert_eq!(of_one.is_ok(), ip::has_ports(protocol));
+        assert!(!new(protocol, PortRange::ANY, PortRange::ANY)
+            .unwrap()
+            .names_ports());
+    }
+    let falling = PortRange {
+        first: 501,
+        last: 500,
+    };
+    assert_eq!(new(17, falling, IKE), Err(SelectorError::Ports));
+    assert_eq!(new(17, IKE, falling), Err(SelectorError::Ports));
+}
+
+/// A range holds its ends and nothing beside them, each side its own (docs/wire.md 2.3l).
+#[test]
+fn selectors_of_ports_match_those_alone() {
+    let range = PortRange {
+        first: 8000,
+        last: 8099,
+    };
+    let all = Selector::new(4, 17, [0; 16], 0, [0; 16], 0).unwrap();
+    let selector = all.with_ports(IKE, range).unwrap();
+    let of = ip::addresses(&ipv4(17, &[], 0, &common::udp(b"ike", true))).unwrap();
+    let ask =
+        |selector: &Selector, src, dst| selector.compare(&of, || Some(ip::Ports { src, dst }));
+    for dst in [8000, 8050, 8099] {
+        assert_eq!(ask(&selector, 500, dst), Match::Yes);
+        assert_eq!(ask(&selector.reversed(), dst, 500), Match::Yes);
+        assert_eq!(ask(&selector.reversed(), 500, dst), Match::No);
+    }
+    for (src, dst) in [(500, 7999), (500, 8100), (499, 8000), (501, 8000), (0, 0)] {
+        assert_eq!(ask(&selector, src, dst), Match::No, "{src} {dst}");
+    }
+    assert_eq!(selector.compare(&of, || None), Match::Unseen);
+    assert!(!selector.matches(&of, || None));
+    // Another address isn't even asked for its ports.
+    let elsewhere = Selector::new(4, 17, v4([9, 9, 9, 9]), 32, [0; 16], 0).unwrap();
+    let elsewhere = elsewhere.with_ports(IKE, range).unwrap();
+    assert_eq!(elsewhere.compare(&of, || panic!()), Match::No);
+    // Of two the closer has longer prefixes, then fewer ports.
+    assert!(selector.closeness() > all.closeness());
+    assert!(elsewhere.closeness() > selector.closeness());
+    let one = all.with_ports(IKE, IKE).unwrap();
+    assert!(one.closeness() > selector.closeness());
+}
+
+/// Of whole datagrams ports are seen, and of nothing else: no fragment's, not even the first one's, and none that the
+/// datagram's own length leaves out (docs/wire.md 2.3m).
+#[test]
+fn only_whole_datagrams_show_their_ports() {
+    let transport = [0x01, 0xF4, 0x11, 0x94, 0, 12, 0, 0, 1, 2, 3, 4];
+    let read = |packet: &[u8]| {
+        let of = ip::addresses(packet).unwrap();
+        assert_eq!(of.ports(packet).is_some(), of.ports_at().is_some());
+        of.ports(packet)
+    };
+    let ports = ip::Ports {
+        src: 500,
+        dst: 4500,
+    };
+    for protocol in [6, 17, 33, 132, 136] {
+        assert_eq!(read(&ipv4(protocol, &[], 0, &transport)), Some(ports));
+        let options = [1; 8];
+        assert_eq!(read(&ipv4(protocol, &options, 0, &transport)), Some(ports));
+        assert_eq!(read(&common::ipv6(protocol, &transport)), Some(ports));
+    }
+    for protocol in [0, 1, 47, 50, 51, 58] {
+        assert_eq!(
+            read(&ipv4(protocol, &[], 0, &transport)),
+            None,
+            "{protocol}"
+        );
+    }
+    // The first fragment, another, the last.
+    for offset in [0x2000, 0x2001, 0x0001] {
+        assert_eq!(read(&ipv4(17, &[], offset, &transport)), None, "{offset:x}");
+    }
+    // Don't fragment is no fragment.
+    assert_eq!(read(&ipv4(17, &[], 0x4000, &transport)), Some(ports));
+    for len in 0..transport.len() {
+        let packet = ipv4(17, &[], 0, &transport[..len]);
+        assert_eq!(read(&packet).is_some(), len >= 4, "{len}");
+        // Octets behind the datagram are none of it.
+        let padded = [&packet[..], &[0; 8]].concat();
+        assert_eq!(read(&padded).is_some(), len >= 4, "{len}");
+    }
+    // IPv6: behind a fragment header with more to come, or of a later one, there are none; an atomic fragment is whole.
+    let fragment = |offset: u16| {
+        let header = [&[17, 0][..], &offset.to_be_bytes(), &[0; 4], &transport].concat();
+        common::ipv6(44, &header)
+    };
+    assert_eq!(read(&fragment(0)), Some(ports));
+    for offset in [1, 8, 9] {
+        assert_eq!(read(&fragment(offset)), None, "{offset}");
     }
 }
 

@@ -7,7 +7,7 @@ use common::{any, hosts, ipv4, ipv6, tcp, udp, Csa, Terminus, DST, SPI, SRC};
 use mml_core::esp::{Drop, Header};
 use mml_core::ip::{self, v4};
 use mml_core::packet::Aead;
-use mml_core::selector::Selector;
+use mml_core::selector::{PortRange, Selector};
 use mml_core::zone::{Mode, ZoneMap};
 
 fn datagram() -> Vec<u8> {
@@ -487,6 +487,78 @@ fn what_is_not_the_selectors_is_dropped() {
             "{selector:?}"
         );
     }
+}
+
+/// Ports too, and what shows none isn't the selector's (docs/wire.md 1.9t, 2.3m).
+#[test]
+fn what_has_other_ports_or_none_is_dropped() {
+    let range = |first, last| PortRange { first, last };
+    let open = |selector: Selector, mode: Csa, datagram: &[u8]| {
+        let outer = ip::addresses(&ipv4(50, &[], 0, &[])).unwrap();
+        let csa = Csa {
+            selector: Some(selector),
+            ..mode
+        };
+        let packet = csa.seal_as(1, 17, datagram, 0).unwrap();
+        let mut end = Terminus::starting_at(&csa, 0);
+        end.outer = Some(outer);
+        end.open(&packet).map(|(_, out)| out)
+    };
+    let segment = udp(b"payload of some length", true);
+    let ports = ip::Ports::of(*segment.first_chunk().unwrap());
+    let right = |port| range(port, port);
+    let wrong = |port: u16| range(port + 1, u16::MAX);
+    let whole = ipv4(17, &[], 0, &segment);
+    for (src, dst, fits) in [
+        (right(ports.src), right(ports.dst), true),
+        (range(0, ports.src), PortRange::ANY, true),
+        (wrong(ports.src), PortRange::ANY, false),
+        (PortRange::ANY, wrong(ports.dst), false),
+        (right(ports.dst), right(ports.src), false),
+    ] {
+        let selector = hosts(17, SRC, DST).with_ports(src, dst).unwrap();
+        for (mode, sealed) in [(Csa::transport(), &segment), (Csa::tunnel(), &whole)] {
+            let sealed = if mode.sa().map.mode() == Mode::Tunnel {
+                open_tunnel(selector, mode, sealed)
+            } else {
+                open(selector, mode, sealed)
+            };
+            assert_eq!(sealed.is_ok(), fits, "{src:?} {dst:?}");
+        }
+    }
+    // Fragments, and what ends within its ports.
+    let selector = hosts(17, SRC, DST);
+    let one = selector
+        .with_ports(right(ports.src), right(ports.dst))
+        .unwrap();
+    for offset in [0x2000, 0x0001, 0x2001] {
+        let fragment = ipv4(17, &[], offset, &segment);
+        assert!(open_tunnel(selector, Csa::tunnel(), &fragment).is_ok());
+        assert_eq!(
+            open_tunnel(one, Csa::tunnel(), &fragment).unwrap_err(),
+            Drop::Selector
+        );
+    }
+    for len in 0..4 {
+        assert_eq!(
+            open(one, Csa::transport(), &segment[..len]).unwrap_err(),
+            Drop::Selector
+        );
+        let short = ipv4(17, &[], 0, &segment[..len]);
+        assert_eq!(
+            open_tunnel(one, Csa::tunnel(), &short).unwrap_err(),
+            Drop::Selector
+        );
+    }
+}
+
+/// What comes out of a tunnel of this selector.
+fn open_tunnel(selector: Selector, mode: Csa, datagram: &[u8]) -> Result<Vec<u8>, Drop> {
+    let csa = Csa {
+        selector: Some(selector),
+        ..mode
+    };
+    csa.open(&csa.seal(1, datagram)).map(|(_, out)| out)
 }
 
 /// In transport mode the selector is about the outer addresses and the trailer's protocol (docs/wire.md 1.7b, 1.9t).

@@ -88,6 +88,8 @@ pub fn selector() -> Selector {
         dst_len: 32,
         src: [0; 16],
         dst,
+        src_ports: PortRange::ANY,
+        dst_ports: PortRange::ANY,
     }
 }
 

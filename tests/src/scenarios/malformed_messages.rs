@@ -134,6 +134,18 @@ const CSA_VALUES: &[(&str, u16, usize, Value)] = &[
     ("a selector of an unknown family", SELECTOR, 0, U8(99)),
     ("a selector prefix of 33", SELECTOR, 3, U8(33)),
     ("host bits behind a selector's prefix", SELECTOR, 3, U8(8)),
+    (
+        "ports of a protocol without",
+        SELECTOR,
+        4,
+        Be32(0x01f4_01f4),
+    ),
+    (
+        "a range of ports that falls",
+        SELECTOR,
+        4,
+        Be32(2 << 16 | 1),
+    ),
     ("zones that go backwards", ZONE_MAP, 6, U16(0xffff)),
     ("an open last zone", ZONE_MAP, 10, U16(100)),
     ("zone 2 named first", ZONE_MAP, 4, U8(2)),

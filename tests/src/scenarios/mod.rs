@@ -11,7 +11,9 @@ mod handoff_stream;
 mod hardship;
 mod ipv6;
 pub mod keyd;
+mod keyd_file;
 mod lifetime;
+mod limits;
 mod malformed_messages;
 mod memory;
 mod mmlctl;
@@ -20,6 +22,7 @@ mod neighbours;
 mod offload;
 mod pair;
 mod path;
+mod ports;
 mod readers;
 mod relay;
 mod snoop;
@@ -46,6 +49,7 @@ const TABLES: &[&[Scenario]] = &[
     path::TABLE,
     offload::TABLE,
     guard::TABLE,
+    ports::TABLE,
     neighbours::TABLE,
     ipv6::TABLE,
     udp::TABLE,
@@ -56,11 +60,13 @@ const TABLES: &[&[Scenario]] = &[
     malformed_messages::TABLE,
     zone_messages::TABLE,
     lifetime::TABLE,
+    limits::TABLE,
     states::TABLE,
     writing_relay::TABLE,
     mmlctl::TABLE,
     keyd::TABLE,
     full_rate::TABLE,
+    keyd_file::TABLE,
     strongswan::TABLE,
     strongswan_proof::TABLE,
     strongswan_life::TABLE,

@@ -69,6 +69,7 @@ fn config() -> Config {
             rekey: Some(Duration::from_secs(7)),
             request_address: false,
             pool: vec!["10.0.0.1".parse().unwrap()],
+            rank: 0,
         }],
         ..Config::default()
     };

@@ -74,6 +74,8 @@ pub enum IdMatch {
     Within(String),
     /// Whoever proves itself.
     Any,
+    /// None: of a connection that is no more.
+    Nobody,
 }
 
 impl IdMatch {
@@ -90,6 +92,7 @@ impl IdMatch {
                         .is_some_and(|host| !host.is_empty())
             }
             IdMatch::Any => true,
+            IdMatch::Nobody => false,
         }
     }
 }

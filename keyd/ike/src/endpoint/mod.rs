@@ -111,6 +111,12 @@ impl Endpoint {
         &self.config
     }
 
+    /// Takes another configuration. Whoever calls keeps connections in their places; what is agreed on already stays as it
+    /// is, and what comes is measured by the new one.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.config = config;
+    }
+
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()

@@ -369,7 +369,10 @@ impl IkeSa {
             return Err(AuthError::Unknown);
         }
         all.iter()
-            .position(|c| takes(c) && proved(c))
+            .enumerate()
+            .filter(|(_, c)| takes(c) && proved(c))
+            .min_by_key(|(_, c)| c.rank)
+            .map(|(index, _)| index)
             .ok_or(AuthError::Method)
     }
 

@@ -48,7 +48,8 @@ pub(crate) struct Foreign {
     relays: HashMap<Key, Relay>,
     /// Hosts registered here, by home address, and who their HA is.
     registered: HashMap<IpAddr, Id>,
-    revoked: HashMap<Key, Revoked>,
+    /// By whom, too: a revocation that comes before its CSA says nothing of another HA's (docs/wire.md 3.2n).
+    revoked: HashMap<(Key, Id), Revoked>,
     requests: HashMap<IpAddr, Answered>,
     handovers: HashMap<IpAddr, Answered>,
     /// CSAs handed on: when to forget what lets them be handed on again.
@@ -121,7 +122,8 @@ impl Foreign {
     ) -> GroupStatus {
         let key = (csa.identity.destination, csa.identity.spi_out);
         // Message IDs count a side's requests one after the other, in whatever order they are read (docs/wire.md 3.2s).
-        let revoked = self.revoked.get(&key).is_some_and(|revoked| {
+        let revoked = self.revoked.get(&(key, distributor.clone()));
+        let revoked = revoked.is_some_and(|revoked| {
             csa.identity.generation < revoked.generation
                 || by.ike == revoked.by.0 && by.message_id < revoked.by.1
         });
@@ -185,7 +187,7 @@ impl Foreign {
                     by: (by.ike, by.message_id),
                     forget: by.now + config.foreign.memory,
                 };
-                self.revoked.insert(key, revoked);
+                self.revoked.insert((key, peer.id.clone()), revoked);
                 self.wake(Some(by.now + config.foreign.memory));
             }
             if generation.is_some_and(|held| held <= one.generation) {
@@ -365,5 +367,148 @@ fn note(answered: &mut HashMap<IpAddr, Answered>, ask: &Ask, asker: &Id) {
                 asker: asker.clone(),
             },
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::IdMatch;
+    use crate::config::{ForeignConfig, HomeAgent, Prefix};
+    use crate::crypto::KeyPair;
+    use crate::wire::{CsaIdentity, Encr, ZoneTransform};
+    use pfkey::{Mode, ZoneMap};
+
+    const SPI: u32 = 0x1000;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// A foreign agent with two home agents, which holds a CSA of the first.
+    fn holding() -> (Config, Foreign) {
+        let agent = |name: &str| HomeAgent {
+            identity: IdMatch::Exactly(Id::fqdn(name)),
+            prefixes: vec![Prefix {
+                address: ip("203.0.113.0"),
+                bits: 24,
+            }],
+            standby: true,
+        };
+        let config = Config {
+            foreign: ForeignConfig {
+                home_agents: vec![agent("ha.test"), agent("other.test")],
+                ..ForeignConfig::default()
+            },
+            ..Config::default()
+        };
+        let pair = |octet| KeyPair {
+            key: Secret::copy(&[octet; 32]),
+            salt: Secret::copy(&[octet; 4]),
+        };
+        let transform = ZoneTransform {
+            encr: Encr::AES_GCM_16_IIV,
+            key_bits: 256,
+        };
+        let csa = RelayCsa {
+            identity: CsaIdentity {
+                generation: 3,
+                mode: Mode::Tunnel,
+                relay_number: 1,
+                spi_in: SPI + 1,
+                spi_out: SPI,
+                replay_window: 64,
+                sequence_in: 0,
+                sequence_out: 0,
+                lifetime: 0,
+                may_write: false,
+                standby: false,
+                source: ip("192.0.2.2"),
+                destination: ip("192.0.2.1"),
+            },
+            ts_source: vec![TrafficSelector::any(ip("0.0.0.0"))],
+            ts_home: vec![TrafficSelector::host(ip("203.0.113.7"))],
+            map: ZoneMap::default_for(Mode::Tunnel),
+            transform,
+            keys_out: pair(1),
+            keys_in: pair(2),
+        };
+        let relay = Relay {
+            transforms: ZoneMapPayload {
+                map: csa.map,
+                transforms: vec![vec![transform]; 2],
+            },
+            csa,
+            distributor: Id::fqdn("ha.test"),
+            k_fa: None,
+            expires: None,
+        };
+        let mut foreign = Foreign::default();
+        foreign.relays.insert((ip("192.0.2.1"), SPI), relay);
+        (config, foreign)
+    }
+
+    /// What a peer's CSA_REVOKE drops.
+    fn revoke(config: &Config, foreign: &mut Foreign, peer: &str, generation: u32) -> Vec<Payload> {
+        let id = Id::fqdn(peer);
+        let peer = Peer {
+            id: &id,
+            certificate: None,
+        };
+        let by = By {
+            ike: IkeId(1),
+            message_id: 7,
+            now: Time::ZERO,
+        };
+        let one = Revocation {
+            spi: SPI,
+            destination: ip("192.0.2.1"),
+            generation,
+        };
+        let asked = [Payload::CsaData(CsaData::Revoke(vec![one]))];
+        let mut out = VecDeque::new();
+        let answer = foreign.revoke(config, peer, &asked, by, &mut out);
+        let told = out.len();
+        let dropped = answer != [Payload::CsaData(CsaData::Revoke(Vec::new()))];
+        assert_eq!(told, usize::from(dropped), "told of if it was dropped");
+        answer
+    }
+
+    /// Another home agent's, a neighbour's and a stranger's CSA_REVOKE drop nothing and leave no trace, not even of a CSA
+    /// that is yet to come (docs/wire.md 3.2n).
+    #[test]
+    fn only_who_distributed_revokes() {
+        let (config, mut foreign) = holding();
+        for peer in ["other.test", "fa2.test", "mh.test"] {
+            let answer = revoke(&config, &mut foreign, peer, 9);
+            assert_eq!(answer, [Payload::CsaData(CsaData::Revoke(Vec::new()))]);
+            assert_eq!(foreign.relays.len(), 1, "{peer}");
+            assert!(foreign.revoked.is_empty(), "{peer}");
+        }
+        let key = (ip("192.0.2.1"), SPI);
+        let held = foreign.relays.remove(&key).unwrap();
+        revoke(&config, &mut foreign, "other.test", 9);
+        let by = By {
+            ike: IkeId(2),
+            message_id: 1,
+            now: Time::ZERO,
+        };
+        let map = [Payload::ZoneMap(held.transforms.clone())];
+        let mut out = VecDeque::new();
+        let given = foreign.take(
+            &config,
+            held.csa.clone(),
+            None,
+            &map,
+            &held.distributor,
+            by,
+            &mut out,
+        );
+        assert_eq!(given, GroupStatus::Accepted);
+        // An older generation than it holds drops nothing either, the distributor's own does.
+        revoke(&config, &mut foreign, "ha.test", 2);
+        assert_eq!(foreign.relays.len(), 1);
+        revoke(&config, &mut foreign, "ha.test", 3);
+        assert!(foreign.relays.is_empty());
     }
 }

@@ -406,6 +406,7 @@ pub fn psk(local: &str, remote: &str) -> Connection {
         rekey: None,
         request_address: false,
         pool: vec![],
+        rank: 0,
     }
 }
 

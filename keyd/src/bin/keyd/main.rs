@@ -166,7 +166,7 @@ fn run(file: &File, options: Options) -> ExitCode {
         .enable_all()
         .build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(run::run(config, journal, options)),
+        Ok(runtime) => runtime.block_on(run::run(config, &file.path, journal, options)),
         Err(error) => Err(RunError::System(error.to_string())),
     };
     match done {

@@ -4,6 +4,7 @@
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use keyd::address::Prefix;
 use keyd::csa_file::{Stop, ALGORITHMS};
+use keyd::ports::Ports;
 use pfkey::{Algorithm, Lifetime, Role, State};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -91,6 +92,8 @@ pub enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// keyd: read its file again; connections that say the same stay up, and a file that is wrong changes nothing
+    Reload(Daemon),
     /// keyd: the last lines of its log
     Log {
         /// Go on with those to come
@@ -278,6 +281,15 @@ pub struct New {
         conflicts_with = "transport"
     )]
     pub selector_cn: Prefix,
+    /// The upper protocol inside by number, 0 for any
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub proto: u8,
+    /// The mobile host's ports: a port, two with a hyphen between, or any
+    #[arg(long, value_name = "PORTS", default_value = "any")]
+    pub port_mh: Ports,
+    /// Its correspondents' ports, likewise
+    #[arg(long, value_name = "PORTS", default_value = "any")]
+    pub port_cn: Ports,
     /// Transport mode: seal what the two hosts say to one another, under their own IP headers; there is no file for a foreign agent
     #[arg(long, conflicts_with = "may_write")]
     pub transport: bool,
@@ -350,6 +362,12 @@ pub struct Packets {
     /// Their upper protocol by number, 0 for any
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub proto: u8,
+    /// Their source port: a port, two with a hyphen between, or any
+    #[arg(long, value_name = "PORTS", default_value = "any")]
+    pub src_port: Ports,
+    /// Their destination port, likewise
+    #[arg(long, value_name = "PORTS", default_value = "any")]
+    pub dst_port: Ports,
 }
 
 #[derive(Args)]

@@ -46,12 +46,15 @@ fn age(seconds: &Value) -> String {
 }
 
 fn selector(value: &Value) -> String {
-    match (&value["src"], &value["dst"], value["protocol"].as_u64()) {
-        (Value::Null, ..) => String::new(),
-        (src, dst, None | Some(0)) => format!("{} → {}", text(src), text(dst)),
-        (src, dst, Some(protocol)) => {
-            format!("{} → {} protocol {protocol}", text(src), text(dst))
-        }
+    let side = |side: &str, ports: &str| match &value[ports] {
+        Value::Null => text(&value[side]),
+        ports => format!("{} port {}", text(&value[side]), text(ports)),
+    };
+    let (src, dst) = (side("src", "src-ports"), side("dst", "dst-ports"));
+    match value["protocol"].as_u64() {
+        _ if value["src"].is_null() => String::new(),
+        None | Some(0) => format!("{src} → {dst}"),
+        Some(protocol) => format!("{src} → {dst} protocol {protocol}"),
     }
 }
 
@@ -126,6 +129,22 @@ pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
         ]);
     }
     output.table(&table, "no connections", &status);
+    Ok(())
+}
+
+pub fn reload(daemon: &Daemon, output: Output) -> Result<(), Failure> {
+    let done = ask(daemon, &Request::Reload)?;
+    let names = |value: &Value| {
+        let names: Vec<String> = list(value).iter().map(text).collect();
+        names.join(", ")
+    };
+    let mut lines = vec![format!("stay as they are: {}", text(&done["kept"]))];
+    for (what, key) in [("closed", "closed"), ("new", "new")] {
+        if !list(&done[key]).is_empty() {
+            lines.push(format!("{what}: {}", names(&done[key])));
+        }
+    }
+    output.say(&lines.join("\n"), &done);
     Ok(())
 }
 

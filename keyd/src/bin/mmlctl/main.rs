@@ -57,6 +57,7 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Status(daemon) => daemon::status(&daemon, output),
         Command::Sa(cli::Sa::List(daemon)) => daemon::sa_list(&daemon, output),
         Command::Initiate { name, wait, daemon } => daemon::initiate(&daemon, &name, wait, output),
+        Command::Reload(daemon) => daemon::reload(&daemon, output),
         Command::Rekey { what, ike, daemon } => daemon::rekey(&daemon, &what, ike, output),
         Command::Delete { what, daemon } => daemon::delete(&daemon, &what, output),
         Command::Log { follow, daemon } => daemon::log(&daemon, follow, output),

@@ -10,6 +10,7 @@ use keyd::address::selector;
 use keyd::info::{policy_json, selector_text, template_text};
 use keyd::kernel::Kernel;
 use keyd::policy_file::{self, Action, Direction, Entry};
+use keyd::ports::with_ports;
 use keyd::private_file;
 use pfkey::number::policy;
 use pfkey::{Policy, PolicyId};
@@ -115,6 +116,8 @@ fn given(arguments: &PolicyAdd) -> Result<Policy, String> {
         src: arguments.packets.src,
         dst: arguments.packets.dst,
         protocol: arguments.packets.proto,
+        src_port: arguments.packets.src_port,
+        dst_port: arguments.packets.dst_port,
         priority: arguments.priority,
         outer_src: arguments.outer_src,
         outer_dst: arguments.outer_dst,
@@ -167,6 +170,8 @@ fn delete(
                 selector(packets.src, packets.dst, packets.proto).ok_or(Failure::usage(
                     "--src and --dst are of two families; both must be IPv4 or both IPv6",
                 ))?;
+            let selector =
+                with_ports(selector, packets.src_port, packets.dst_port).map_err(Failure::usage)?;
             PolicyId::Selector(direction(dir.unwrap_or("out")).number(), selector)
         }
     };
@@ -271,6 +276,7 @@ fn ask(clear: &[String]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyd::ports::Ports;
 
     #[test]
     fn a_flush_names_all_that_will_go_in_clear_and_no_bypass() {
@@ -281,6 +287,8 @@ mod tests {
                 src: keyd::address::Prefix::ANY,
                 dst: dst.parse().unwrap(),
                 protocol: 0,
+                src_port: Ports::ANY,
+                dst_port: Ports::ANY,
                 priority: 0,
                 outer_src: None,
                 outer_dst: None,

@@ -4,8 +4,10 @@
 use super::file::{self, End, File};
 use super::source::{Mistake, Source};
 use super::value::{IkeSuite, ZoneCipher};
-use super::{credential, Config, Connection, Relays, Role, Start, Tunnel, Zones};
+use super::{credential, parts, Config, Connection, Relays, Role, Start, Tunnel, Zones};
 use crate::address::{selector, Prefix};
+use crate::daemon::kernel::xfrm_message::has_masks;
+use crate::ports::{with_ports, Ports};
 use mml_ike::auth::IdMatch;
 use mml_ike::config as ike;
 use mml_ike::crypto::{Cipher, Method};
@@ -78,7 +80,10 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         }
         let (connection, one) = checker.connection(table)?;
         connections.push(connection);
-        protocol.push(one);
+        protocol.push(ike::Connection {
+            rank: protocol.len(),
+            ..one
+        });
     }
     let ike = ike::Config {
         connections: protocol,
@@ -107,6 +112,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         snoop,
         registered: hosts.collect(),
         mobile_ip: checker.mobile_ip()?,
+        parts: parts::parts(source, folder, &connections)?,
         connections,
         ike,
     })
@@ -196,6 +202,7 @@ impl Checker<'_> {
             rekey: Some(table.rekey.map_or(IKE_REKEY, |age| age.0)),
             request_address: false,
             pool: Vec::new(),
+            rank: 0,
         };
         let connection = Connection {
             name: name.clone(),
@@ -203,6 +210,7 @@ impl Checker<'_> {
             remote: table.remote,
             start,
             tunnel,
+            closed: false,
         };
         Ok((connection, protocol))
     }
@@ -246,6 +254,14 @@ impl Checker<'_> {
                 "tunnel: local and remote are of two families; both must be IPv4 or both IPv6",
             )
         })?;
+        let packets = with_ports(packets, t.local_port, t.remote_port)
+            .map_err(|why| self.at(table, format!("local-port, remote-port: {why}")))?;
+        if t.zones != Zones::Required && !has_masks(&packets) {
+            return Err(self.at(
+                table,
+                "local-port, remote-port: plain IPsec has no such range; take one port, or 2^n of them from a multiple of 2^n on, or write `zones = \"required\"`",
+            ));
+        }
         let lifetime = t.lifetime.map_or(CHILD_LIFETIME, |age| age.0);
         let rekey = match &t.rekey {
             Some(rekey) if rekey.get_ref().0 >= lifetime => {
@@ -268,10 +284,10 @@ impl Checker<'_> {
                 "soft-bytes: behind `hard-bytes`, so it would never come; make it less",
             ));
         }
-        let side = |prefix: Prefix| traffic(prefix, &packets, t.protocol);
+        let side = |prefix, ports| traffic(prefix, ports, &packets);
         let child = ike::ChildConfig {
-            local_ts: vec![side(t.local)],
-            remote_ts: vec![side(t.remote)],
+            local_ts: vec![side(t.local, t.local_port)],
+            remote_ts: vec![side(t.remote, t.remote_port)],
             mode: Mode::Tunnel,
             ciphers: match t.esp.as_slice() {
                 [] => vec![
@@ -414,10 +430,16 @@ fn bits(address: IpAddr) -> u8 {
 }
 
 /// One side of the tunnel as IKE says it; `any` is of the other side's family.
-fn traffic(prefix: Prefix, packets: &Selector, protocol: u8) -> TrafficSelector {
+fn traffic(prefix: Prefix, ports: Ports, packets: &Selector) -> TrafficSelector {
     let everything = crate::address::ip(packets.family, &[0; 16]);
     let (address, len) = prefix.range().unwrap_or((everything, 0));
-    TrafficSelector::prefix(address, len).with(protocol, 0)
+    let (start_port, end_port) = ports.0.bounds();
+    TrafficSelector {
+        protocol: packets.protocol,
+        start_port,
+        end_port,
+        ..TrafficSelector::prefix(address, len)
+    }
 }
 
 fn suites(list: &[IkeSuite]) -> Vec<ike::IkeProposal> {

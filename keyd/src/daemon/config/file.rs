@@ -3,6 +3,7 @@
 
 use super::value::{Age, EspCipher, Identity, IkeSuite, MapStop, Peer, ZoneCipher};
 use crate::address::Prefix;
+use crate::ports::Ports;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -243,6 +244,12 @@ pub(super) struct Tunnel {
     pub remote: Prefix,
     #[serde(default)]
     pub protocol: u8,
+    /// Ports inside, this side's.
+    #[serde(default)]
+    pub local_port: Ports,
+    /// The other side's.
+    #[serde(default)]
+    pub remote_port: Ports,
     #[serde(default)]
     pub zones: Zones,
     pub end: Option<End>,

@@ -9,11 +9,13 @@ mod check;
 mod credential;
 mod file;
 mod mobile;
+mod parts;
 mod source;
 pub mod value;
 
 pub use file::{Level, LogFormat, Role, Start, Zones};
 pub use mobile::{Agent, MobileIp};
+pub use parts::Parts;
 pub use source::Mistake;
 
 use mml_ike::wire::Id;
@@ -51,7 +53,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// FA: how relays repair losses.
     pub snoop: Option<Snoop>,
-    /// The connections, in the order of the file; `ike.connections` has the same order.
+    /// The connections, in the order of the file until it is reloaded; `ike.connections` has the same order.
     pub connections: Vec<Connection>,
     /// FA: hosts that are here, and their HA.
     pub registered: Vec<(IpAddr, Id)>,
@@ -59,6 +61,8 @@ pub struct Config {
     pub mobile_ip: Option<MobileIp>,
     /// What the protocol needs to know of all this.
     pub ike: mml_ike::config::Config,
+    /// What each table says.
+    pub parts: Parts,
 }
 
 /// A peer, as the daemon sees it.
@@ -74,6 +78,8 @@ pub struct Connection {
     pub start: Start,
     /// What is protected; nothing between HA and FA.
     pub tunnel: Option<Tunnel>,
+    /// Whether it is gone from the file, and only its place is left.
+    pub closed: bool,
 }
 
 /// What a connection protects.
@@ -113,18 +119,7 @@ pub struct Relays {
 impl Tunnel {
     /// Packets that arrive.
     pub fn inbound(&self) -> Selector {
-        reversed(&self.selector)
-    }
-}
-
-/// The selector of the way back.
-pub fn reversed(selector: &Selector) -> Selector {
-    Selector {
-        src: selector.dst,
-        src_len: selector.dst_len,
-        dst: selector.src,
-        dst_len: selector.src_len,
-        ..*selector
+        self.selector.reversed()
     }
 }
 
@@ -164,6 +159,8 @@ impl Config {
 
     /// The connection of that name, by its place.
     pub fn connection(&self, name: &str) -> Option<usize> {
-        self.connections.iter().position(|one| one.name == name)
+        self.connections
+            .iter()
+            .position(|one| !one.closed && one.name == name)
     }
 }

@@ -105,6 +105,7 @@ pub fn peer_text(peer: &IdMatch) -> String {
         IdMatch::Exactly(id) => id.to_string(),
         IdMatch::Within(domain) => format!("*.{domain}"),
         IdMatch::Any => "*".to_owned(),
+        IdMatch::Nobody => String::new(),
     }
 }
 

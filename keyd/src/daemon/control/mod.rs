@@ -41,6 +41,8 @@ pub enum Request {
         /// A connection's name, or an SPI.
         what: String,
     },
+    /// Read the file again.
+    Reload,
     /// The last lines of the log, one answer each; and those to come.
     Log {
         /// Whether to go on.

@@ -7,7 +7,7 @@ use crate::daemon::config::value::cipher_name;
 use crate::daemon::kernel::{Error, Keys, Limits, Role, Sa, SaId, Zones};
 use mml_ike::event::{ChildFailure, ChildId, ChildSa, ChildUp, IkeId, Time, ZoneKeys};
 use mml_ike::wire::{TrafficSelector, ZoneTransform};
-use pfkey::{Algorithm, Family, Relay, Selector};
+use pfkey::{Algorithm, Family, PortRange, Relay, Selector};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -43,13 +43,13 @@ pub(super) fn failure(why: &ChildFailure) -> String {
 }
 
 /// The selector of packets from one set of addresses to another; `None` where the kernel can't say it: it has one
-/// prefix each side, and no ports.
+/// prefix and one range of ports each side, and neither OPAQUE ports nor ICMP's types.
 pub(super) fn selector(from: &[TrafficSelector], to: &[TrafficSelector]) -> Option<Selector> {
     let ([from], [to]) = (from, to) else {
         return None;
     };
     let prefix = |ts: &TrafficSelector| {
-        let whole = (ts.start_port, ts.end_port) == (0, u16::MAX);
+        let ports = PortRange::new(ts.start_port, ts.end_port)?;
         let (family, start, differ) = match (ts.start, ts.end) {
             (IpAddr::V4(start), IpAddr::V4(end)) => {
                 let differ = u32::from(start) ^ u32::from(end);
@@ -65,18 +65,22 @@ pub(super) fn selector(from: &[TrafficSelector], to: &[TrafficSelector]) -> Opti
         let len = family.bits().checked_sub(bits)?;
         let prefix = TrafficSelector::prefix(start, len);
         let aligned = (prefix.start, prefix.end) == (ts.start, ts.end);
-        (whole && aligned).then(|| (family, crate::address::host(start).octets, len))
+        aligned.then(|| (family, crate::address::host(start).octets, len, ports))
     };
-    let ((family, src, src_len), (other, dst, dst_len)) = (prefix(from)?, prefix(to)?);
-    let same = family == other && from.protocol == to.protocol;
-    same.then_some(Selector {
+    let (family, src, src_len, src_ports) = prefix(from)?;
+    let (other, dst, dst_len, dst_ports) = prefix(to)?;
+    let selector = Selector {
         family,
         protocol: from.protocol,
         src_len,
         dst_len,
         src,
         dst,
-    })
+        src_ports,
+        dst_ports,
+    };
+    let same = family == other && from.protocol == to.protocol;
+    (same && selector.is_sound()).then_some(selector)
 }
 
 /// Refusals of ours look like the kernel's.
@@ -150,7 +154,7 @@ fn directions(
             dst: local.ip(),
             role: Role::Terminus,
         },
-        selector: crate::daemon::config::reversed(&selector),
+        selector: selector.reversed(),
         standby: false,
         soft,
         hard,
@@ -467,7 +471,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_a_selector_only_if_it_is_one_prefix_without_ports() {
+    fn a_range_is_a_selector_only_if_it_is_one_prefix_and_its_ports_are_some() {
         let prefix = |text: &str, bits| TrafficSelector::prefix(text.parse().unwrap(), bits);
         let (net, host) = (prefix("192.0.2.0", 24), prefix("203.0.113.7", 32));
         let one = selector(&[net], &[host]).unwrap();
@@ -483,7 +487,21 @@ mod tests {
         let mut range = net;
         range.start = "192.0.2.1".parse().unwrap();
         assert!(selector(&[range], &[host]).is_none());
-        assert!(selector(&[net.with(6, 80)], &[host.with(6, 0)]).is_none());
+        let web = selector(&[net.with(6, 80)], &[host.with(6, 0)]).unwrap();
+        assert_eq!((web.src_ports.bounds(), web.protocol), ((80, 80), 6));
+        assert!(web.dst_ports.is_any());
+        let some = |start_port, end_port| TrafficSelector {
+            start_port,
+            end_port,
+            ..net.with(17, 0)
+        };
+        let range = selector(&[host.with(17, 0)], &[some(8000, 8099)]).unwrap();
+        assert_eq!(range.dst_ports.bounds(), (8000, 8099));
+        // OPAQUE, port 0, an ICMP type, ports of any protocol.
+        assert!(selector(&[some(u16::MAX, 0)], &[host.with(17, 0)]).is_none());
+        assert!(selector(&[some(0, 0)], &[host.with(17, 0)]).is_none());
+        assert!(selector(&[net.with(1, 0x0800)], &[host.with(1, 0)]).is_none());
+        assert!(selector(&[net.with(0, 80)], &[host.with(0, 0)]).is_none());
         assert!(selector(&[net.with(6, 0)], &[host]).is_none());
         assert!(selector(&[net, host], &[host]).is_none());
         assert!(selector(&[net], &[prefix("fd00::", 8)]).is_none());

@@ -3,12 +3,11 @@
 
 use super::book::{Child, Relay};
 use super::Engine;
-use crate::address::prefixes;
 use crate::daemon::config::value::peer_text;
 use crate::daemon::config::Start;
 use crate::daemon::control::Request;
+use crate::info::selector_json;
 use mml_ike::event::{ChildId, IkeId, Time};
-use pfkey::Selector;
 use serde_json::{json, Value};
 use std::time::Duration;
 
@@ -37,11 +36,6 @@ fn spi(text: &str) -> Option<u32> {
     }
 }
 
-fn selector_json(selector: &Selector) -> Value {
-    let (src, dst) = prefixes(selector);
-    json!({ "src": src.to_string(), "dst": dst.to_string(), "protocol": selector.protocol })
-}
-
 fn age(since: Time, now: Time) -> u64 {
     now.saturating_sub(since).as_secs()
 }
@@ -62,7 +56,9 @@ impl Engine {
             Request::Initiate { name } => self.initiate(name, now),
             Request::Rekey { what, ike } => self.rekey(what, *ike, now),
             Request::Delete { what } => self.delete(what, now),
-            Request::Log { .. } => Err(Refusal::Refused("not the engine's".into())),
+            Request::Log { .. } | Request::Reload => {
+                Err(Refusal::Refused("not the engine's".into()))
+            }
         };
         self.collect(now);
         answer
@@ -213,7 +209,8 @@ impl Engine {
 
     fn status(&self, now: Time) -> Value {
         let book = &self.host.book;
-        let connections = self.config.connections.iter().enumerate().map(|(at, one)| {
+        let all = self.config.connections.iter().enumerate();
+        let connections = all.filter(|(_, one)| !one.closed).map(|(at, one)| {
             let ike = book
                 .ike_of(at)
                 .and_then(|id| Some((id, book.ikes.get(&id)?)));

@@ -34,7 +34,7 @@ impl Engine {
         let list = foreign.neighbours.iter().flat_map(|agent| {
             let identity = match &agent.identity {
                 IdMatch::Exactly(id) => Some(id.clone()),
-                IdMatch::Within(_) | IdMatch::Any => None,
+                IdMatch::Within(_) | IdMatch::Any | IdMatch::Nobody => None,
             };
             let one = |address: &IpAddr| {
                 Some(Neighbour {

@@ -159,7 +159,7 @@ impl Engine {
         let agent = agents.find(|agent| agent.prefixes.iter().any(holds))?;
         match &agent.identity {
             IdMatch::Exactly(id) => Some(id.clone()),
-            IdMatch::Within(_) | IdMatch::Any => None,
+            IdMatch::Within(_) | IdMatch::Any | IdMatch::Nobody => None,
         }
     }
 

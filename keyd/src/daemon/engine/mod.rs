@@ -15,6 +15,7 @@ mod mobile;
 mod moves;
 mod policies;
 mod relays;
+mod reload;
 mod restart;
 
 pub use book::{Book, Child, Ike, Relay};
@@ -256,11 +257,12 @@ impl Engine {
         match event {
             KernelEvent::Acquire(selector) => {
                 self.counters.acquires += 1;
-                let mut tunnels = self.config.connections.iter();
-                let wanted = tunnels.position(|one| {
-                    let tunnel = one.tunnel.as_ref();
-                    tunnel.is_some_and(|tunnel| tunnel.selector == selector)
-                });
+                let tunnels = self.config.connections.iter().enumerate();
+                let wanted = tunnels
+                    .filter_map(|(at, one)| Some((at, one.tunnel.as_ref()?)))
+                    .filter(|(_, tunnel)| tunnel.selector.covers(&selector))
+                    .min_by_key(|(_, tunnel)| tunnel.priority)
+                    .map(|(at, _)| at);
                 match wanted {
                     Some(connection) => self.demand(connection, now),
                     None => tracing::debug!("a packet wants an SA that no connection is for"),

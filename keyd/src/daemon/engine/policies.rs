@@ -4,9 +4,9 @@
 use super::book::Child;
 use super::children::reqid;
 use super::{Engine, StartError, Task};
-use crate::daemon::config::{reversed, Connection, Tunnel};
+use crate::daemon::config::{Connection, Tunnel};
 use crate::daemon::kernel::{Action, Error, Kernel, Rule};
-use pfkey::Selector;
+use pfkey::{PortRange, Selector};
 use std::net::IpAddr;
 
 /// `IPPROTO_UDP`.
@@ -14,8 +14,8 @@ const UDP: u8 = 17;
 /// In front of all that protects.
 const BYPASS_PRIORITY: u32 = 0;
 
-/// Whether a selector takes in UDP packets from one address to another.
-fn covers(selector: &Selector, from: IpAddr, to: IpAddr) -> bool {
+/// Whether a selector takes in UDP packets from one address and port to another address.
+fn covers(selector: &Selector, from: IpAddr, port: u16, to: IpAddr) -> bool {
     let holds = |prefix: &[u8; 16], len: u8, address: IpAddr| {
         let address = crate::address::host(address);
         let bits = u32::from(len);
@@ -24,6 +24,7 @@ fn covers(selector: &Selector, from: IpAddr, to: IpAddr) -> bool {
         address.family == selector.family && differ & mask == 0
     };
     matches!(selector.protocol, 0 | UDP)
+        && selector.src_ports.holds(port)
         && holds(&selector.src, selector.src_len, from)
         && holds(&selector.dst, selector.dst_len, to)
 }
@@ -34,7 +35,6 @@ fn protect(connection: usize, one: &Connection, tunnel: &Tunnel) -> [Rule; 2] {
         inbound: false,
         action: Action::Protect,
         selector: tunnel.selector,
-        ports: (0, 0),
         priority: tunnel.priority,
         outer: one.remote.map(|remote| (one.local, remote)),
         reqid: reqid(connection),
@@ -46,39 +46,37 @@ fn protect(connection: usize, one: &Connection, tunnel: &Tunnel) -> [Rule; 2] {
 fn inward(out: &Rule) -> Rule {
     Rule {
         inbound: true,
-        selector: reversed(&out.selector),
-        ports: (out.ports.1, out.ports.0),
+        selector: out.selector.reversed(),
         outer: out.outer.map(|(src, dst)| (dst, src)),
         ..*out
     }
 }
 
-/// The policies that let IKE pass between two addresses, if `selector` would seal it: else there would be no keys to seal
-/// it with. `mml` has no ports in its selectors yet, so there all UDP between the two passes (docs/wire.md 5g).
+/// The policies that let IKE pass between two addresses, from and to each port of ours that `selector` would seal: else
+/// there would be no keys to seal it with. The peer's port may be one that a NAT gave it (docs/wire.md 5g).
 fn bypass(selector: &Selector, local: IpAddr, remote: IpAddr, ports: [u16; 2]) -> Vec<Rule> {
-    if !covers(selector, local, remote) {
-        return Vec::new();
-    }
     let (src, dst) = (crate::address::host(local), crate::address::host(remote));
-    let between = Selector {
-        family: src.family,
-        protocol: UDP,
-        src_len: src.family.bits(),
-        dst_len: dst.family.bits(),
-        src: src.octets,
-        dst: dst.octets,
-    };
-    let rule = |port| Rule {
+    let rule = |own| Rule {
         inbound: false,
         action: Action::Bypass,
-        selector: between,
-        ports: (port, 0),
+        selector: Selector {
+            family: src.family,
+            protocol: UDP,
+            src_len: src.family.bits(),
+            dst_len: dst.family.bits(),
+            src: src.octets,
+            dst: dst.octets,
+            src_ports: own,
+            dst_ports: PortRange::ANY,
+        },
         priority: BYPASS_PRIORITY,
         outer: None,
         reqid: 0,
     };
     ports
         .into_iter()
+        .filter(|port| covers(selector, local, *port, remote))
+        .filter_map(PortRange::one)
         .map(rule)
         .flat_map(|out| [out, inward(&out)])
         .collect()
@@ -95,8 +93,18 @@ impl Engine {
     }
 
     /// All policies of a connection, those that let IKE pass first.
-    fn rules(&self, connection: usize) -> Vec<Rule> {
-        let one = &self.config.connections[connection];
+    pub(super) fn rules(&self, connection: usize) -> Vec<Rule> {
+        self.rules_of(connection, &self.config.connections[connection])
+    }
+
+    /// The policies of all connections.
+    pub(super) fn all_rules(&self) -> Vec<Rule> {
+        let all = 0..self.config.connections.len();
+        all.flat_map(|connection| self.rules(connection)).collect()
+    }
+
+    /// The policies that a connection has in that place.
+    pub(super) fn rules_of(&self, connection: usize, one: &Connection) -> Vec<Rule> {
         let Some(tunnel) = one.tunnel.as_ref().filter(|tunnel| tunnel.protect) else {
             return Vec::new();
         };
@@ -114,39 +122,50 @@ impl Engine {
         for connection in 0..self.config.connections.len() {
             let rules = self.rules(connection);
             let name = self.name(connection);
-            if rules.is_empty() {
-                continue;
+            self.guard_with(&name, &rules)?;
+        }
+        Ok(())
+    }
+
+    /// Says what one connection's policies are.
+    pub(super) fn guard_with(&mut self, name: &str, rules: &[Rule]) -> Result<(), StartError> {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let kernels = &mut self.host.kernels;
+        let first = kernels.mml.as_mut().map(|mml| add_all(mml.as_mut(), rules));
+        if let Some(Ok(())) = first {
+            return Ok(());
+        }
+        // XFRM's need the outer addresses, which a peer that may be anywhere doesn't have yet.
+        let known = rules
+            .iter()
+            .all(|rule| rule.action != Action::Protect || rule.outer.is_some());
+        let second = kernels
+            .xfrm
+            .as_mut()
+            .filter(|_| known)
+            .map(|xfrm| add_all(xfrm.as_mut(), rules));
+        match (first, second) {
+            (None, None) => tracing::warn!(
+                connection = name,
+                "without the kernel module nothing keeps its packets from going in clear until the peer is there"
+            ),
+            (Some(Err(error)), Some(Ok(()))) => {
+                tracing::warn!(connection = name, "mml doesn't take its policies, XFRM does: {error}");
             }
-            let kernels = &mut self.host.kernels;
-            let first = kernels
-                .mml
-                .as_mut()
-                .map(|mml| add_all(mml.as_mut(), &rules));
-            if let Some(Ok(())) = first {
-                continue;
-            }
-            // XFRM's need the outer addresses, which a peer that may be anywhere doesn't have yet.
-            let known = self.config.connections[connection].remote.is_some();
-            let second = kernels
-                .xfrm
-                .as_mut()
-                .filter(|_| known)
-                .map(|xfrm| add_all(xfrm.as_mut(), &rules));
-            match (first, second) {
-                (None, None) => tracing::warn!(
-                    connection = name,
-                    "without the kernel module nothing keeps its packets from going in clear until the peer is there"
-                ),
-                (Some(Err(error)), Some(Ok(()))) => {
-                    tracing::warn!(connection = name, "mml doesn't take its policies, XFRM does: {error}");
-                }
-                (_, Some(Ok(()))) | (Some(Ok(())), _) => {}
-                (Some(Err(error)), _) | (_, Some(Err(error))) => {
-                    return Err(StartError::Policy(name, error));
-                }
+            (_, Some(Ok(()))) | (Some(Ok(())), _) => {}
+            (Some(Err(error)), _) | (_, Some(Err(error))) => {
+                return Err(StartError::Policy(name.to_owned(), error));
             }
         }
         Ok(())
+    }
+
+    /// Takes policies back from both kernels.
+    pub(super) fn take_back_everywhere(&mut self, rules: &[Rule]) {
+        self.take_back(rules, true);
+        self.take_back(rules, false);
     }
 
     /// XFRM needs policies to use a plain child by (docs/wire.md 3.2c).
@@ -165,7 +184,6 @@ impl Engine {
             inbound: false,
             action: Action::Protect,
             selector: child.selector,
-            ports: (0, 0),
             priority: tunnel.map_or(0, |tunnel| tunnel.priority),
             outer: Some((local, remote)),
             reqid: reqid(connection),
@@ -179,9 +197,11 @@ impl Engine {
     /// too, or they would take packets from the CSA that comes; else they stay.
     pub(super) fn no_plain_policies(&mut self, gone: &Child) {
         let book = &self.host.book;
+        // Another connection's too: one that has taken this one's place in a file that was read again.
         let another = book
-            .children_of(gone.connection)
-            .any(|(_, child)| !child.composite && child.selector == gone.selector);
+            .children
+            .values()
+            .any(|child| !child.composite && child.selector == gone.selector);
         let protects = self.config.connections[gone.connection]
             .tunnel
             .as_ref()
@@ -234,8 +254,7 @@ impl Engine {
         for connection in 0..self.config.connections.len() {
             // What protects goes last, what lets IKE pass first.
             let rules = self.rules(connection);
-            self.take_back(&rules, true);
-            self.take_back(&rules, false);
+            self.take_back_everywhere(&rules);
         }
     }
 }
@@ -271,18 +290,33 @@ mod tests {
         ] {
             let rules = bypass(&covering, a, b, [500, 4500]);
             assert_eq!(rules.len(), 4);
-            for rule in rules {
+            for (rule, port) in rules.iter().zip([500, 500, 4500, 4500]) {
                 assert_eq!(rule.action, Action::Bypass);
+                let own = PortRange::one(port).unwrap();
+                let (near, far) = (rule.selector.src_ports, rule.selector.dst_ports);
+                let expected = if rule.inbound {
+                    (far, near)
+                } else {
+                    (near, far)
+                };
+                assert_eq!(expected, (own, PortRange::ANY));
+                assert!(rule.selector.is_sound());
                 assert_eq!((rule.selector.src_len, rule.selector.dst_len), (32, 32));
                 assert_eq!(rule.selector.protocol, UDP);
             }
         }
         let v6 = between("fd00::/8", "any");
-        assert!(!covers(&v6, a, b));
-        assert!(covers(
-            &v6,
-            "fd00::1".parse().unwrap(),
-            "fe80::1".parse().unwrap()
-        ));
+        assert!(!covers(&v6, a, 500, b));
+        let (near, far) = ("fd00::1".parse().unwrap(), "fe80::1".parse().unwrap());
+        assert!(covers(&v6, near, 500, far));
+        // A tunnel of other ports leaves IKE alone, one of the port alone that it has lets that one pass.
+        let of = |protocol, port: &str| Selector {
+            protocol,
+            src_ports: port.parse::<crate::ports::Ports>().unwrap().0,
+            ..between("any", "any")
+        };
+        assert!(bypass(&of(17, "5000-6000"), a, b, [500, 4500]).is_empty());
+        assert!(bypass(&of(6, "500"), a, b, [500, 4500]).is_empty());
+        assert_eq!(bypass(&of(17, "1-1000"), a, b, [500, 4500]).len(), 2);
     }
 }

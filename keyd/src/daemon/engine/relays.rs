@@ -74,7 +74,9 @@ impl Engine {
         };
         let identity = &csa.identity;
         let to_host = selector(&csa.ts_source, &csa.ts_home).ok_or_else(|| {
-            refused("its selectors are none the kernel knows: one prefix a side, and no ports")
+            refused(
+                "its selectors are none the kernel knows: one prefix and one range of ports a side",
+            )
         })?;
         let [outbound, inbound] = self.relay_directions(csa, to_host);
         let key = (identity.destination, identity.spi_out);
@@ -179,7 +181,7 @@ impl Engine {
                 snoop: self.config.snoop,
             })),
         };
-        let back = crate::daemon::config::reversed(&to_host);
+        let back = to_host.reversed();
         [
             one(
                 identity.spi_out,

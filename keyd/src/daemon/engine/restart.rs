@@ -9,7 +9,7 @@ use crate::daemon::kernel::{Held, Keys, Role, Zones};
 use mml_ike::config::ZoneRole;
 use mml_ike::event::{AdoptedCsa, ChildId, IkeId, Time};
 use mml_ike::wire::{CsaIdentity, Id, TrafficSelector};
-use pfkey::Selector;
+use pfkey::{PortRange, Selector};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -46,13 +46,19 @@ fn take_pair(one: &Held, others: &mut Vec<Held>) -> Option<Held> {
 
 /// A selector's two sides as IKE says them.
 fn traffic(selector: &Selector) -> (TrafficSelector, TrafficSelector) {
-    let side = |octets: &[u8; 16], len| {
+    let side = |octets: &[u8; 16], len, ports: PortRange| {
         let address: IpAddr = crate::address::ip(selector.family, octets);
-        TrafficSelector::prefix(address, len).with(selector.protocol, 0)
+        let (start_port, end_port) = ports.bounds();
+        TrafficSelector {
+            protocol: selector.protocol,
+            start_port,
+            end_port,
+            ..TrafficSelector::prefix(address, len)
+        }
     };
     (
-        side(&selector.src, selector.src_len),
-        side(&selector.dst, selector.dst_len),
+        side(&selector.src, selector.src_len, selector.src_ports),
+        side(&selector.dst, selector.dst_len, selector.dst_ports),
     )
 }
 

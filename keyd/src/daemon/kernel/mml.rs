@@ -216,8 +216,7 @@ fn held(csa: &Csa<'_>, since: Option<u64>, now: u64) -> Option<Held> {
     })
 }
 
-/// A policy as the zone message has it. The module's selectors have no ports, so that a bypass for IKE is one for all
-/// UDP between its two addresses; keyd adds one only where a policy that protects would cover them.
+/// A policy as the zone message has it.
 fn rule_message(rule: &Rule) -> Policy {
     Policy {
         ext: PolicyExt {

@@ -140,8 +140,6 @@ pub struct Rule {
     pub action: Action,
     /// Which packets.
     pub selector: Selector,
-    /// Their UDP source and destination port; 0 for any. `mml` has no ports yet.
-    pub ports: (u16, u16),
     /// The lowest is asked first.
     pub priority: u32,
     /// The outer source and destination of what is asked for; only where it protects.
@@ -175,7 +173,7 @@ impl Ends {
 /// What a kernel says on its own account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KernelEvent {
-    /// A packet wants an SA: by the selector of the policy that said so.
+    /// A packet wants an SA: its own ends (`mml`), or the selector of the policy that said so (XFRM).
     Acquire(Selector),
     /// An SA came to a limit: the hard one (true), and is gone; or the soft one.
     Expire(SaId, bool),

@@ -174,6 +174,12 @@ impl Kernel for Xfrm {
     }
 
     fn add_policy(&mut self, rule: &Rule) -> Result<(), Error> {
+        if !wire::has_masks(&rule.selector) {
+            return Err(Error::Refused {
+                errno: errno::EOPNOTSUPP,
+                text: Some("XFRM has no such range of ports; take one port, all, or 2^n of them from a multiple of 2^n on".to_owned()),
+            });
+        }
         for direction in directions(rule) {
             self.tell(&|seq| wire::policy(seq, rule, *direction))?;
         }
@@ -181,6 +187,9 @@ impl Kernel for Xfrm {
     }
 
     fn remove_policy(&mut self, rule: &Rule) -> Result<(), Error> {
+        if !wire::has_masks(&rule.selector) {
+            return Ok(());
+        }
         for direction in directions(rule) {
             gone(self.tell(&|seq| wire::delete_policy(seq, rule, *direction)))?;
         }

@@ -7,7 +7,7 @@
 use super::{Action, Keys, Limits, Role, Rule, Sa, SaId};
 use crate::netlink::frame::{self, Attributes, Message, Request};
 use mml_ike::crypto::Cipher;
-use pfkey::{Family, Selector};
+use pfkey::{Family, PortRange, Selector};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
@@ -42,8 +42,6 @@ mod attribute {
 
 /// `IPPROTO_ESP`.
 const ESP: u8 = 50;
-/// `IPPROTO_UDP`.
-const UDP: u8 = 17;
 /// `XFRM_MODE_TUNNEL`.
 const TUNNEL: u8 = 1;
 /// `XFRM_STATE_AF_UNSPEC`: the selector's family is not the tunnel's.
@@ -120,17 +118,17 @@ impl Body {
     }
 
     /// `struct xfrm_selector`: 56 octets.
-    fn selector(&mut self, selector: &Selector, (source, destination): (u16, u16)) {
+    fn selector(&mut self, selector: &Selector) {
         self.u8(&selector.dst);
         self.u8(&selector.src);
-        for port in [destination, source] {
+        for range in [selector.dst_ports, selector.src_ports] {
+            // None that isn't masked comes here: `has_masks` is asked first.
+            let (port, mask) = masked(range).unwrap_or((0, 0));
             self.u8(&port.to_be_bytes());
-            self.u16(if port == 0 { 0 } else { u16::MAX });
+            self.u8(&mask.to_be_bytes());
         }
         self.u16(u16::from(selector.family.af()));
-        let any_port = (source, destination) == (0, 0);
-        let protocol = if any_port { selector.protocol } else { UDP };
-        self.u8(&[selector.dst_len, selector.src_len, protocol]);
+        self.u8(&[selector.dst_len, selector.src_len, selector.protocol]);
         self.zeros(3 + 4 + 4);
     }
 
@@ -150,7 +148,7 @@ impl Body {
     /// `struct xfrm_usersa_info`: 224 octets.
     fn sa_info(&mut self, of: &SaInfo) {
         match &of.selector {
-            Some(selector) => self.selector(selector, (0, 0)),
+            Some(selector) => self.selector(selector),
             None => self.zeros(56),
         }
         self.id(of.dst, of.spi);
@@ -174,6 +172,24 @@ struct SaInfo {
     hard: Limits,
     reqid: u32,
     flags: u8,
+}
+
+/// A range of ports as XFRM says it: the bits behind the mask are any. `None` for a range that isn't so made.
+fn masked(range: PortRange) -> Option<(u16, u16)> {
+    let (first, last) = range.bounds();
+    let behind = first ^ last;
+    let aligned = behind & behind.wrapping_add(1) == 0 && first & behind == 0;
+    aligned.then_some((first, !behind))
+}
+
+/// What [`masked`] made of a range.
+fn unmasked(port: u16, mask: u16) -> Option<PortRange> {
+    PortRange::new(port & mask, port | !mask).filter(|range| masked(*range) == Some((port, mask)))
+}
+
+/// Whether XFRM can say which ports a selector names: all, one, or 2^n from a multiple of 2^n on.
+pub fn has_masks(selector: &Selector) -> bool {
+    masked(selector.src_ports).is_some() && masked(selector.dst_ports).is_some()
 }
 
 /// `XFRM_MSG_ALLOCSPI`: makes a larval SA of that very SPI.
@@ -284,7 +300,7 @@ pub fn ask_sa(seq: u32, spi: u32, dst: IpAddr) -> Zeroizing<Vec<u8>> {
 pub fn policy(seq: u32, rule: &Rule, direction: Direction) -> Zeroizing<Vec<u8>> {
     // `struct xfrm_userpolicy_info`: 168 octets.
     let mut body = Body::new();
-    body.selector(&rule.selector, rule.ports);
+    body.selector(&rule.selector);
     body.limits(Limits::default(), Limits::default());
     body.zeros(32);
     body.u32(rule.priority);
@@ -315,7 +331,7 @@ pub fn policy(seq: u32, rule: &Rule, direction: Direction) -> Zeroizing<Vec<u8>>
 pub fn delete_policy(seq: u32, rule: &Rule, direction: Direction) -> Zeroizing<Vec<u8>> {
     // `struct xfrm_userpolicy_id`: 64 octets.
     let mut body = Body::new();
-    body.selector(&rule.selector, rule.ports);
+    body.selector(&rule.selector);
     body.u32(0);
     body.u8(&[direction as u8, 0, 0, 0]);
     Request::with_body(kind::DELPOLICY, frame::ACK, seq, &body.0).finish()
@@ -342,6 +358,10 @@ pub fn acquired(message: &Message<'_>) -> Option<Selector> {
     let body = message.body;
     let family = family_at(body, POLICY + 40)?;
     let [dst_len, src_len, protocol] = part(body, POLICY + 42)?;
+    let ports = |at| {
+        let [port, mask] = [part(body, at)?, part(body, at + 2)?].map(u16::from_be_bytes);
+        unmasked(port, mask)
+    };
     let selector = Selector {
         family,
         protocol,
@@ -349,6 +369,8 @@ pub fn acquired(message: &Message<'_>) -> Option<Selector> {
         dst_len,
         src: part(body, POLICY + 16)?,
         dst: part(body, POLICY)?,
+        src_ports: ports(POLICY + 36)?,
+        dst_ports: ports(POLICY + 32)?,
     };
     selector.is_sound().then_some(selector)
 }

@@ -5,7 +5,7 @@
 
 use mml_core::esp::IvKind;
 use mml_core::packet::{Aead, Sa, Zone};
-use mml_core::selector::Selector;
+use mml_core::selector::{PortRange, Selector};
 use mml_core::zone::{Mode, ZoneMap};
 
 /// Accepts every tag but one that begins with 0xFF.
@@ -48,12 +48,23 @@ pub fn settings(data: &[u8]) -> Option<(Sa<'static>, &[u8])> {
         iv: kind(bit),
     };
     let any = Selector::new(4, 0, [0; 16], 0, [0; 16], 0).ok()?;
+    let ports = PortRange {
+        first: 500,
+        last: 4500,
+    };
+    let some = Selector { protocol: 17, ..any }
+        .with_ports(PortRange::ANY, ports)
+        .ok()?;
     let sa = Sa {
         spi: mml_core::esp::spi(rest)?,
         map,
         zones: [zone(4), zone(8)],
         may_write: bits & 16 != 0,
-        selector: (bits & 32 != 0).then_some(any),
+        selector: match bits & 96 {
+            0 => None,
+            32 => Some(any),
+            _ => Some(some),
+        },
     };
     Some((sa, rest))
 }
