@@ -36,6 +36,7 @@ mod plot;
 mod progress;
 mod release;
 mod report;
+mod scatter;
 mod setup;
 mod shell;
 mod sources;
