@@ -185,7 +185,11 @@ fn connection(ground: &mut Ground<'_>, trace: Option<&mut Value>) -> Result<Valu
         let sender = scope.spawn(|| {
             let mut stream: &TcpStream = &near;
             // Ends when the connection is shut down.
-            while !over.load(Ordering::Acquire) && stream.write_all(&block).is_ok() {}
+            while !over.load(Ordering::Acquire) {
+                if stream.write_all(&block).is_err() {
+                    break;
+                }
+            }
         });
         let receiver = scope.spawn(|| -> Result<(Vec<i64>, u64)> {
             let (mut arrivals, mut received) = (Vec::new(), 0);
