@@ -36,7 +36,6 @@ mod plot;
 mod progress;
 mod release;
 mod report;
-mod scatter;
 mod setup;
 mod shell;
 mod sources;
