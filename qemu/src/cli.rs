@@ -135,9 +135,9 @@ pub enum Command {
         #[command(flatten)]
         shared: Shared,
     },
-    /// Repeat the MML paper's throughput experiments in virtual time, and the same with today's TCP
+    /// Repeat the MML paper's experiments in virtual time: key management, handoffs, throughput, and that with today's TCP
     Paper {
-        /// Figures to draw: fig9, fig11, fig12, fig13, dupacks, limit, modern; none: all
+        /// Tables and figures: table1, table2, interruption, fig9, fig11, fig12, fig13, dupacks, limit, modern; none: all
         #[arg(long, value_name = "FIGURE[,FIGURE]", value_delimiter = ',')]
         only: Vec<String>,
         /// A few points, within five minutes

@@ -582,7 +582,7 @@ mod tests {
     #[test]
     fn there_is_one_claim_a_row_and_none_is_judged_that_was_not_measured() {
         let claims = all(&Results::default());
-        assert_eq!(claims.len(), 15 + 2);
+        assert_eq!(claims.len(), 8 + 15 + 2);
         assert!(claims
             .iter()
             .all(|claim| claim.measured.is_none() && claim.holds.is_none()));

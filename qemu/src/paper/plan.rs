@@ -320,7 +320,7 @@ fn modern(quick: bool) -> Vec<Run> {
 /// message flows of each kind.
 const STARTS: (u32, u32) = (10, 0);
 const HANDOFFS: (u32, u32) = (50, 1);
-const UNDER_STREAMS: [(Kind, u32); 2] = [(Kind::Udp, 50), (Kind::Tcp, 20)];
+const UNDER_STREAMS: [(Kind, u32); 2] = [(Kind::Udp, 20), (Kind::Tcp, 10)];
 const MESSAGES: u32 = 10;
 
 fn moves(quick: bool) -> Vec<Task> {
@@ -339,9 +339,11 @@ fn moves(quick: bool) -> Vec<Task> {
             .map(|keys| of(keys, FAR))
             .into();
     }
-    let all = [NEAR, FAR].map(|links| Keys::ALL.map(|keys| of(keys, links)));
+    let far = Keys::ALL.map(|keys| of(keys, FAR));
+    // The paper's columns.
+    let near = [Keys::None, Keys::Esp, Keys::Pkd, Keys::Dkm].map(|keys| of(keys, NEAR));
     let across = [Keys::None, Keys::Pkd, Keys::Dkm].map(|keys| of(keys, ACROSS));
-    all.into_iter().flatten().chain(across).collect()
+    far.into_iter().chain(near).chain(across).collect()
 }
 
 fn streams(quick: bool) -> Vec<Task> {
