@@ -18,11 +18,12 @@ use pfkey::{CsaExt, Role, State};
 use crate::counters::{CsaCounters, Reason};
 use crate::crypto::{Aead, Cipher, ICV_LEN};
 use crate::ends::{Ends, Outer, Path};
+use crate::hold::{Hold, Holder};
 use crate::lifetime::Life;
 use crate::namespace::Namespace;
 use crate::net::DstCache;
 use crate::snoop::{Told, Window};
-use crate::sync::{self, Alarm, Reader, Table};
+use crate::sync::{self, Alarm, Reader, Table, Timed};
 
 /// The state of a CSA whose life is over: it has no name in messages, and nothing comes after it.
 const OVER: u8 = u8::MAX;
@@ -79,10 +80,11 @@ pub(crate) struct Csa {
     pub selector: Selector,
     pub generation: u32,
     pub may_write: bool,
-    /// A relay's own number, and how many of its IVs are spent: it begins at 0 when the CSA is added, and no message
-    /// sets it (docs/wire.md 1.5h).
+    /// A relay's own number.
     relay_number: u16,
-    written: AtomicU64,
+    /// Relay: how many of its IVs are spent; it begins at 0 when the CSA is added, and no message sets it
+    /// (docs/wire.md 1.5h). Terminus: when a new mapping was last told of, in jiffies, 0 for never.
+    spent_or_told: AtomicU64,
     pub zone1: Zone,
     /// `None` at a relay (docs/wire.md 1.2b).
     pub zone2: Option<Zone>,
@@ -95,8 +97,6 @@ pub(crate) struct Csa {
     octets: AtomicU64,
     /// An origin's; the others have none to remember.
     pub route: DstCache,
-    /// When a new mapping was last told of, in jiffies; 0 for never.
-    mapped: AtomicU64,
     /// Whether SNOOP looks after its flows, read without the lock.
     snoops: AtomicBool,
     pub window: Arc<Window>,
@@ -106,6 +106,8 @@ pub(crate) struct Csa {
     pub book: SpinLock<Book>,
     pub counters: CsaCounters,
     kept: Kept,
+    /// What it holds for a handoff, if it does.
+    hold: Option<Holder>,
 }
 
 // A reference count stands before it; past 512 octets an allocation is of 1,024. Locks are larger where they are debugged.
@@ -118,7 +120,12 @@ impl Csa {
     /// # Errors
     ///
     /// `EAFNOSUPPORT` for outer ends of two families, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
-    pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, alarm: Arc<Alarm>) -> Result<Arc<Csa>> {
+    pub(crate) fn new(
+        id: u64,
+        csa: &pfkey::Csa<'_>,
+        alarm: Arc<Alarm>,
+        ns: &Namespace,
+    ) -> Result<Arc<Csa>> {
         let ends = Ends::new(&Path {
             outer: outer(&csa.src, &csa.dst)?,
             encap: csa.encap,
@@ -163,19 +170,23 @@ impl Csa {
         let relay_number = csa.relay.number;
         let (soft, hard) = (csa.soft, csa.hard);
         let counters = CsaCounters::new(role)?;
+        let hold = if csa.relay.hold {
+            Some(Hold::new(ns, role == Role::Origin)?)
+        } else {
+            None
+        };
         let route = match role {
             Role::Origin => DstCache::new()?,
             _ => DstCache::none(),
         };
         Arc::pin_init(
             pin_init!(Csa {
-                id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, kept,
+                id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, kept, hold,
                 state: AtomicU8::new(state),
                 first: sequence,
                 sequence: AtomicU64::new(sequence),
                 octets: AtomicU64::new(0),
-                mapped: AtomicU64::new(0),
-                written: AtomicU64::new(0),
+                spent_or_told: AtomicU64::new(0),
                 snoops,
                 window,
                 life <- Life::new(soft, hard, alarm),
@@ -274,6 +285,12 @@ impl Csa {
         Reason::Exhausted
     }
 
+    /// What it holds packets by for a handoff, if it does (docs/wire.md 2.3h).
+    #[inline]
+    pub(crate) fn hold(&self) -> Option<&Timed<Hold>> {
+        self.hold.as_deref()
+    }
+
     /// Its relay number, if it is a relay that may write.
     pub(crate) fn may_write_as_relay(&self) -> Option<u16> {
         (self.role == Role::Relay && self.may_write).then_some(self.relay_number)
@@ -289,17 +306,23 @@ impl Csa {
 
     /// The relay's next IV, which nobody gets again; `None` once they are used up (docs/wire.md 1.5h).
     pub(crate) fn relay_iv(&self) -> Option<u64> {
+        if self.role != Role::Relay {
+            return None;
+        }
         // Past the end it stays refused: 2^63 more would be needed to wrap.
         esp::relay_iv(
             self.relay_number,
-            self.written.fetch_add(1, Ordering::Relaxed),
+            self.spent_or_told.fetch_add(1, Ordering::Relaxed),
         )
     }
 
     /// How many IVs of the relay are spent: packets that it has rewritten.
     #[inline]
     pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        match self.role {
+            Role::Relay => self.spent_or_told.load(Ordering::Relaxed),
+            Role::Origin | Role::Terminus => 0,
+        }
     }
 
     /// Packets and octets that it has carried here.
@@ -314,7 +337,7 @@ impl Csa {
 
     /// Whether a new mapping is to be told of: at most one a second (docs/wire.md 2.2i).
     pub(crate) fn mapping_due(&self) -> bool {
-        sync::once_a_second(&self.mapped)
+        self.role == Role::Terminus && sync::once_a_second(&self.spent_or_told)
     }
 
     /// How SNOOP treats its flows, if it does.
@@ -431,6 +454,7 @@ impl Csa {
             relay: pfkey::Relay {
                 may_write: self.may_write,
                 number: self.relay_number,
+                hold: self.hold.is_some(),
             },
             hard,
             soft,

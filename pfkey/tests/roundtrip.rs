@@ -224,6 +224,7 @@ impl Stuff {
             }),
             Extension::Relay(_) => Extension::Relay(Relay {
                 may_write: self.bytes[0] & 1 == 1,
+                hold: self.bytes[0] & 2 == 2,
                 number: self.u16(0) & Relay::NUMBER_MAX,
             }),
             Extension::Binding(_) => Extension::Binding(Binding {

@@ -394,6 +394,21 @@ fn judge_rest(
     }
 }
 
+/// How often the host of `handoff-a-second` moves, if the environment says so.
+fn handoffs() -> Result<Option<u32>> {
+    const NAME: &str = "MML_HANDOFFS";
+    let Ok(text) = std::env::var(NAME) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(count @ 1..=1000) => Ok(Some(count)),
+        _ => Err(Error::environment(
+            format!("{NAME}={text}: not a number of handoffs"),
+            format!("set {NAME} to 1 to 1000, or unset it"),
+        )),
+    }
+}
+
 fn one_boot(
     lab: &Lab,
     ground: &Ground,
@@ -404,6 +419,10 @@ fn one_boot(
 ) -> Result<(Boot, bool)> {
     let names: Vec<&str> = left.iter().map(|scenario| scenario.name.as_str()).collect();
     let mut order = json!({"mode": "test", "names": names, "options": {"fail_fast": fail_fast}});
+    // Many in a row take longer than everybody wants to wait each time.
+    if let Some(handoffs) = handoffs()? {
+        order["options"]["handoffs"] = json!(handoffs);
+    }
     let count = u32::try_from(left.len()).unwrap_or(u32::MAX);
     let limit = match ground {
         Ground::Namespaces => BOOT + SCENARIO * count,

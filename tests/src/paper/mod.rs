@@ -8,7 +8,7 @@
 mod burst;
 mod path;
 mod run;
-mod tcp_info;
+pub mod tcp_info;
 mod transfer;
 
 use std::time::Duration;

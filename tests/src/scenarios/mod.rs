@@ -8,6 +8,7 @@ mod guard;
 mod handoff;
 mod handoff_stream;
 mod hardship;
+mod hold;
 mod ipv6;
 pub mod keyd;
 mod lifetime;
@@ -64,6 +65,7 @@ const TABLES: &[&[Scenario]] = &[
     mobility::TABLE,
     handoff::TABLE,
     handoff_stream::TABLE,
+    hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,

@@ -15,12 +15,12 @@ pub mod route_message;
 pub mod socket;
 
 use super::config::{Agent, MobileIp};
-use super::engine::Random;
+use super::engine::{Order, Random};
 use crate::netlink::Error;
 use mml_ike::host::Host as _;
 use mml_mip::{
     Action, Event, ForeignAgent, HandoverKey, HomeAgent, Identification, Incoming, Interface,
-    MobileNode, Now, Ntp, Payload,
+    MobileNode, Now, Ntp, Payload, Tunnel,
 };
 use network::{Network, Side};
 use packet::Arrived;
@@ -47,6 +47,8 @@ pub struct Mobility {
     network: Network,
     random: Random,
     links: Vec<Link>,
+    /// FA: its own.
+    care_of: Option<Ipv4Addr>,
 }
 
 fn now(monotonic: Duration) -> Now {
@@ -120,6 +122,10 @@ impl Mobility {
             network,
             random: Random::default(),
             links,
+            care_of: match &config.agent {
+                Agent::Foreign(foreign) => Some(foreign.care_of),
+                Agent::Home(_) | Agent::Node(_) => None,
+            },
         })
     }
 
@@ -247,6 +253,22 @@ impl Mobility {
         self.act(actions, monotonic, told);
     }
 
+    /// FA: does what key management wants for a handoff. False if it couldn't be.
+    pub fn order(&mut self, order: &Order, monotonic: Duration) -> bool {
+        let Some(local) = self.care_of else {
+            return false;
+        };
+        let to = |remote| Tunnel { local, remote };
+        let done = match order {
+            Order::LetIn(neighbour) => self.network.add_lasting(to(*neighbour)),
+            Order::Follow(one) => self.network.follow(one.home, to(one.care_of), monotonic),
+        };
+        if let Err(error) = &done {
+            tracing::error!("{order:?} can't be done: {error}");
+        }
+        done.is_ok()
+    }
+
     /// MH: that foreign agent has K_FA, or has it no more.
     pub fn handover_key(&mut self, care_of: Ipv4Addr, key: Option<HandoverKey>) {
         if let Part::Node(node) = &mut self.part {
@@ -301,6 +323,10 @@ impl Mobility {
                     Ok(())
                 }
                 Action::Notify(event) => {
+                    // It may never have been turned out, so that its route is the one there was.
+                    if let Event::Visiting { home, .. } = event {
+                        self.network.stay(home, monotonic);
+                    }
                     told(&event);
                     Ok(())
                 }

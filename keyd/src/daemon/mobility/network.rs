@@ -31,6 +31,9 @@ const AT_HOME_METRIC: u32 = 1000;
 /// How long a tunnel stays when nobody uses it any more: packets of the reverse way may still come, and the mobile host
 /// may come back. Taking a device away takes the kernel long, too, and the registration reply would wait for it.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long what comes for a host that left goes on to where it is now: longer than anything is on its way from the home
+/// agent, or waits on it.
+const FOLLOWS: Duration = Duration::from_secs(5);
 /// Octets that fit the path from mobile host to home agent, where a foreign agent tunnels it: 1500 less an IPv4 header.
 const TUNNELLED: u32 = 1480;
 
@@ -51,10 +54,14 @@ pub struct Network {
     side: Side,
     names: BTreeMap<u32, String>,
     tunnels: BTreeSet<Tunnel>,
+    /// Of those, the ones with neighbours.
+    lasting: BTreeSet<Tunnel>,
     leaving: BTreeMap<Tunnel, Duration>,
     routes: Vec<Route>,
     at_home: BTreeSet<Path>,
     rules: Vec<Rule>,
+    /// Hosts that left: what comes for them follows by a tunnel, until then.
+    following: BTreeMap<Ipv4Addr, (Duration, Tunnel)>,
     /// Rules that go when what is on its way has come.
     fading: Vec<(Duration, Rule)>,
 }
@@ -86,10 +93,12 @@ impl Network {
             side,
             names,
             tunnels: BTreeSet::new(),
+            lasting: BTreeSet::new(),
             leaving: BTreeMap::new(),
             routes: Vec::new(),
             at_home: BTreeSet::new(),
             rules: Vec::new(),
+            following: BTreeMap::new(),
             fading: Vec::new(),
         };
         if let Side::Home(from) = side {
@@ -141,6 +150,7 @@ impl Network {
     /// A link is up again: the kernel has forgotten its routes.
     pub fn link_up(&mut self, device: u32) {
         let on_it = |route: &&Route| match route {
+            Route::Visitor { home, .. } if self.following.contains_key(home) => false,
             Route::Visitor { interface, .. }
             | Route::Agent { interface, .. }
             | Route::Default { interface, .. } => interface.0 == device,
@@ -210,7 +220,9 @@ impl Network {
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
         let rules = self.fading.iter().map(|(at, _)| *at);
-        self.leaving.values().copied().chain(rules).min()
+        let following = self.following.values().map(|(at, _)| *at);
+        let tunnels = self.leaving.values().copied();
+        tunnels.chain(rules).chain(following).min()
     }
 
     /// Takes away the tunnels and rules whose time has come.
@@ -224,12 +236,79 @@ impl Network {
                 tracing::error!("{rule:?} can't be taken away: {error}");
             }
         }
+        let due = self.following.iter().filter(|(_, (at, _))| *at <= now);
+        for home in due.map(|(home, _)| *home).collect::<Vec<_>>() {
+            self.stay(home, now);
+        }
         let due = self.leaving.iter().filter(|(_, at)| **at <= now);
         let due: Vec<Tunnel> = due.map(|(tunnel, _)| *tunnel).collect();
         for tunnel in due {
             self.leaving.remove(&tunnel);
             self.delete_tunnel(tunnel);
         }
+    }
+
+    /// Foreign agent: a host left, and what comes for it goes on by this tunnel for a while, whatever is known of it here
+    /// (docs/wire.md 3.1l). A packet that two agents send to each other ends by its TTL, which each counts down.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn follow(&mut self, home: Ipv4Addr, tunnel: Tunnel, now: Duration) -> Result<(), Error> {
+        self.add_tunnel(tunnel)?;
+        // It goes when nobody uses it any more; the mobile host's tunnel to a neighbour that is one stays.
+        for path in self.following_paths(home, &tunnel)? {
+            self.tell(&|seq| wire::new_route(seq, &path))?;
+        }
+        self.following.insert(home, (now + FOLLOWS, tunnel));
+        Ok(())
+    }
+
+    /// Foreign agent: nothing follows that host any more: it is back, or enough time has passed. A visitor's own route is
+    /// put up again.
+    pub fn stay(&mut self, home: Ipv4Addr, now: Duration) {
+        let Some((_, tunnel)) = self.following.remove(&home) else {
+            return;
+        };
+        let is_here =
+            |route: &&Route| matches!(route, Route::Visitor { home: of, .. } if *of == home);
+        let done = match self.routes.iter().find(is_here).copied() {
+            Some(visitor) => self.set(&visitor),
+            None => self.following_paths(home, &tunnel).and_then(|paths| {
+                let mut paths = paths.into_iter();
+                paths.try_for_each(|path| {
+                    already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE)
+                })
+            }),
+        };
+        if let Err(error) = done {
+            tracing::error!(%home, "what comes for the host still follows it: {error}");
+        }
+        let used = self.following.values().any(|(_, other)| *other == tunnel);
+        if !used && !self.lasting.contains(&tunnel) {
+            self.remove_tunnel(tunnel, now);
+        }
+    }
+
+    /// Foreign agent: a tunnel with a neighbour, for what follows hosts, which stays.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_lasting(&mut self, tunnel: Tunnel) -> Result<(), Error> {
+        self.lasting.insert(tunnel);
+        self.add_tunnel(tunnel)
+    }
+
+    fn following_paths(&self, home: Ipv4Addr, tunnel: &Tunnel) -> Result<[Path; 2], Error> {
+        let device = self.device(tunnel)?;
+        Ok([MAIN, VISITORS_TABLE].map(|table| Path {
+            to: Some(home),
+            table,
+            device,
+            gateway: None,
+            source: None,
+            metric: 0,
+            mtu: 0,
+        }))
     }
 
     fn delete_tunnel(&mut self, tunnel: Tunnel) {
@@ -252,6 +331,9 @@ impl Network {
     /// # Errors
     /// The kernel's.
     pub fn add_route(&mut self, route: Route, now: Duration) -> Result<(), Error> {
+        if let Route::Visitor { home, .. } = route {
+            self.stay(home, now);
+        }
         let same = |other: &Route| kind(other) == kind(&route);
         let before = self.routes.iter().position(same);
         let before = before.map(|at| self.routes.remove(at));
@@ -315,6 +397,10 @@ impl Network {
 
     /// Takes everything away that was put up.
     pub fn flush(&mut self) {
+        for home in self.following.keys().copied().collect::<Vec<_>>() {
+            self.stay(home, Duration::ZERO);
+        }
+        self.lasting.clear();
         for route in std::mem::take(&mut self.routes) {
             if let Err(error) = self.remove_route(route) {
                 tracing::error!("{route:?} can't be taken away: {error}");
