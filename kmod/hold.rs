@@ -18,12 +18,14 @@ use crate::send;
 use crate::skb::{Buffer, List, Skb};
 use crate::sync::{self, Bh, OnTimer, Timed};
 
-/// Packets that a CSA holds at most.
+/// Packets that a CSA holds at most (docs/wire.md 2.2x).
 const PACKETS_MAX: usize = 4096;
 /// For how long, where nobody has set otherwise, in milliseconds (docs/wire.md 2.1s).
 const TIME_MS: u32 = 250;
 /// Octets that a namespace's CSAs hold at most, where nobody has set otherwise (docs/wire.md 2.1t).
 const BYTES: u64 = 16 << 20;
+/// Packets sent again in one go, before softirqs get their turn.
+const TOGETHER: u64 = 64;
 /// Nanoseconds in a millisecond.
 const MS: u64 = 1_000_000;
 
@@ -220,16 +222,17 @@ impl Timed<Hold> {
         state.list.push(skb);
         state.packets += 1;
         self.holds.store(true, Ordering::Relaxed);
-        self.rearm(&mut state, time);
+        self.rearm(&mut state, time, 0);
         Ok(())
     }
 
-    /// Sets the timer for when the oldest's time is over, unless it fires before that anyway and will see then.
-    fn rearm(&self, state: &mut State, time: u64) {
+    /// Sets the timer for when the oldest's time is over, though not for earlier than `earliest`, unless it fires before that
+    /// anyway and will see then.
+    fn rearm(&self, state: &mut State, time: u64, earliest: u64) {
         let Some(oldest) = state.list.first() else {
             return;
         };
-        let due = oldest.stamped().saturating_add(time);
+        let due = oldest.stamped().saturating_add(time).max(earliest);
         if state.armed == 0 || due < state.armed {
             state.armed = due;
             self.arm(due);
@@ -246,20 +249,24 @@ impl Timed<Hold> {
     /// Sends what is held, oldest first, by the routes there are now (docs/wire.md 2.2v). How many packets, and their octets.
     /// From process context.
     pub(crate) fn resend(&self, ns: &Namespace) -> (u64, u64) {
-        let bh = Bh::off();
-        let all = self.take(ns, &bh);
-        drop(bh);
-        let (mut packets, mut octets) = (0, 0);
-        all.for_each(|skb| {
+        let mut bh = Bh::off();
+        let mut all = self.take(ns, &bh);
+        let (mut packets, mut octets) = (0u64, 0);
+        while let Some(skb) = all.pop() {
             packets += 1;
             octets += skb.len() as u64;
-            let bh = Bh::off();
             if self.sends {
                 send::again(ns, skb, &bh);
             } else {
                 net::send_again(ns.net(), skb, None);
             }
-        });
+            // What a device of this machine takes waits until softirqs run; were each left to run alone, another CPU's could
+            // overtake it.
+            if packets % TOGETHER == 0 {
+                bh = bh.pause();
+            }
+        }
+        drop(bh);
         ns.hold.resent.fetch_add(packets, Ordering::Relaxed);
         (packets, octets)
     }
@@ -286,7 +293,8 @@ impl OnTimer for Hold {
         }
         let holds = state.list.first().is_some();
         this.holds.store(holds, Ordering::Relaxed);
-        this.rearm(&mut state, time);
+        // Not once for every packet.
+        this.rearm(&mut state, time, now.saturating_add(time / 4));
         drop(state);
         if this.sends {
             over.for_each(|skb| send::again(ns, skb, bh));

@@ -211,7 +211,7 @@ pub struct HomeConfig {
     pub grant_write: bool,
     /// How long a rekeying waits for the current FA (docs/wire.md 3.2o).
     pub patience: Duration,
-    /// How long an FA that a host left for another keeps the CSA: until what it holds has followed (docs/wire.md 3.1h).
+    /// How long an FA that a host left for another keeps the CSA: until what it holds has followed (docs/wire.md 3.2z).
     pub farewell: Duration,
 }
 

@@ -959,7 +959,7 @@ fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
     );
 }
 
-/// docs/wire.md 3.1h.
+/// docs/wire.md 3.1h, 3.2y.
 #[test]
 fn a_host_is_handed_over_once_to_where_it_went_and_not_after_it_came_back() {
     let mut net = roaming(57, &[]);

@@ -278,7 +278,7 @@ fn resent(node: &Node) -> usize {
     log.iter().filter(|line| line.starts_with("resend")).count()
 }
 
-/// docs/wire.md 2.3h, 3.1h, 3.1l.
+/// docs/wire.md 2.3h, 3.1h, 3.1l, 3.2y, 3.2z.
 #[tokio::test]
 async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone() {
     let test = 64;

@@ -75,7 +75,7 @@ impl Foreign {
     }
 
     /// A host is here, by a registration of that Identification: what it asked for with an older one is past, or whom it
-    /// left before could have its packets again (docs/wire.md 3.1h).
+    /// left before could have its packets again (docs/wire.md 3.2y).
     pub fn arrived(&mut self, home: IpAddr, identification: u64) {
         if self.handovers.len() < MAX_MEMORY || self.handovers.contains_key(&home) {
             let newest = self.handovers.entry(home).or_insert(identification);
@@ -263,7 +263,7 @@ impl Foreign {
         answer
     }
 
-    /// CSA_HANDOVER: whether it is done: by a token, once, or for who distributed the host's CSA (docs/wire.md 3.1h).
+    /// CSA_HANDOVER: whether it is done: by a token, once, or for who distributed the host's CSA (docs/wire.md 3.1h, 3.2y).
     pub fn handover(&mut self, config: &Config, peer: Peer<'_>, ask: &Ask) -> bool {
         let distributor = self.relays.values().any(|relay| {
             relay.distributor == *peer.id && group::is_of(&relay.csa.ts_home, ask.home)

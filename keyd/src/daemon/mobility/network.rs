@@ -249,7 +249,7 @@ impl Network {
     }
 
     /// Foreign agent: a host left, and what comes for it goes on by this tunnel for a while, whatever is known of it here
-    /// (docs/wire.md 3.1l). A packet that two agents send to each other ends by its TTL, which each counts down.
+    /// (docs/wire.md 3.1l, 3.2z). A packet that two agents send to each other ends by its TTL, which each counts down.
     ///
     /// # Errors
     /// The kernel's.
