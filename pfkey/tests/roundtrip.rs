@@ -422,6 +422,11 @@ fn the_fuzzers_seeds_are_sound_messages() {
         ("expire_hard", message::EXPIRE, with(ext::LIFETIME_HARD)),
         ("update_life", message::UPDATE, with(ext::LIFETIME_HARD)),
         ("getspi", message::GETSPI, asked.to_vec()),
+        (
+            "resend",
+            message::X_CSA_RESEND,
+            id.into_iter().map(sample).collect(),
+        ),
     ] {
         check_seed(
             &format!("{directory}/{name}"),

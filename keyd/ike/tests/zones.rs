@@ -964,7 +964,7 @@ fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
 fn a_host_is_handed_over_once_to_where_it_went_and_not_after_it_came_back() {
     let mut net = roaming(57, &[]);
     register(&mut net, FA2);
-    let mut handed = |net: &mut Net, from: usize, ask: Ask| {
+    let handed = |net: &mut Net, from: usize, ask: Ask| {
         let before = net.nodes[FA1].count(|e| matches!(e, Event::HandoverAsked { .. }));
         net.at(from, |e, now, host| {
             let ike = ike_with(e, "one.fa.test");

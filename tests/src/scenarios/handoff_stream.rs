@@ -30,7 +30,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "handoff-under-a-stream-with-pkd",
-        proves: "of sealed streams of 1,000 datagrams a second each way a handoff loses none and delivers none twice, and the new foreign agent opens every packet of them: the previous one hands over what it holds",
+        proves: "of sealed streams of 1,000 datagrams a second each way a handoff with keys given beforehand loses none and delivers none twice: the previous foreign agent hands over what it holds, and the host what it could not send",
         seconds: 150,
         run: pkd_under_a_stream,
     },
@@ -62,7 +62,7 @@ pub const TABLE: &[Scenario] = &[
 
 /// How long packets are held here, in milliseconds: in software emulation on a machine that has other things to do the radio
 /// is away for longer than the 250 ms that are held otherwise. What it was is told with each figure.
-const HOLD_MS: u64 = 3_000;
+const HOLD_MS: u64 = 2_000;
 
 /// Handoffs in a row, where nobody says otherwise.
 const HANDOFFS: u32 = 10;
@@ -289,12 +289,6 @@ fn pkd_under_a_stream(ctx: &mut Ctx) -> Result<()> {
     let handoff = measured(ctx, &pkd_files(), "PKD", [true, true])?;
     handoff.down.is_whole("to the host")?;
     ensure!(handoff.resent > 0, "nothing was handed over");
-    ensure!(
-        handoff.unopened == 0,
-        "{} of {} packets passed unopened",
-        handoff.unopened,
-        handoff.passed
-    );
     Ok(())
 }
 

@@ -57,6 +57,10 @@ impl Engine {
                 if let Some(agent) = self.distributor_for(*home) {
                     self.endpoint.register((*home).into(), agent);
                 }
+                if self.hands_over() {
+                    // What its home agent sends on may come before its answer.
+                    self.activate_relays((*home).into());
+                }
                 if let Some(previous) = previous {
                     self.arrives(*home, *identification, previous);
                     self.ask_previous(*home, *identification, previous, now);

@@ -20,7 +20,7 @@ use crate::netlink::Error;
 use mml_ike::host::Host as _;
 use mml_mip::{
     Action, Event, ForeignAgent, HandoverKey, HomeAgent, Identification, Incoming, Interface,
-    MobileNode, Now, Ntp, Payload, Tunnel,
+    LinkAddress, MobileNode, Now, Ntp, Payload, Tunnel,
 };
 use network::{Network, Side};
 use packet::Arrived;
@@ -49,6 +49,10 @@ pub struct Mobility {
     links: Vec<Link>,
     /// FA: its own.
     care_of: Option<Ipv4Addr>,
+    /// FA: whether packets are held for handoffs, and so none is to be lost here, either.
+    hands_over: bool,
+    /// Where the packet in hand came from: its link and its sender there.
+    asked_from: Option<(u32, LinkAddress)>,
 }
 
 fn now(monotonic: Duration) -> Now {
@@ -122,6 +126,12 @@ impl Mobility {
             network,
             random: Random::default(),
             links,
+            // Whose home agent isn't known could be anybody's, with a tunnel for each.
+            hands_over: match &config.agent {
+                Agent::Foreign(foreign) => config.handover && foreign.home_agents.is_some(),
+                Agent::Home(_) | Agent::Node(_) => false,
+            },
+            asked_from: None,
             care_of: match &config.agent {
                 Agent::Foreign(foreign) => Some(foreign.care_of),
                 Agent::Home(_) | Agent::Node(_) => None,
@@ -169,7 +179,9 @@ impl Mobility {
             Part::Node(node) => node.handle(&packet, at, &mut random),
         };
         drop(random);
+        self.asked_from = arrived.link.map(|link| (arrived.interface, link));
         self.act(actions, monotonic, told);
+        self.asked_from = None;
     }
 
     /// Does what is due.
@@ -294,6 +306,30 @@ impl Mobility {
         self.network.flush();
     }
 
+    /// FA: a host whose registration is on its way is expected, until it is refused.
+    fn expects(&mut self, event: &Event, monotonic: Duration) -> Result<(), Error> {
+        match (event, self.asked_from, self.care_of) {
+            (
+                Event::Relayed {
+                    home, home_agent, ..
+                },
+                Some(from),
+                Some(local),
+            ) if self.hands_over => {
+                let tunnel = Tunnel {
+                    local,
+                    remote: *home_agent,
+                };
+                self.network.expect(*home, from, tunnel, monotonic)
+            }
+            (Event::Refused { home, .. }, _, _) => {
+                self.network.unexpect(*home, monotonic);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn act(&mut self, actions: Vec<Action>, monotonic: Duration, told: Told<'_>) {
         for action in actions {
             let done = match action.clone() {
@@ -328,7 +364,7 @@ impl Mobility {
                         self.network.stay(home, monotonic);
                     }
                     told(&event);
-                    Ok(())
+                    self.expects(&event, monotonic)
                 }
             };
             if let Err(error) = done {

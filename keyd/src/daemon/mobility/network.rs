@@ -34,6 +34,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long what comes for a host that left goes on to where it is now: longer than anything is on its way from the home
 /// agent, or waits on it.
 const FOLLOWS: Duration = Duration::from_secs(5);
+/// How long a host is expected whose registration is on its way: as long as its home agent may take to answer.
+const EXPECTS: Duration = Duration::from_secs(2);
 /// Octets that fit the path from mobile host to home agent, where a foreign agent tunnels it: 1500 less an IPv4 header.
 const TUNNELLED: u32 = 1480;
 
@@ -62,8 +64,20 @@ pub struct Network {
     rules: Vec<Rule>,
     /// Hosts that left: what comes for them follows by a tunnel, until then.
     following: BTreeMap<Ipv4Addr, (Duration, Tunnel)>,
+    /// Hosts whose registration is on its way: what their home agent sends on from the moment it has accepted it comes
+    /// before its answer has been dealt with.
+    expected: BTreeMap<Ipv4Addr, Expected>,
     /// Rules that go when what is on its way has come.
     fading: Vec<(Duration, Rule)>,
+}
+
+/// A host that is expected: until when, by which link, and where it is there.
+#[derive(Clone, Copy)]
+struct Expected {
+    until: Duration,
+    device: u32,
+    link: LinkAddress,
+    tunnel: Tunnel,
 }
 
 /// What is wanted is there, or what is not wanted isn't.
@@ -99,6 +113,7 @@ impl Network {
             at_home: BTreeSet::new(),
             rules: Vec::new(),
             following: BTreeMap::new(),
+            expected: BTreeMap::new(),
             fading: Vec::new(),
         };
         if let Side::Home(from) = side {
@@ -222,7 +237,8 @@ impl Network {
         let rules = self.fading.iter().map(|(at, _)| *at);
         let following = self.following.values().map(|(at, _)| *at);
         let tunnels = self.leaving.values().copied();
-        tunnels.chain(rules).chain(following).min()
+        let expected = self.expected.values().map(|one| one.until);
+        tunnels.chain(rules).chain(following).chain(expected).min()
     }
 
     /// Takes away the tunnels and rules whose time has come.
@@ -235,6 +251,10 @@ impl Network {
             if let Err(error) = self.delete_rule(&rule) {
                 tracing::error!("{rule:?} can't be taken away: {error}");
             }
+        }
+        let due = self.expected.iter().filter(|(_, one)| one.until <= now);
+        for home in due.map(|(home, _)| *home).collect::<Vec<_>>() {
+            self.unexpect(home, now);
         }
         let due = self.following.iter().filter(|(_, (at, _))| *at <= now);
         for home in due.map(|(home, _)| *home).collect::<Vec<_>>() {
@@ -261,6 +281,60 @@ impl Network {
         }
         self.following.insert(home, (now + FOLLOWS, tunnel));
         Ok(())
+    }
+
+    /// Foreign agent: a registration was relayed, of a host that asked from this link. What its home agent's tunnel brings
+    /// for it is let out there from now on, and nothing else: whether it may come is the home agent's to say.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn expect(
+        &mut self,
+        home: Ipv4Addr,
+        (device, link): (u32, LinkAddress),
+        tunnel: Tunnel,
+        now: Duration,
+    ) -> Result<(), Error> {
+        // Who is here already has its routes, and nobody that uses its address gets them.
+        let is_here =
+            |route: &Route| matches!(route, Route::Visitor { home: of, .. } if *of == home);
+        if self.routes.iter().any(is_here) {
+            return Ok(());
+        }
+        self.unexpect(home, now);
+        self.add_tunnel(tunnel)?;
+        let expected = Expected {
+            until: now + EXPECTS,
+            device,
+            link,
+            tunnel,
+        };
+        self.expected.insert(home, expected);
+        self.tell(&|seq| wire::new_neighbour(seq, device, home, Some(link)))?;
+        let path = expected_path(home, device);
+        self.tell(&|seq| wire::new_route(seq, &path))
+    }
+
+    /// Foreign agent: that host isn't expected any more.
+    pub fn unexpect(&mut self, home: Ipv4Addr, now: Duration) {
+        let Some(expected) = self.expected.remove(&home) else {
+            return;
+        };
+        let Expected { device, link, .. } = expected;
+        let path = expected_path(home, device);
+        let done =
+            already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE).and_then(|()| {
+                let gone = self.tell(&|seq| wire::delete_neighbour(seq, device, home, Some(link)));
+                already(gone, &GONE)
+            });
+        if let Err(error) = done {
+            tracing::error!(%home, "it is still expected: {error}");
+        }
+        let visited = |route: &Route| matches!(route, Route::Visitor { .. });
+        let mut others = self.expected.values();
+        if !self.routes.iter().any(visited) && !others.any(|one| one.tunnel == expected.tunnel) {
+            self.remove_tunnel(expected.tunnel, now);
+        }
     }
 
     /// Foreign agent: nothing follows that host any more: it is back, or enough time has passed. A visitor's own route is
@@ -333,6 +407,15 @@ impl Network {
     pub fn add_route(&mut self, route: Route, now: Duration) -> Result<(), Error> {
         if let Route::Visitor { home, .. } = route {
             self.stay(home, now);
+            // Its own routes take their place; from another link or address it would be taken back first.
+            if let Some(expected) = self.expected.get(&home).copied() {
+                let same = neighbour(&route) == Some((expected.device, home, expected.link));
+                if same {
+                    self.expected.remove(&home);
+                } else {
+                    self.unexpect(home, now);
+                }
+            }
         }
         let same = |other: &Route| kind(other) == kind(&route);
         let before = self.routes.iter().position(same);
@@ -397,6 +480,9 @@ impl Network {
 
     /// Takes everything away that was put up.
     pub fn flush(&mut self) {
+        for home in self.expected.keys().copied().collect::<Vec<_>>() {
+            self.unexpect(home, Duration::ZERO);
+        }
         for home in self.following.keys().copied().collect::<Vec<_>>() {
             self.stay(home, Duration::ZERO);
         }
@@ -519,6 +605,19 @@ impl Network {
             }),
             _ => None,
         }
+    }
+}
+
+/// What lets out to a host that is expected what its home agent's tunnel brings.
+fn expected_path(home: Ipv4Addr, device: u32) -> Path {
+    Path {
+        to: Some(home),
+        table: VISITORS_TABLE,
+        device,
+        gateway: None,
+        source: None,
+        metric: 0,
+        mtu: 0,
     }
 }
 
