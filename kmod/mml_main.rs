@@ -13,6 +13,7 @@ mod clamp;
 mod counters;
 mod crypto;
 mod ends;
+mod hold;
 mod hooks;
 mod larval;
 mod lifetime;

@@ -12,6 +12,7 @@ use pfkey::Role;
 use crate::clamp::Clamp;
 use crate::counters::Counters;
 use crate::ends::{Outer, Path};
+use crate::hold::Holds;
 use crate::larval::{self, Larval};
 use crate::lifetime;
 use crate::net::{self, DevicePlace, Hooks, NetPointer};
@@ -81,6 +82,8 @@ pub(crate) struct Namespace {
     pub settings: Settings,
     /// Packets whose zone 1 was rewritten, of CSAs that are gone.
     pub gone_written: AtomicU64,
+    /// What CSAs hold for handoffs.
+    pub hold: Holds,
     #[pin]
     pub snoop: Snoop,
     #[pin]
@@ -113,6 +116,7 @@ impl Namespace {
             gone: [const { [const { AtomicU64::new(0) }; 2] }; 3],
             settings: Settings { mss_clamp: AtomicBool::new(true), relay_drop: AtomicBool::new(false), mark: AtomicU32::new(0) },
             gone_written: AtomicU64::new(0),
+            hold: Holds::new(),
             snoop <- Snoop::new(),
             clamp <- Clamp::new(),
             config <- new_mutex!(config, "mml_namespace"),
@@ -225,6 +229,9 @@ impl Namespace {
             self.sadb.remove(csa);
             if csa.role == Role::Relay {
                 self.snoop.flush_csa(csa.id);
+            }
+            if let Some(hold) = csa.hold() {
+                hold.close(&self.hold);
             }
             self.counters.fold(csa.role, &csa.counters);
             let (packets, octets, _) = csa.totals();
@@ -347,6 +354,9 @@ impl Namespace {
         if config.guard {
             Hooks::Guard.unregister(self);
             config.guard = false;
+        }
+        for hold in config.csas.iter().filter_map(|csa| csa.hold()) {
+            hold.close(&self.hold);
         }
         // No packet comes any more; timers that run already are waited for before the namespace goes.
         self.snoop.flush(|_, _, _| true);

@@ -188,25 +188,28 @@ fn opened(
         }
         Ok(snoops.then_some((seq, ends, segment)))
     })?;
-    match seen {
-        Ok(None) => Some(Disposition::Accept),
+    let done = match seen {
+        Ok(None) => Disposition::Accept,
         Ok(Some((seq, ends, segment))) => {
             let key = Key {
                 outer: *outer,
                 ends,
             };
             let data = csa.snoops().then_some(Origin::Csa(csa, seq));
-            Some(
-                ns.snoop
-                    .packet(ns, skb, &key, &segment, data, between.indices(), bh, reader),
-            )
+            ns.snoop
+                .packet(ns, skb, &key, &segment, data, between.indices(), bh, reader)
         }
         Err(reason) => {
             // docs/wire.md 1.9v.
             csa.count(ns, reason);
-            None
+            return None;
         }
+    };
+    if let (Some(hold), Disposition::Accept) = (csa.hold(), done) {
+        // docs/wire.md 2.2v.
+        hold.keep(ns, skb);
     }
+    Some(done)
 }
 
 /// Opens zone 1 into `scratch`, behind the packet's header, and keeps the books. Says where it lies in the packet, and the

@@ -18,11 +18,12 @@ use pfkey::{CsaExt, Role, State};
 use crate::counters::{CsaCounters, Reason};
 use crate::crypto::{Aead, Cipher, ICV_LEN};
 use crate::ends::{Ends, Outer, Path};
+use crate::hold::{Hold, Holder};
 use crate::lifetime::Life;
 use crate::namespace::Namespace;
 use crate::net::DstCache;
 use crate::snoop::{Told, Window};
-use crate::sync::{self, Alarm, Reader, Table};
+use crate::sync::{self, Alarm, Reader, Table, Timed};
 
 /// The state of a CSA whose life is over: it has no name in messages, and nothing comes after it.
 const OVER: u8 = u8::MAX;
@@ -90,12 +91,11 @@ pub(crate) struct Csa {
     /// Origin: the last number sealed under it.
     sequence: AtomicU64,
     /// Origin: octets of the datagrams sealed. Relay: how many of its IVs are spent, which begins at 0 when the CSA is
-    /// added, and no message sets it (docs/wire.md 1.5h). A terminus counts behind its lock.
-    spent: AtomicU64,
+    /// added, and no message sets it (docs/wire.md 1.5h). Terminus: when a new mapping was last told of, in jiffies, 0 for
+    /// never; its octets it counts behind its lock.
+    spent_or_told: AtomicU64,
     /// An origin's; the others have none to remember.
     pub route: DstCache,
-    /// When a new mapping was last told of, in jiffies; 0 for never.
-    mapped: AtomicU64,
     /// Whether SNOOP looks after its flows, read without the lock.
     snoops: AtomicBool,
     pub window: Arc<Window>,
@@ -105,6 +105,8 @@ pub(crate) struct Csa {
     pub book: SpinLock<Book>,
     pub counters: CsaCounters,
     kept: Kept,
+    /// What it holds for a handoff, if it does.
+    hold: Option<Holder>,
 }
 
 // A reference count stands before it; past 512 octets an allocation is of 1,024. Locks are larger where they are debugged.
@@ -117,7 +119,12 @@ impl Csa {
     /// # Errors
     ///
     /// `EAFNOSUPPORT` for outer ends of two families, `ENOSYS` for a cipher that the kernel lacks, `ENOMEM`.
-    pub(crate) fn new(id: u64, csa: &pfkey::Csa<'_>, alarm: Arc<Alarm>) -> Result<Arc<Csa>> {
+    pub(crate) fn new(
+        id: u64,
+        csa: &pfkey::Csa<'_>,
+        alarm: Arc<Alarm>,
+        ns: &Namespace,
+    ) -> Result<Arc<Csa>> {
         let ends = Ends::new(&Path {
             outer: outer(&csa.src, &csa.dst)?,
             encap: csa.encap,
@@ -162,18 +169,22 @@ impl Csa {
         let relay_number = csa.relay.number;
         let (soft, hard) = (csa.soft, csa.hard);
         let counters = CsaCounters::new(role)?;
+        let hold = if csa.relay.hold {
+            Some(Hold::new(ns, role == Role::Origin)?)
+        } else {
+            None
+        };
         let route = match role {
             Role::Origin => DstCache::new()?,
             _ => DstCache::none(),
         };
         Arc::pin_init(
             pin_init!(Csa {
-                id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, kept,
+                id, role, map, spi, ends, selector, generation, may_write, relay_number, zone1, zone2, route, kept, hold,
                 state: AtomicU8::new(state),
                 first: sequence,
                 sequence: AtomicU64::new(sequence),
-                spent: AtomicU64::new(0),
-                mapped: AtomicU64::new(0),
+                spent_or_told: AtomicU64::new(0),
                 snoops,
                 window,
                 life <- Life::new(soft, hard, alarm),
@@ -247,7 +258,7 @@ impl Csa {
     #[inline]
     pub(crate) fn take_numbers(&self, count: u64, octets: u64) -> Result<u64, Reason> {
         let last = self.sequence.fetch_add(count, Ordering::Relaxed);
-        let before = self.spent.fetch_add(octets, Ordering::Relaxed);
+        let before = self.spent_or_told.fetch_add(octets, Ordering::Relaxed);
         let packets = last.wrapping_sub(self.first).wrapping_add(count);
         self.spend(packets, before.wrapping_add(octets))?;
         // Far past the end it stays refused: 2^63 more would be needed to wrap.
@@ -272,6 +283,12 @@ impl Csa {
         Reason::Exhausted
     }
 
+    /// What it holds packets by for a handoff, if it does (docs/wire.md 2.3h).
+    #[inline]
+    pub(crate) fn hold(&self) -> Option<&Timed<Hold>> {
+        self.hold.as_deref()
+    }
+
     /// Its relay number, if it is a relay that may write.
     pub(crate) fn may_write_as_relay(&self) -> Option<u16> {
         (self.role == Role::Relay && self.may_write).then_some(self.relay_number)
@@ -287,10 +304,13 @@ impl Csa {
 
     /// The relay's next IV, which nobody gets again; `None` once they are used up (docs/wire.md 1.5h).
     pub(crate) fn relay_iv(&self) -> Option<u64> {
+        if self.role != Role::Relay {
+            return None;
+        }
         // Past the end it stays refused: 2^63 more would be needed to wrap.
         esp::relay_iv(
             self.relay_number,
-            self.spent.fetch_add(1, Ordering::Relaxed),
+            self.spent_or_told.fetch_add(1, Ordering::Relaxed),
         )
     }
 
@@ -298,8 +318,8 @@ impl Csa {
     #[inline]
     pub(crate) fn written(&self) -> u64 {
         match self.role {
-            Role::Relay => self.spent.load(Ordering::Relaxed),
-            _ => 0,
+            Role::Relay => self.spent_or_told.load(Ordering::Relaxed),
+            Role::Origin | Role::Terminus => 0,
         }
     }
 
@@ -315,7 +335,7 @@ impl Csa {
 
     /// Whether a new mapping is to be told of: at most one a second (docs/wire.md 2.2i).
     pub(crate) fn mapping_due(&self) -> bool {
-        sync::once_a_second(&self.mapped)
+        self.role == Role::Terminus && sync::once_a_second(&self.spent_or_told)
     }
 
     /// How SNOOP treats its flows, if it does.
@@ -358,7 +378,7 @@ impl Csa {
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         if self.role == Role::Origin {
             let last = self.sequence.load(Ordering::Relaxed);
-            return (last, self.spent.load(Ordering::Relaxed), last);
+            return (last, self.spent_or_told.load(Ordering::Relaxed), last);
         }
         let _bh = sync::Bh::off();
         let book = self.book.lock();
@@ -438,6 +458,7 @@ impl Csa {
             relay: pfkey::Relay {
                 may_write: self.may_write,
                 number: self.relay_number,
+                hold: self.hold.is_some(),
             },
             hard,
             soft,

@@ -198,9 +198,25 @@ struct Origin<'a> {
 
 /// Takes a packet that was routed to `device`.
 pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, reader: &Reader) {
+    deal_with(ns, device, skb, true, bh, reader);
+}
+
+/// Sends a packet that has waited for a way out; if there still is none, it is dropped (docs/wire.md 2.2w).
+#[inline(never)]
+pub(crate) fn again(ns: &Namespace, mut skb: Skb, bh: &Bh) {
+    Reader::enter(|reader| {
+        if let Some(device) = ns.device.get(reader) {
+            skb.return_to(device);
+            deal_with(ns, device, skb, false, bh, reader);
+        }
+    });
+}
+
+/// `waits`: it may be put aside.
+fn deal_with(ns: &Namespace, device: Device<'_>, skb: Skb, waits: bool, bh: &Bh, reader: &Reader) {
     let sent = match skb.protocol() {
-        ETH_P_IP => send::<V4_HEAD>(ns, device, skb, bh, reader),
-        ETH_P_IPV6 => send::<V6_HEAD>(ns, device, skb, bh, reader),
+        ETH_P_IP => send::<V4_HEAD>(ns, device, skb, waits, bh, reader),
+        ETH_P_IPV6 => send::<V6_HEAD>(ns, device, skb, waits, bh, reader),
         _ => Err((Reason::BadInner, None)),
     };
     if let Err((reason, csa)) = sent {
@@ -218,6 +234,7 @@ fn send<'g, const N: usize>(
     ns: &'g Namespace,
     device: Device<'_>,
     mut skb: Skb,
+    waits: bool,
     bh: &Bh,
     reader: &'g Reader,
 ) -> Result<(), Refusal<'g>> {
@@ -252,7 +269,19 @@ fn send<'g, const N: usize>(
     if origin.is_transport() && head.of.fragment {
         return Err(refuse(Reason::Fragment));
     }
-    let route = origin.route().map_err(refuse)?;
+    let hold = csa.hold().filter(|_| waits);
+    let route = match (origin.route(), hold) {
+        (Ok(route), None) => route,
+        (Ok(route), Some(hold)) => {
+            // Those that waited go first.
+            if hold.holds() {
+                hold.take(ns, bh).for_each(|skb| again(ns, skb, bh));
+            }
+            route
+        }
+        (Err(reason), None) => return Err(refuse(reason)),
+        (Err(reason), Some(hold)) => return hold.wait(ns, skb).map_err(|_| refuse(reason)),
+    };
     let room = csa.inner_mtu(route.mtu(), &origin.path, head.ip);
     // docs/wire.md 2.1i.
     if ns.settings.mss_clamp.load(Ordering::Relaxed) && head.of.protocol == ip::TCP {

@@ -340,6 +340,11 @@ void mml_skb_keep(struct sk_buff *skb)
 	skb->dev = NULL;
 	skb->priority = TC_PRIO_INTERACTIVE; /* ahead of what waits, when it is sent again */
 }
+void mml_skb_orphan(struct sk_buff *skb) { skb_orphan(skb); }
+void mml_skb_stamp(struct sk_buff *skb, u64 ns) { skb_set_delivery_time(skb, ns_to_ktime(ns), SKB_CLOCK_MONOTONIC); }
+u64 mml_skb_stamped(const struct sk_buff *skb) { return ktime_to_ns(skb->tstamp); }
+void mml_skb_unstamp(struct sk_buff *skb) { skb_set_delivery_time(skb, 0, SKB_CLOCK_REALTIME); }
+void mml_skb_set_dev(struct sk_buff *skb, struct net_device *dev) { skb->dev = dev; }
 static struct Qdisc *mml_out_qdisc(const struct sk_buff *skb) { return rcu_dereference(netdev_get_tx_queue(skb_dst(skb)->dev, 0)->qdisc); }
 unsigned int mml_skb_out_qlen(const struct sk_buff *skb) { return qdisc_qlen_sum(mml_out_qdisc(skb)); }
 unsigned int mml_skb_out_limit(const struct sk_buff *skb) { return READ_ONCE(mml_out_qdisc(skb)->limit) ?: READ_ONCE(skb_dst(skb)->dev->tx_queue_len) ?: UINT_MAX; }

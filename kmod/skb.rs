@@ -307,6 +307,24 @@ impl Buffer {
         }
     }
 
+    /// Writes on it when it was put aside, in nanoseconds of [`now_ns`](crate::sync::now_ns)'s clock.
+    pub(crate) fn stamp(&mut self, now: u64) {
+        // SAFETY: `skb` is live and ours to change.
+        unsafe { sys::mml_skb_stamp(self.as_ptr(), now) };
+    }
+
+    /// What [`Self::stamp`] wrote.
+    pub(crate) fn stamped(&self) -> u64 {
+        // SAFETY: `skb` is live.
+        unsafe { sys::mml_skb_stamped(self.as_ptr()) }
+    }
+
+    /// Takes that off: to a queue it would be the time to leave at.
+    pub(crate) fn unstamp(&mut self) {
+        // SAFETY: `skb` is live and ours to change.
+        unsafe { sys::mml_skb_unstamp(self.as_ptr()) };
+    }
+
     /// A copy that shares its octets.
     pub(crate) fn share(&self) -> Option<Skb> {
         // SAFETY: `skb` is live; the clone is ours.
@@ -482,6 +500,21 @@ impl Skb {
         true
     }
 
+    /// Lets go of all that it holds alive, its sender's accounting too, to be put aside.
+    pub(crate) fn let_go(&mut self) {
+        // SAFETY: The skb is ours.
+        unsafe {
+            sys::mml_skb_orphan(self.as_ptr());
+            sys::mml_skb_keep(self.as_ptr());
+        }
+    }
+
+    /// Puts it back where it was put aside: on its way out by `device`, which lives until it is sent.
+    pub(crate) fn return_to(&mut self, device: Device<'_>) {
+        // SAFETY: The skb is ours, and by the caller the device outlives its stay here.
+        unsafe { sys::mml_skb_set_dev(self.as_ptr(), device.as_ptr()) };
+    }
+
     /// Frees it as used, not dropped.
     #[inline]
     pub(crate) fn consume(self) {
@@ -586,6 +619,9 @@ pub(crate) struct List {
     last: *mut sk_buff,
 }
 
+// SAFETY: Its packets are owned, and may be freed anywhere; `last` is one of them.
+unsafe impl Send for List {}
+
 impl List {
     /// An empty one.
     #[inline]
@@ -617,8 +653,14 @@ impl List {
         }
     }
 
+    /// The first packet.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<&Skb> {
+        self.first.as_ref()
+    }
+
     /// Takes the first packet out.
-    fn pop(&mut self) -> Option<Skb> {
+    pub(crate) fn pop(&mut self) -> Option<Skb> {
         let first = self.first.take()?;
         // SAFETY: The packet is ours, and so are those behind it.
         unsafe {

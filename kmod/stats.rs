@@ -46,6 +46,8 @@ fn plain(ns: &Namespace, change: impl FnOnce(&mut Told)) -> Result {
 const MS: u64 = 1_000_000;
 /// The longest time of SNOOP's, an hour, in milliseconds.
 const HOUR: u64 = 3_600_000;
+/// The longest time that packets are held, in milliseconds.
+const HOLD_MAX: u64 = 10_000;
 
 /// All of them. What holds for plain TCP and SNOOP holds for new flows.
 const SETTINGS: &[Setting] = &[
@@ -133,6 +135,26 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        // docs/wire.md 2.1s.
+        name: "hold-ms",
+        range: 0..=HOLD_MAX,
+        get: |ns| ns.hold.time_ms().into(),
+        set: |ns, value| {
+            ns.hold.set_time_ms(value as u32);
+            Ok(())
+        },
+    },
+    Setting {
+        // docs/wire.md 2.1t.
+        name: "hold-bytes",
+        range: 1..=u64::MAX,
+        get: |ns| ns.hold.most(),
+        set: |ns, value| {
+            ns.hold.set_most(value);
+            Ok(())
+        },
+    },
+    Setting {
         // docs/wire.md 2.1k.
         name: "relay-window",
         range: 0..=(u16::MAX as u64) << 14,
@@ -192,6 +214,8 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result {
             }
             fields.counter("", "csas", config.csas.len() as u64)?;
             fields.counter("", "policies", config.policies.len() as u64)?;
+            ns.hold
+                .totals(|name, value| fields.counter("", name, value))?;
             ns.snoop
                 .totals(|name, value| fields.counter("snoop-", name, value))?;
             for setting in SETTINGS {

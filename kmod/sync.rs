@@ -31,6 +31,14 @@ impl Bh {
         Bh(PhantomData)
     }
 
+    /// Lets softirqs that wait run, and turns bottom halves off again. Takes `self` out of the caller's hands meanwhile, so
+    /// that nothing that relies on it is held.
+    #[must_use]
+    pub(crate) fn pause(self) -> Self {
+        drop(self);
+        Self::off()
+    }
+
     /// The CPU we are on, which cannot change while `self` lives.
     #[inline]
     pub(crate) fn cpu(&self) -> usize {

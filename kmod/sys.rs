@@ -206,6 +206,11 @@ extern "C" {
     pub(crate) fn mml_work_queue(wq: *mut workqueue_struct, work: *mut work_struct) -> bool;
     pub(crate) fn mml_skb_checksum_good(skb: *mut sk_buff);
     pub(crate) fn mml_skb_keep(skb: *mut sk_buff);
+    pub(crate) fn mml_skb_orphan(skb: *mut sk_buff);
+    pub(crate) fn mml_skb_stamp(skb: *mut sk_buff, ns: u64);
+    pub(crate) fn mml_skb_stamped(skb: *const sk_buff) -> u64;
+    pub(crate) fn mml_skb_unstamp(skb: *mut sk_buff);
+    pub(crate) fn mml_skb_set_dev(skb: *mut sk_buff, dev: *mut net_device);
     pub(crate) fn mml_skb_out_qlen(skb: *const sk_buff) -> c_uint;
     pub(crate) fn mml_skb_out_limit(skb: *const sk_buff) -> c_uint;
     pub(crate) fn mml_route_again(

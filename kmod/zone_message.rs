@@ -65,6 +65,7 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
         kind::DELETE => delete(request, &message),
         kind::GET => get(request, &message),
         kind::X_MIGRATE => migrate(request, &message),
+        kind::X_CSA_RESEND => resend(request, &message),
         kind::FLUSH => flush(request, &message),
         kind::X_SPDADD => policy_add(request, &message),
         kind::X_SPDDELETE => policy_delete(request, &message),
@@ -179,12 +180,12 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, fills: bool) -> Result 
             request.say(text);
         })?;
     }
-    let alarm = request.ns.alarm.clone();
+    let (ns, alarm) = (request.ns, request.ns.alarm.clone());
     let (spi, role) = (csa.spi, csa.ext.role);
     let added = request
         .ns
         .add_csa(spi, role, &outer, &csa.dst, fills, |id| {
-            Csa::new(id, &csa, alarm)
+            Csa::new(id, &csa, alarm, ns)
         });
     let added = added.inspect_err(|e| {
         if let Some(given) = given {
@@ -290,6 +291,28 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     migrate_event(request.ns, &csa, &given);
     state_event(request.ns, &csa);
     answer(request, message, |w| Ok(w))
+}
+
+/// Sends what is held for a CSA; the answer's LIFETIME_CURRENT counts the packets and their octets (docs/wire.md 2.2v).
+fn resend(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
+    let Some(csa) = find(request.ns, &id) else {
+        return missing(request);
+    };
+    let Some(hold) = csa.hold() else {
+        request
+            .say(c"RELAY: this CSA holds nothing; it is added with its hold flag where it shall");
+        return Err(EOPNOTSUPP);
+    };
+    let (packets, octets) = hold.resend(request.ns);
+    let sent = Lifetime {
+        allocations: packets as u32,
+        bytes: octets,
+        ..Lifetime::default()
+    };
+    answer(request, message, |w| {
+        id.write(w, &csa.standing())?.lifetime_current(&sent)
+    })
 }
 
 /// Tells that a CSA goes on between other ends (docs/wire.md 2.1q). From process context.

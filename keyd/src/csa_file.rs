@@ -48,6 +48,8 @@ pub struct Entry {
     may_write: bool,
     #[serde(default)]
     relay_number: u16,
+    #[serde(default)]
+    hold: bool,
     selector: SelectorTable,
     zone1: ZoneTable,
     zone2: Option<ZoneTable>,
@@ -283,6 +285,7 @@ impl Entry {
             relay: Relay {
                 may_write: self.may_write,
                 number: self.relay_number,
+                hold: self.hold,
             },
             hard: self.lifetime.hard(),
             soft: self.lifetime.soft(),

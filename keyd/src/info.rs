@@ -109,6 +109,7 @@ impl CsaInfo {
             "zones": self.zones,
             "may_write": self.relay.may_write,
             "relay_number": self.relay.number,
+            "hold": self.relay.hold,
             "packets": self.current.map(|current| current.allocations),
             "bytes": self.current.map(|current| current.bytes),
             "since": self.current.map(|current| current.addtime),

@@ -194,6 +194,16 @@ impl Kernel {
         self.tell(octets)
     }
 
+    /// Has what is held for a CSA sent, by the routes there are now (docs/wire.md 2.2v). How many packets that was.
+    pub fn resend_csa(&mut self, id: &CsaId) -> Result<u32, Error> {
+        let mut packets = 0;
+        self.csa_request(message::X_CSA_RESEND, id, &naming(id.role), &mut |answer| {
+            packets = answer.lifetime_current().map_or(0, |sent| sent.allocations);
+            Ok(())
+        })?;
+        Ok(packets)
+    }
+
     /// Gives a relay's CSA other settings of SNOOP, which hold for new flows; its state stays `state`.
     pub fn snoop_csa(&mut self, id: &CsaId, state: State, snoop: &Snoop) -> Result<(), Error> {
         let ext = CsaExt {

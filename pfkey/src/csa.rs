@@ -228,6 +228,11 @@ impl<'a> Csa<'a> {
         if self.ext.role != Role::Relay && self.relay.number != 0 {
             return Err(Error::invalid(c"RELAY: only a relay has a relay number"));
         }
+        if self.ext.role == Role::Terminus && self.relay.hold {
+            return Err(Error::invalid(
+                c"RELAY: a terminus holds nothing for a handoff",
+            ));
+        }
         if self.ext.role == Role::Relay && self.relay.may_write && self.relay.number == 0 {
             return Err(Error::invalid(
                 c"RELAY: a relay that may write needs a relay number",

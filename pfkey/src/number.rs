@@ -33,10 +33,12 @@ pub mod message {
     pub const X_MIGRATE: u8 = 24;
     /// A CSA changed its state; ours (docs/wire.md 2.2a).
     pub const X_CSA_STATE: u8 = 128;
+    /// What is held for a CSA is sent; ours (docs/wire.md 2.2v).
+    pub const X_CSA_RESEND: u8 = 129;
 
     /// Whether a message of this type exists.
     pub const fn known(number: u8) -> bool {
-        matches!(number, GETSPI..=X_MIGRATE | X_CSA_STATE)
+        matches!(number, GETSPI..=X_MIGRATE | X_CSA_STATE | X_CSA_RESEND)
     }
 }
 

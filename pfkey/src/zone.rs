@@ -389,7 +389,13 @@ pub struct Relay {
     pub may_write: bool,
     /// The relay's own number under this CSA, 15 bits; 0 at origin and terminus.
     pub number: u16,
+    /// Whether packets are held for a handoff: copies of what a relay forwards, and at an origin what finds no way out.
+    pub hold: bool,
 }
+
+/// RELAY's flags (docs/wire.md 2.3h).
+const MAY_WRITE: u16 = 1;
+const HOLD: u16 = 2;
 
 impl Relay {
     /// The greatest relay number: the nonce has 15 bits for it.
@@ -398,18 +404,20 @@ impl Relay {
     pub(crate) fn decode(mut r: Reader<'_>) -> Result<Self, Fault> {
         let (flags, number) = (r.u16()?, r.u16()?);
         r.reserved(4)?;
-        if flags > 1 || number > Relay::NUMBER_MAX {
+        if flags & !(MAY_WRITE | HOLD) != 0 || number > Relay::NUMBER_MAX {
             return Err(Fault::Value);
         }
         r.end()?;
         Ok(Relay {
-            may_write: flags == 1,
+            may_write: flags & MAY_WRITE != 0,
             number,
+            hold: flags & HOLD != 0,
         })
     }
 
     pub(crate) fn encode(&self, w: &mut Cursor<'_>) -> Result<(), Error> {
-        w.u16(u16::from(self.may_write))?;
+        let flag = |set, flag| if set { flag } else { 0 };
+        w.u16(flag(self.may_write, MAY_WRITE) | flag(self.hold, HOLD))?;
         w.u16(self.number)?;
         w.zeros(4)
     }

@@ -188,7 +188,7 @@ fn snoop_is_40_octets() {
 /// docs/wire.md 2.3h.
 #[test]
 fn relay_is_16_octets() {
-    assert_eq!(octets(ext::RELAY), join(&[&u16s(&[2, 133, 1, 5]), &[0; 8]]));
+    assert_eq!(octets(ext::RELAY), join(&[&u16s(&[2, 133, 3, 5]), &[0; 8]]));
 }
 
 /// docs/wire.md 2.3i.

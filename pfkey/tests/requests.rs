@@ -49,6 +49,7 @@ fn a_sound_csa_of_each_role_is_taken_as_written() {
         csa.relay = Relay {
             may_write: true,
             number: if role == Role::Relay { 9 } else { 0 },
+            hold: role != Role::Terminus,
         };
         csa.snoop = (role == Role::Relay).then_some(SNOOP);
         let octets = octets(&csa);
@@ -371,6 +372,7 @@ fn writing_relays_need_an_explicit_iv_and_a_number() {
     let write = Relay {
         may_write: true,
         number: 1,
+        hold: false,
     };
     let text = change(Role::Relay, |c| {
         c.relay = write;
@@ -381,6 +383,13 @@ fn writing_relays_need_an_explicit_iv_and_a_number() {
     assert_eq!(text, "RELAY: a relay that may write needs a relay number");
     let text = change(Role::Terminus, |c| c.relay = write);
     assert_eq!(text, "RELAY: only a relay has a relay number");
+    // docs/wire.md 2.3h.
+    let hold = Relay {
+        hold: true,
+        ..Relay::default()
+    };
+    let text = change(Role::Terminus, |c| c.relay = hold);
+    assert_eq!(text, "RELAY: a terminus holds nothing for a handoff");
     let text = change(Role::Origin, |c| c.snoop = Some(SNOOP));
     assert_eq!(text, "SNOOP: only a relay has it");
 }

@@ -233,6 +233,7 @@ impl Stuff {
             }),
             Extension::Relay(_) => Extension::Relay(Relay {
                 may_write: self.bytes[0] & 1 == 1,
+                hold: self.bytes[0] & 2 == 2,
                 number: self.u16(0) & Relay::NUMBER_MAX,
             }),
             Extension::Binding(_) => Extension::Binding(Binding {
@@ -440,6 +441,11 @@ fn the_fuzzers_seeds_are_sound_messages() {
         ("expire_hard", message::EXPIRE, with(ext::LIFETIME_HARD)),
         ("update_life", message::UPDATE, with(ext::LIFETIME_HARD)),
         ("getspi", message::GETSPI, asked.to_vec()),
+        (
+            "resend",
+            message::X_CSA_RESEND,
+            id.into_iter().map(sample).collect(),
+        ),
     ] {
         check_seed(
             &format!("{directory}/{name}"),

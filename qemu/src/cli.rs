@@ -106,6 +106,10 @@ pub enum Command {
         /// Processors of the guests; several, by comma, run the scenarios with each
         #[arg(long, value_name = "N[,N]", value_delimiter = ',', default_value = "2", value_parser = clap::value_parser!(u32).range(1..=4))]
         vcpus: Vec<u32>,
+        /// In virtual time: one processor, an instruction a nanosecond, so that what a scenario measures doesn't depend on
+        /// what else the host does
+        #[arg(long, conflicts_with_all = ["vcpus", "topology"])]
+        virtual_time: bool,
         /// Nodes as network namespaces of one guest, or each a guest of one processor with a kernel of its own; --list says
         /// which scenarios run there
         #[arg(long, value_enum, default_value = "namespaces")]

@@ -29,6 +29,8 @@ use crate::workspace::Workspace;
 const BOOT: Duration = Duration::from_secs(120);
 const SCENARIO: Duration = Duration::from_secs(60);
 
+/// How much longer scenarios take in virtual time: a busy second of it is ten of the host's.
+const VIRTUAL: u32 = 10;
 /// Boots without a single finished scenario before the lab gives up: the fault is then not a scenario's.
 const FRUITLESS: u32 = 2;
 
@@ -40,6 +42,8 @@ pub struct Options {
     pub list: bool,
     /// Processors of the guests, one pass each.
     pub vcpus: Vec<u32>,
+    /// Whether a guest's time is that of its instructions.
+    pub virtual_time: bool,
     /// What the nodes are.
     pub topology: Topology,
     /// Stop at the first failure.
@@ -227,6 +231,8 @@ fn conclude(mut tally: Tally, shared: &Shared) -> Result<()> {
 enum Ground {
     /// In one guest.
     Namespaces,
+    /// In one guest whose time is that of its instructions.
+    VirtualTime,
     /// In a network of guests, by this conductor.
     Guests(PathBuf),
 }
@@ -235,6 +241,7 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
     let mut lab = Lab::prepare(shared, false)?;
     tally.report.set("kernel", lab.kernel.release.as_str());
     let ground = match options.topology {
+        Topology::Namespaces if options.virtual_time => Ground::VirtualTime,
         Topology::Namespaces => Ground::Namespaces,
         Topology::Guests => {
             let log = lab.cache.log("guest-programs")?;
@@ -242,7 +249,9 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
         }
     };
     let all = match &ground {
-        Ground::Namespaces => guest::listed(&lab.guest.init, options.topology)?,
+        Ground::Namespaces | Ground::VirtualTime => {
+            guest::listed(&lab.guest.init, options.topology)?
+        }
         Ground::Guests(conductor) => guest::listed(conductor, options.topology)?,
     };
     let (chosen, boots) = match options.topology {
@@ -269,6 +278,7 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
     }
     let (passes, where_run) = match &ground {
         Ground::Namespaces => (options.vcpus.as_slice(), ""),
+        Ground::VirtualTime => (&[1][..], ", in virtual time"),
         Ground::Guests(_) => (&[1][..], ", each node a guest"),
     };
     for vcpus in passes.iter().filter(|_| !chosen.is_empty()) {
@@ -409,6 +419,21 @@ fn judge_rest(
     }
 }
 
+/// How often the host of `handoff-a-second` moves, if the environment says so.
+fn handoffs() -> Result<Option<u32>> {
+    const NAME: &str = "MML_HANDOFFS";
+    let Ok(text) = std::env::var(NAME) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(count @ 1..=1000) => Ok(Some(count)),
+        _ => Err(Error::environment(
+            format!("{NAME}={text}: not a number of handoffs"),
+            format!("set {NAME} to 1 to 1000, or unset it"),
+        )),
+    }
+}
+
 fn one_boot(
     lab: &Lab,
     ground: &Ground,
@@ -419,9 +444,14 @@ fn one_boot(
 ) -> Result<(Boot, bool)> {
     let names: Vec<&str> = left.iter().map(|scenario| scenario.name.as_str()).collect();
     let mut order = json!({"mode": "test", "names": names, "options": {"fail_fast": fail_fast}});
+    // Many in a row take longer than everybody wants to wait each time.
+    if let Some(handoffs) = handoffs()? {
+        order["options"]["handoffs"] = json!(handoffs);
+    }
     let count = u32::try_from(left.len()).unwrap_or(u32::MAX);
     let limit = match ground {
         Ground::Namespaces => BOOT + SCENARIO * count,
+        Ground::VirtualTime => (BOOT + SCENARIO * count) * VIRTUAL,
         Ground::Guests(_) => {
             let slow = if lab.kernel.debug { 10.0 } else { 1.0 };
             order["options"]["patience"] = json!(network::PATIENCE * slow);
@@ -477,6 +507,7 @@ fn one_boot(
         Ground::Namespaces => {
             lab.boot("test", Clock::Real { vcpus }, &order, limit, &mut on_event)?
         }
+        Ground::VirtualTime => lab.boot("test", Clock::Virtual, &order, limit, &mut on_event)?,
         Ground::Guests(conductor) => {
             network::boot(lab, conductor, "test-guests", &order, limit, &mut on_event)?
         }

@@ -46,12 +46,7 @@ const GAPS: &[(&str, Gap, &str)] = &[
     (
         "3.1h",
         Gap::Part,
-        "the daemon answers without a state: nothing takes SNOOP's out of the module yet",
-    ),
-    (
-        "3.1l",
-        Gap::Implementation,
-        "held packets don't follow a host yet",
+        "the daemon answers without a state: nothing takes SNOOP's out of the module yet; and no home agent asks by itself",
     ),
     ("3.2u", Gap::Implementation, "there is no multicast PKD yet"),
 ];

@@ -65,6 +65,8 @@ pub struct Options {
     pub seconds: Option<f64>,
     /// Stop at the first scenario that fails.
     pub fail_fast: bool,
+    /// How often `handoff-a-second` moves its host, where it is to be more than a few times.
+    pub handoffs: Option<u32>,
 }
 
 impl RunConfig {

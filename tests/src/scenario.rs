@@ -21,6 +21,9 @@ pub const MODULE: &str = "mml";
 /// How long the module may take to lose its last references after a scenario.
 const UNLOAD: Duration = Duration::from_secs(20);
 
+/// Seconds more for each handoff that is asked for.
+const HANDOFF: u64 = 5;
+
 /// One test.
 pub struct Scenario {
     pub name: &'static str,
@@ -42,6 +45,8 @@ pub struct Ctx<'a> {
     pub modules: &'a Modules,
     /// Factor on waiting times: debug kernels are slow.
     pub patience: f64,
+    /// How many handoffs in a row are wanted; a scenario's own number where nobody said.
+    pub handoffs: Option<u32>,
 }
 
 impl<'a> Ctx<'a> {
@@ -53,6 +58,7 @@ impl<'a> Ctx<'a> {
             net: Topology::up(Shape::Full)?,
             modules,
             patience,
+            handoffs: None,
         })
     }
 
@@ -94,7 +100,13 @@ pub fn run_all(config: &RunConfig, modules: &Modules) -> Result<bool> {
     for scenario in &chosen {
         report::step(format!("scenario {}: {}", scenario.name, scenario.proves));
         let start = Instant::now();
-        let outcome = run_one(scenario, modules, patience, &mut log);
+        let outcome = run_one(
+            scenario,
+            modules,
+            patience,
+            config.options.handoffs,
+            &mut log,
+        );
         let detail = match &outcome {
             Ok(()) => String::new(),
             Err(error) => format!("{error:#}"),
@@ -119,11 +131,13 @@ fn run_one(
     scenario: &'static Scenario,
     modules: &Modules,
     patience: f64,
+    handoffs: Option<u32>,
     log: &mut KernelLog,
 ) -> Result<()> {
     kernel_log::forget_leaks();
-    let limit = Duration::from_secs_f64(scenario.seconds as f64 * patience);
-    let outcome = within(limit, scenario, modules, patience);
+    let more = handoffs.map_or(0, |count| u64::from(count) * HANDOFF);
+    let limit = Duration::from_secs_f64((scenario.seconds + more) as f64 * patience);
+    let outcome = within(limit, scenario, modules, patience, handoffs);
     // All are looked at even if the scenario failed: what the kernel says is the better explanation.
     let unloaded = if modules.has(MODULE) {
         module::unload(MODULE, UNLOAD.mul_f64(patience)).context("after the scenario")
@@ -162,12 +176,15 @@ fn within(
     scenario: &'static Scenario,
     modules: &Modules,
     patience: f64,
+    handoffs: Option<u32>,
 ) -> Result<()> {
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let thread = scope.spawn(move || {
-            let outcome =
-                Ctx::new(modules, patience).and_then(|mut context| (scenario.run)(&mut context));
+            let outcome = Ctx::new(modules, patience).and_then(|mut context| {
+                context.handoffs = handoffs;
+                (scenario.run)(&mut context)
+            });
             let _ = sender.send(outcome);
         });
         match receiver.recv_timeout(limit) {

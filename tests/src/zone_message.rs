@@ -23,6 +23,7 @@ pub const SPDDUMP: u8 = 18;
 pub const SPDFLUSH: u8 = 19;
 
 pub const CSA_STATE: u8 = 128;
+pub const CSA_RESEND: u8 = 129;
 
 pub const MLESP: u8 = 249;
 
@@ -296,7 +297,8 @@ pub fn read(message: &[u8]) -> Option<Sa> {
         zones: [zone(1)?, zone(2)?],
         stop: (stop != 0xFFFE).then_some(stop.into()),
         may_write: find(message, RELAY)
-            .is_some_and(|octets| octets.starts_with(&1u16.to_ne_bytes())),
+            .and_then(|octets| octets.first_chunk())
+            .is_some_and(|flags| u16::from_ne_bytes(*flags) & 1 == 1),
     })
 }
 
@@ -343,6 +345,11 @@ pub fn relay(may_write: bool, number: u16) -> Extension {
             &[0; 4],
         ],
     )
+}
+
+/// RELAY of a CSA that holds packets for a handoff.
+pub fn hold() -> Extension {
+    extension(RELAY, &[&2u16.to_ne_bytes(), &[0; 6]])
 }
 
 /// Everything an ADD of one direction needs at a node of this role.

@@ -74,6 +74,8 @@ pub struct Options {
     pub may_write: bool,
     /// Whether the foreign agent gets its CSAs.
     pub relay: bool,
+    /// Whether the foreign agent holds what goes to the mobile host, and that what it sends.
+    pub hold: bool,
     /// Whether policies protect the home address at both ends.
     pub protect: bool,
     /// Whether the routes lead into mml0.
@@ -89,6 +91,7 @@ impl Default for Options {
             sequence: 0,
             may_write: false,
             relay: true,
+            hold: false,
             protect: true,
             routes: true,
         }
@@ -162,7 +165,16 @@ pub fn load(net: &Topology, options: &Options) -> Result<Keys> {
         } else {
             (HOME_ONLY, ANY)
         };
-        zone_message::add(sa, role, selected, options.window, options.sequence)
+        let mut message = zone_message::add(sa, role, selected, options.window, options.sequence);
+        let holder = if sa.destination == MH {
+            Role::Relay
+        } else {
+            Role::Origin
+        };
+        if options.hold && role == holder {
+            message.extensions.push(zone_message::hold());
+        }
+        message
     };
     // Who opens must know before who seals.
     send(

@@ -213,6 +213,8 @@ pub struct HomeConfig {
     pub grant_write: bool,
     /// How long a rekeying waits for the current FA (docs/wire.md 3.2o).
     pub patience: Duration,
+    /// How long an FA that a host left for another keeps the CSA: until what it holds has followed (docs/wire.md 3.2z).
+    pub farewell: Duration,
 }
 
 impl Default for HomeConfig {
@@ -221,6 +223,7 @@ impl Default for HomeConfig {
             foreign_agents: Vec::new(),
             grant_write: false,
             patience: Duration::from_secs(2),
+            farewell: Duration::from_millis(500),
         }
     }
 }

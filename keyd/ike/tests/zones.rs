@@ -1024,12 +1024,74 @@ fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
         1
     );
     // A module that says nothing: an empty state after a second.
-    handover(&mut net, &ask);
+    let newer = self::ask(&net, 101);
+    handover(&mut net, &newer);
     net.run(3 * SECOND);
     assert_eq!(
         net.nodes[FA2].count(|e| matches!(e, Event::HandedOver { state: Some(_), .. })),
         2
     );
+}
+
+/// docs/wire.md 3.1h, 3.2y.
+#[test]
+fn a_host_is_handed_over_once_to_where_it_went_and_not_after_it_came_back() {
+    let mut net = roaming(57, &[]);
+    register(&mut net, FA2);
+    let handed = |net: &mut Net, from: usize, ask: Ask| {
+        let before = net.nodes[FA1].count(|e| matches!(e, Event::HandoverAsked { .. }));
+        net.at(from, |e, now, host| {
+            let ike = ike_with(e, "one.fa.test");
+            e.request_handover(ike, ask, now, host).unwrap();
+        });
+        net.run(3 * SECOND);
+        net.nodes[FA1].count(|e| matches!(e, Event::HandoverAsked { .. })) > before
+    };
+    let good = ask(&net, 100);
+    let bent = |change: &dyn Fn(&mut Ask)| {
+        let mut ask = good.clone();
+        change(&mut ask);
+        ask
+    };
+    let elsewhere = |net: &Net, to: &str| {
+        let mobile = &net.nodes[MH];
+        let child = mobile.child().child;
+        let (fa, home) = (ip(FA1_ADDRESS), ip(HOME));
+        mobile.endpoint.token(child, fa, ip(to), home, 100).unwrap()
+    };
+    let stolen = elsewhere(&net, "192.0.2.99");
+    let bad = [
+        // No token, another one, of another registration or host.
+        bent(&|ask| ask.token = Secret::default()),
+        bent(&|ask| ask.token = Secret::copy(&[9; 32])),
+        bent(&|ask| ask.identification = 102),
+        bent(&|ask| ask.home = ip("203.0.113.6")),
+        // A good one, from who doesn't own the address it is for.
+        bent(&|ask| (ask.care_of, ask.token) = (ip("192.0.2.99"), stolen.clone())),
+    ];
+    for ask in bad {
+        assert!(!handed(&mut net, FA2, ask.clone()), "{ask:?}");
+    }
+    assert!(handed(&mut net, FA2, good.clone()));
+    // Replayed, by the very same one.
+    assert!(!handed(&mut net, FA2, good));
+    // The host came back by a later registration: what it signed before it did is past.
+    net.at(FA1, |e, _, _| e.arrived(ip(HOME), 300));
+    let before = ask(&net, 299);
+    assert!(!handed(&mut net, FA2, before));
+    let after = ask(&net, 301);
+    assert!(handed(&mut net, FA2, after));
+    // Who distributed the CSA needs no token, and a home agent that did not is nobody.
+    let untold = Ask {
+        token: Secret::default(),
+        ..ask(&net, 302)
+    };
+    assert!(handed(&mut net, HA, untold.clone()));
+    let stranger = Ask {
+        home: ip("203.0.113.6"),
+        ..untold
+    };
+    assert!(!handed(&mut net, HA, stranger));
 }
 
 /// docs/wire.md 3.1e.

@@ -42,6 +42,7 @@ counters! {
     distributed "CSAs that a foreign agent took",
     distribution_failed "CSAs that a foreign agent did not take",
     handed_on "CSAs that the previous foreign agent handed on to this one",
+    handed_over "Hosts whose held packets followed them to the next foreign agent",
     without_relay "Rekeyings that went on without the relay",
     acquires "Packets that asked for an SA",
     expires "Limits that SAs came to",

@@ -126,13 +126,18 @@ async fn next<T>(source: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
     }
 }
 
-/// Mobile IP makes tokens of keys that key management has.
-fn hand_over(engine: &mut Engine, mobility: &mut Option<Mobility>) {
-    let keys = engine.handover_keys();
-    if let Some(mobility) = mobility {
-        for (fa, key) in keys {
-            mobility.handover_key(fa, key);
-        }
+/// Mobile IP makes tokens of keys that key management has, and its routing lets packets follow a host.
+fn hand_over(engine: &mut Engine, mobility: &mut Option<Mobility>, now: Time) {
+    let (keys, orders) = (engine.handover_keys(), engine.orders());
+    let Some(mobility) = mobility else {
+        return;
+    };
+    for (fa, key) in keys {
+        mobility.handover_key(fa, key);
+    }
+    for order in orders {
+        let done = mobility.order(&order, now);
+        engine.ordered(&order, done, now);
     }
 }
 
@@ -251,7 +256,7 @@ pub async fn run(
     );
     let mut wall_clock = tokio::time::interval(WALL_CLOCK);
     loop {
-        hand_over(&mut engine, &mut mobility);
+        hand_over(&mut engine, &mut mobility, start.elapsed());
         send_all(&mut engine, &sockets).await;
         let due = mobility.as_ref().and_then(Mobility::next_deadline);
         let due = due

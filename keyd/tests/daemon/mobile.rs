@@ -2,6 +2,7 @@
 //! What key management makes of Mobile IP's events: who gets zone 1's keys when a host moves.
 
 use super::net::{address, connection, folder, node, secret, Net, Node};
+use keyd::daemon::engine::Order;
 use mml_mip::{Event, Handover, HandoverKey, Identification, Predecessor, Reason};
 use pfkey::Role;
 use std::net::Ipv4Addr;
@@ -258,4 +259,97 @@ async fn strangers_get_nothing_and_a_host_that_was_not_relayed_brings_nothing() 
     net.run(Duration::from_millis(300)).await;
     assert_eq!(net.nodes[HA].engine.counters.distributed, 0);
     assert!(FA.iter().all(|fa| relays(&net.nodes[*fa]).0 == 0));
+}
+
+/// What a node's Mobile IP is told to do, done.
+fn obeys(net: &mut Net, node: usize) -> Vec<Order> {
+    let now = net.now();
+    let engine = &mut net.nodes[node].engine;
+    let orders = engine.orders();
+    for order in &orders {
+        engine.ordered(order, true, now);
+    }
+    orders
+}
+
+/// What a kernel was asked to send that it held, by SPI.
+fn resent(node: &Node) -> usize {
+    let log = &node.mml.state().log;
+    log.iter().filter(|line| line.starts_with("resend")).count()
+}
+
+/// docs/wire.md 2.3h, 3.1h, 3.1l, 3.2y, 3.2z.
+#[tokio::test]
+async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone() {
+    let test = 64;
+    let mut net = four(test, true).await;
+    // The way between neighbours is there before anybody comes.
+    for (here, there) in [(FA[0], FA[1]), (FA[1], FA[0])] {
+        let orders = obeys(&mut net, here);
+        assert_eq!(orders, [Order::LetIn(at(test, there))]);
+    }
+    net.registers(test, 0, None, 1);
+    net.until("zone 1 at both, one waiting", |nodes| {
+        relays(&nodes[FA[0]]) == (2, false) && relays(&nodes[FA[1]]) == (2, true)
+    })
+    .await;
+    // Held is what goes to the host, at its foreign agents, and what it sends itself.
+    let holds = |node: &Node| {
+        let state = node.mml.state();
+        let holding = state.sas.iter().filter(
+            |sa| matches!(&sa.keys, keyd::daemon::kernel::Keys::Zones(zones) if zones.relay.hold),
+        );
+        let ends: Vec<_> = holding.map(|sa| (sa.id.src, sa.id.dst)).collect();
+        ends
+    };
+    let (ha, mh) = (at(test, HA).into(), at(test, MH).into());
+    assert_eq!(holds(&net.nodes[FA[0]]), [(ha, mh)]);
+    assert_eq!(holds(&net.nodes[FA[1]]), [(ha, mh)]);
+    assert_eq!(holds(&net.nodes[MH]), [(mh, ha)]);
+    assert!(holds(&net.nodes[HA]).is_empty());
+
+    let keys = net.nodes[MH].engine.handover_keys();
+    let (fa, key) = keys.into_iter().next_back().unwrap();
+    let key: HandoverKey = key.expect("K_FA of the one it is at");
+    let token = |number| {
+        key.token(&Handover {
+            new_fa: at(test, FA[1]),
+            home: HOME,
+            identification: Identification(number),
+        })
+    };
+    let moves = |net: &mut Net, number: u64, token| {
+        let previous = Some(Predecessor { address: fa, token });
+        net.registers(test, 1, previous, number);
+    };
+    // Of another registration: the previous one does nothing.
+    moves(&mut net, 2, token(9));
+    net.run(Duration::from_millis(300)).await;
+    assert!(obeys(&mut net, FA[0]).is_empty());
+    moves(&mut net, 3, token(3));
+    net.run(Duration::from_millis(300)).await;
+    let orders = obeys(&mut net, FA[0]);
+    let [Order::Follow(follow)] = orders.as_slice() else {
+        panic!("{orders:?}");
+    };
+    assert_eq!((follow.home, follow.care_of), (HOME, at(test, FA[1])));
+    assert_eq!(
+        resent(&net.nodes[FA[0]]),
+        1,
+        "its CSA's direction to the host"
+    );
+    assert_eq!(net.nodes[FA[0]].engine.counters.handed_over, 1);
+    assert!(
+        resent(&net.nodes[MH]) > 0,
+        "the host's own, as it registered"
+    );
+    // A registration that was replayed at the new one brings nothing more.
+    moves(&mut net, 3, token(3));
+    net.run(Duration::from_millis(300)).await;
+    assert!(obeys(&mut net, FA[0]).is_empty());
+    // The host came back, and whom it left asks with what it had signed for it before.
+    net.registers(test, 0, None, 5);
+    moves(&mut net, 4, token(4));
+    net.run(Duration::from_millis(300)).await;
+    assert!(obeys(&mut net, FA[0]).is_empty());
 }

@@ -120,6 +120,11 @@ impl Kernel for Recorder {
         Ok(())
     }
 
+    fn resend(&mut self, id: &SaId) -> Result<u32, Error> {
+        self.asked("resend", id)?;
+        Ok(0)
+    }
+
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {
         Ok(self.state().sequences.get(&id.spi).copied().unwrap_or(0))
     }

@@ -160,6 +160,7 @@ pub fn sample(number: u16) -> Extension<'static> {
         ext::SNOOP => Extension::Snoop(SNOOP),
         ext::RELAY => Extension::Relay(Relay {
             may_write: true,
+            hold: true,
             number: 5,
         }),
         ext::BINDING => Extension::Binding(Binding {

@@ -265,6 +265,7 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
             net,
             modules: bench.modules,
             patience: 1.0,
+            handoffs: None,
         };
         charon_pair(&ctx, &ctx.net).context("charon")?
     };

@@ -11,7 +11,7 @@ mod burst;
 mod moves;
 mod path;
 mod run;
-mod tcp_info;
+pub mod tcp_info;
 mod transfer;
 
 use std::time::Duration;

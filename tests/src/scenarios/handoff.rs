@@ -311,9 +311,9 @@ fn beforehand(ctx: &mut Ctx) -> Result<()> {
     go().with_context(|| nodes.logs())
 }
 
-/// Foreign agents that speak with each other, and a home agent that gives nothing beforehand.
-pub fn dkm_files() -> [String; 4] {
-    let mut files = files(|other| {
+/// Foreign agents that are neighbours and speak with each other; the home agent gives keys beforehand.
+pub fn pkd_files() -> [String; 4] {
+    files(|other| {
         let start = if other == 1 { "peer" } else { "now" };
         let between = connection(
             "next",
@@ -322,7 +322,12 @@ pub fn dkm_files() -> [String; 4] {
             &format!("start = \"{start}\"\n"),
         );
         neighbour(other) + &between
-    });
+    })
+}
+
+/// The same, but the home agent gives nothing beforehand.
+pub fn dkm_files() -> [String; 4] {
+    let mut files = pkd_files();
     files[0] = files[0].replace("[mobile-ip]\n", "[mobile-ip]\npredistribute = false\n");
     files
 }

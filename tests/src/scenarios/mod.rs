@@ -9,6 +9,7 @@ mod guard;
 pub mod handoff;
 mod handoff_stream;
 mod hardship;
+mod hold;
 mod ipv6;
 pub mod keyd;
 mod keyd_file;
@@ -73,6 +74,7 @@ const TABLES: &[&[Scenario]] = &[
     mobility::TABLE,
     handoff::TABLE,
     handoff_stream::TABLE,
+    hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,
     hardship::TABLE,

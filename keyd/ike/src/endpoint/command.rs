@@ -238,6 +238,11 @@ impl Endpoint {
         self.foreign.register(home, agent);
     }
 
+    /// FA: a host is here, by the registration with that Identification. Nobody is handed it over by an older one.
+    pub fn arrived(&mut self, home: IpAddr, identification: u64) {
+        self.foreign.arrived(home, identification);
+    }
+
     /// FA: a host left.
     pub fn deregister(&mut self, home: IpAddr) {
         self.foreign.deregister(home);
@@ -276,7 +281,7 @@ impl Endpoint {
         self.csa_task(ike, exchange, CsaData::Ask(ask), purpose, now, host)
     }
 
-    /// New FA or HA: asks the previous FA for SNOOP's state of a host.
+    /// New FA or HA: asks the previous FA for a host's held packets, and SNOOP's state (docs/wire.md 3.1h).
     ///
     /// # Errors
     /// [`Refused::Ike`]; [`Refused::Ability`] when the peer knows no zones.

@@ -99,7 +99,7 @@ impl Endpoint {
     pub(super) fn act(&mut self, now: Time, host: &mut dyn Host) {
         let mut gifts: BTreeMap<(IpAddr, bool), Vec<ChildId>> = BTreeMap::new();
         let mut revocations: BTreeMap<IpAddr, Vec<Revocation>> = BTreeMap::new();
-        for act in self.home.acts() {
+        for act in self.home.acts(now + self.config.home.farewell) {
             match act {
                 Act::Give(fa, child, standby) => {
                     gifts.entry((fa, standby)).or_default().push(child)
@@ -257,6 +257,7 @@ impl Endpoint {
                 self.foreign.request(config, peer, ask, host, now)
             }
             (ExchangeType::CSA_HANDOVER, Some(ask)) => {
+                // docs/wire.md 3.1h.
                 if self.foreign.handover(config, peer, ask) {
                     out.push_back(Output::Event(Event::HandoverAsked {
                         ike,

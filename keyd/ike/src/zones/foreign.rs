@@ -51,7 +51,8 @@ pub(crate) struct Foreign {
     /// By whom, too: a revocation that comes before its CSA says nothing of another HA's (docs/wire.md 3.2n).
     revoked: HashMap<(Key, Id), Revoked>,
     requests: HashMap<IpAddr, Answered>,
-    handovers: HashMap<IpAddr, Answered>,
+    /// The newest Identification a host was handed over by, or registered here with.
+    handovers: HashMap<IpAddr, u64>,
     /// CSAs handed on: when to forget what lets them be handed on again.
     handed_on: Vec<(Time, Key)>,
     /// When something is due next.
@@ -71,6 +72,15 @@ impl Foreign {
     pub fn register(&mut self, home: IpAddr, agent: Id) {
         if self.registered.len() < MAX_MEMORY {
             self.registered.insert(home, agent);
+        }
+    }
+
+    /// A host is here, by a registration of that Identification: what it asked for with an older one is past, or whom it
+    /// left before could have its packets again (docs/wire.md 3.2y).
+    pub fn arrived(&mut self, home: IpAddr, identification: u64) {
+        if self.handovers.len() < MAX_MEMORY || self.handovers.contains_key(&home) {
+            let newest = self.handovers.entry(home).or_insert(identification);
+            *newest = identification.max(*newest);
         }
     }
 
@@ -255,8 +265,7 @@ impl Foreign {
         answer
     }
 
-    /// CSA_HANDOVER: whether SNOOP's state may be had: by a token, or by who distributed the host's CSA
-    /// (docs/wire.md 3.1h).
+    /// CSA_HANDOVER: whether it is done: by a token, once, or for who distributed the host's CSA (docs/wire.md 3.1h, 3.2y).
     pub fn handover(&mut self, config: &Config, peer: Peer<'_>, ask: &Ask) -> bool {
         let distributor = self.relays.values().any(|relay| {
             relay.distributor == *peer.id && group::is_of(&relay.csa.ts_home, ask.home)
@@ -268,10 +277,11 @@ impl Foreign {
         {
             return true;
         }
-        let newer = is_newer(&self.handovers, ask, peer.id);
+        let last = self.handovers.get(&ask.home);
+        let newer = last.is_none_or(|last| ask.identification > *last);
         let may = newer && peer.is_neighbour(config, ask.care_of) && self.asked_for(ask).is_some();
         if may {
-            note(&mut self.handovers, ask, peer.id);
+            self.arrived(ask.home, ask.identification);
         }
         may
     }

@@ -17,6 +17,8 @@ struct Relays {
 enum Holder {
     Sending,
     Held,
+    /// It is to be revoked a while from now: its host went to another one.
+    Leaving,
     Revoking,
     /// It couldn't be reached, or refused.
     Failed,
@@ -56,11 +58,17 @@ pub(crate) struct Home {
     csas: BTreeMap<ChildId, Held>,
     waiting: Vec<(Time, ChildId)>,
     revoke_later: Vec<(Time, IpAddr, Revocation)>,
+    /// Who is leaving with which CSA, and until when; none until the time is known.
+    leaving: Vec<(Option<Time>, IpAddr, ChildId)>,
     acts: Vec<Act>,
 }
 
 impl Home {
-    pub fn acts(&mut self) -> Vec<Act> {
+    /// What is to be done now. Who begins to leave has time until `farewell`.
+    pub fn acts(&mut self, farewell: Time) -> Vec<Act> {
+        for (until, ..) in &mut self.leaving {
+            until.get_or_insert(farewell);
+        }
         std::mem::take(&mut self.acts)
     }
 
@@ -181,8 +189,14 @@ impl Home {
         let mut wanted: Vec<(IpAddr, bool)> = wanted.collect();
         wanted.dedup_by_key(|(fa, _)| *fa);
         for (fa, standby) in &wanted {
-            match held.holders.get(fa) {
+            match held.holders.get_mut(fa) {
                 None => {}
+                // The host came back before it was revoked.
+                Some(holder @ Holder::Leaving) => {
+                    *holder = Holder::Held;
+                    self.leaving.retain(|(_, of, id)| (of, *id) != (fa, child));
+                    continue;
+                }
                 // A standby becomes current with its host's registration; it isn't given the CSA again for that.
                 Some(_) => continue,
             }
@@ -195,7 +209,13 @@ impl Home {
             .is_none_or(|fa| matches!(held.holders.get(&fa), Some(Holder::Held | Holder::Failed)));
         for (fa, holder) in &mut held.holders {
             let unwanted = !wanted.iter().any(|(wanted, _)| wanted == fa);
-            if unwanted && settled && *holder == Holder::Held {
+            if !(unwanted && settled && *holder == Holder::Held) {
+                continue;
+            }
+            if relays.current.is_some() {
+                *holder = Holder::Leaving;
+                self.leaving.push((None, *fa, child));
+            } else {
                 *holder = Holder::Revoking;
                 self.acts.push(Act::Revoke(*fa, held.revocation));
             }
@@ -288,7 +308,8 @@ impl Home {
     pub fn next_deadline(&self) -> Option<Time> {
         let waiting = self.waiting.iter().map(|(at, _)| *at);
         let revoke = self.revoke_later.iter().map(|(at, ..)| *at);
-        waiting.chain(revoke).min()
+        let leaving = self.leaving.iter().filter_map(|(until, ..)| *until);
+        waiting.chain(revoke).chain(leaving).min()
     }
 
     pub fn tick(&mut self, now: Time) {
@@ -303,6 +324,21 @@ impl Home {
                 self.acts.push(Act::Without(child, fa));
             }
             self.complete(child);
+        }
+        let (due, later): (Vec<_>, Vec<_>) = self
+            .leaving
+            .drain(..)
+            .partition(|(until, ..)| until.is_some_and(|at| at <= now));
+        self.leaving = later;
+        for (_, fa, child) in due {
+            let Some(held) = self.csas.get_mut(&child) else {
+                continue;
+            };
+            let revocation = held.revocation;
+            if let Some(holder @ Holder::Leaving) = held.holders.get_mut(&fa) {
+                *holder = Holder::Revoking;
+                self.acts.push(Act::Revoke(fa, revocation));
+            }
         }
         let (due, later): (Vec<_>, Vec<_>) =
             self.revoke_later.drain(..).partition(|(at, ..)| *at <= now);

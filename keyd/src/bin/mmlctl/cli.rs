@@ -173,6 +173,8 @@ pub enum Csa {
         #[arg(long, value_name = "SOURCE:DESTINATION", value_parser = ports)]
         udp: Option<pfkey::Encap>,
     },
+    /// Send what a CSA holds for a handoff, by the routes there are now
+    Resend(Which),
     /// Delete a CSA
     Delete(Which),
     /// Delete all CSAs; what policies protect is dropped from then on

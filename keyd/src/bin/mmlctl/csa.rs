@@ -52,6 +52,21 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
             to_dst,
             udp,
         } => migrate(&which, to_src, to_dst, udp, output),
+        cli::Csa::Resend(which) => {
+            let (mut kernel, csa) = find(&which)?;
+            let name = name(&csa.id);
+            let packets = kernel
+                .resend_csa(&csa.id)
+                .map_err(|e| Failure::kernel(&name, &e))?;
+            output.say(
+                &format!(
+                    "{name}: {} sent",
+                    count(packets as usize, "held packet", "held packets")
+                ),
+                &json!({ "resent": csa.json(), "packets": packets }),
+            );
+            Ok(())
+        }
         cli::Csa::Delete(which) => {
             let (mut kernel, csa) = find(&which)?;
             let name = name(&csa.id);
@@ -449,6 +464,15 @@ fn show(which: &Which, output: Output) -> Result<(), Failure> {
         ("zones end at", csa.map().join(", ")),
         ("transforms", csa.zones.join(", ")),
         ("relays", relay),
+        (
+            "holds",
+            if csa.relay.hold {
+                "packets for a handoff"
+            } else {
+                "nothing"
+            }
+            .to_owned(),
+        ),
         ("generation", csa.ext.generation.to_string()),
         ("replay window", format!("{} packets", csa.ext.window)),
         ("sequence number", csa.ext.sequence.to_string()),

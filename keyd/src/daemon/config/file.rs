@@ -346,6 +346,7 @@ pub(super) struct MobileIp {
     pub interval: Option<Spanned<Age>>,
     pub reverse_tunnel: Option<Spanned<Reverse>>,
     pub predistribute: Option<Spanned<bool>>,
+    pub handover: Option<Spanned<bool>>,
     pub home: Option<Spanned<Ipv4Addr>>,
     pub home_agent: Option<Spanned<Ipv4Addr>>,
     pub spi: Option<Spanned<u32>>,

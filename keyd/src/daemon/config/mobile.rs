@@ -33,6 +33,8 @@ pub struct MobileIp {
     pub interval: Duration,
     /// HA: whether the neighbours of a host's foreign agent get its CSAs beforehand (PKD).
     pub predistribute: bool,
+    /// FA, MH: whether packets are held for a handoff, and follow the host (CSA_HANDOVER).
+    pub handover: bool,
     /// What the node is, without its links.
     pub agent: Agent,
 }
@@ -90,6 +92,7 @@ impl Checker<'_> {
             links,
             interval: interval.map_or(INTERVAL, |interval| interval.get_ref().0),
             predistribute: t.predistribute.as_ref().is_none_or(|said| *said.get_ref()),
+            handover: t.handover.as_ref().is_none_or(|said| *said.get_ref()),
             agent,
         }))
     }
@@ -108,6 +111,11 @@ impl Checker<'_> {
                 "predistribute",
                 t.predistribute.as_ref().map(Spanned::span),
                 role == Role::Ha,
+            ),
+            (
+                "handover",
+                t.handover.as_ref().map(Spanned::span),
+                role != Role::Ha,
             ),
             ("home", span(&t.home), node),
             ("home-agent", span(&t.home_agent), node),

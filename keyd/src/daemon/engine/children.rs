@@ -99,6 +99,7 @@ fn directions(
     hard: Limits,
     peer: mml_ike::wire::Id,
     connection: usize,
+    holds: bool,
 ) -> [Sa; 2] {
     let (local, remote) = (up.local, up.remote);
     let (in_keys, out_keys) = match &up.keys {
@@ -139,6 +140,7 @@ fn directions(
                     relay: Relay {
                         may_write: *may_write,
                         number: 0,
+                        hold: holds && !inbound,
                     },
                     zones: zones.iter().map(pair).collect(),
                     snoop: None,
@@ -280,7 +282,8 @@ impl Engine {
             seconds: seconds(up.lifetime),
             bytes: tunnel.hard_bytes,
         };
-        let [inbound, outbound] = directions(up, selector, soft, hard, peer, connection);
+        let holds = self.hands_over() && self.needs_registration(connection);
+        let [inbound, outbound] = directions(up, selector, soft, hard, peer, connection, holds);
         let kernel = self.host.kernels.of(composite).ok_or_else(|| {
             refused(if composite {
                 "the kernel module isn't loaded"

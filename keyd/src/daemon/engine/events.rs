@@ -45,6 +45,7 @@ impl Engine {
                 self.claim(ike, now);
                 self.agent_up(connection, now);
                 self.tell_neighbours(ike, now);
+                self.neighbour_up(ike);
                 self.later(now + REDUNDANT, Task::Redundant(ike));
             }
             Event::IkeRekeyed { old, new } => {
@@ -128,14 +129,14 @@ impl Engine {
             Event::Neighbours { ike, list } => self.neighbours_told(ike, &list, now),
             Event::CsaRequested { home, given } => self.csa_requested(home, given),
             Event::HandoverAsked {
-                ike, message_id, ..
-            } => {
-                // SNOOP's state stays where it is: nothing takes it out of the module yet.
-                let nothing = mml_ike::secret::Secret::default();
-                self.endpoint
-                    .answer_handover(ike, message_id, nothing, now, &mut self.host);
-            }
-            Event::HandedOver { home, .. } => tracing::info!(%home, "handed over"),
+                ike,
+                message_id,
+                ask,
+            } => self.handover_asked(ike, message_id, &ask, now),
+            Event::HandedOver { home, state } => match state {
+                Some(_) => tracing::info!(%home, "handed over"),
+                None => tracing::warn!(%home, "the previous foreign agent hands nothing over"),
+            },
         }
     }
 

@@ -97,14 +97,14 @@ impl Engine {
         if has || previous.token.is_empty() {
             return;
         }
-        let is_there = |agent: &&Agent| agent.addresses.contains(&address);
         let neighbours = &self.config.ike.foreign.neighbours;
-        let Some(neighbour) = neighbours.iter().find(is_there) else {
+        if !neighbours
+            .iter()
+            .any(|agent| agent.addresses.contains(&address))
+        {
             return;
-        };
-        let mut ikes = self.host.book.ikes.iter();
-        let up = ikes.find(|(_, ike)| ike.zones && neighbour.identity.matches(&ike.peer));
-        let Some((ike, _)) = up else {
+        }
+        let Some(ike) = self.ike_with_neighbour(previous.address) else {
             tracing::warn!(%home, %address, "no IKE SA with the previous foreign agent, so that it can't be asked for the CSA");
             return;
         };
@@ -117,7 +117,7 @@ impl Engine {
             identification: identification.0,
             token: Secret::copy(&previous.token),
         };
-        let (ike, host) = (*ike, &mut self.host);
+        let host = &mut self.host;
         match self.endpoint.request_csa(ike, ask, now, host) {
             Ok(()) => {
                 tracing::debug!(%home, %address, "the previous foreign agent is asked for the CSA")

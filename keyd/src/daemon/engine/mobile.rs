@@ -57,7 +57,12 @@ impl Engine {
                 if let Some(agent) = self.distributor_for(*home) {
                     self.endpoint.register((*home).into(), agent);
                 }
+                if self.hands_over() {
+                    // What its home agent sends on may come before its answer.
+                    self.activate_relays((*home).into());
+                }
                 if let Some(previous) = previous {
+                    self.arrives(*home, *identification, previous);
                     self.ask_previous(*home, *identification, previous, now);
                 }
             }
@@ -65,6 +70,7 @@ impl Engine {
                 home,
                 home_agent,
                 care_of,
+                identification,
                 lifetime,
                 renewed,
                 ..
@@ -76,6 +82,7 @@ impl Engine {
                 }
                 self.placed(*home, Some(*care_of), now);
                 self.activate_relays((*home).into());
+                self.arrived(*home, *care_of, *identification, now);
             }
             Event::Gone { home, reason, .. } => {
                 tracing::info!(%home, "visiting no more: {reason:?}");
@@ -220,6 +227,7 @@ impl Engine {
         if let Some(home) = self.own_home() {
             self.placed(home, care_of, now);
         }
+        self.resend_own();
         self.speak_with_home(now);
         self.give_handover_key();
     }

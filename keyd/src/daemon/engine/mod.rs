@@ -10,6 +10,7 @@ mod command;
 mod connect;
 mod events;
 mod handoff;
+mod handover;
 mod host;
 mod mobile;
 mod moves;
@@ -20,6 +21,7 @@ mod restart;
 
 pub use book::{Book, Child, Ike, Relay};
 pub use command::Refusal;
+pub use handover::{Follow, Order};
 pub use host::{Kernels, Random};
 pub use mobile::Place;
 
@@ -103,6 +105,10 @@ pub struct Engine {
     handover_keys: Vec<(Ipv4Addr, Option<HandoverKey>)>,
     /// HA: CSAs that a foreign agent took.
     given: HashSet<(ChildId, IpAddr)>,
+    /// FA: what Mobile IP's routing is to do for handoffs.
+    orders: Vec<Order>,
+    /// FA: registrations on their way, of hosts that were elsewhere before.
+    arrivals: handover::Arrivals,
     /// When packets last asked for a connection.
     demanded: HashMap<usize, Time>,
     /// What happened, in numbers.
@@ -142,6 +148,8 @@ impl Engine {
             neighbours: BTreeMap::new(),
             handover_keys: Vec::new(),
             given: HashSet::new(),
+            orders: Vec::new(),
+            arrivals: handover::Arrivals::default(),
             demanded: HashMap::new(),
             counters: Counters::default(),
         };

@@ -149,6 +149,7 @@ impl Engine {
     fn relay_directions(&self, csa: &RelayCsa, to_host: Selector) -> [Sa; 2] {
         let identity = &csa.identity;
         let (ha, mh) = (identity.source, identity.destination);
+        let hands_over = self.hands_over();
         let one = |spi, src, dst, selector, sequence, keys: &KeyPair| Sa {
             id: SaId {
                 spi,
@@ -176,6 +177,8 @@ impl Engine {
                 relay: pfkey::Relay {
                     may_write: identity.may_write,
                     number: identity.relay_number,
+                    // What goes to the host may have to follow it.
+                    hold: hands_over && dst == mh,
                 },
                 zones: vec![(csa.transform, keys.clone())],
                 snoop: self.config.snoop,

@@ -316,6 +316,10 @@ impl Kernel for Mml {
         gone(self.module.delete_csa(&csa_id(id)))
     }
 
+    fn resend(&mut self, id: &SaId) -> Result<u32, Error> {
+        self.module.resend_csa(&csa_id(id))
+    }
+
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {
         Ok(self.module.csa(&csa_id(id))?.ext.sequence)
     }

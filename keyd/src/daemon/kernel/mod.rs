@@ -230,6 +230,12 @@ pub trait Kernel {
     /// The kernel's.
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error>;
 
+    /// Sends what is held for an SA, by the routes there are now (docs/wire.md 2.2v). How many packets that was.
+    ///
+    /// # Errors
+    /// The kernel's; `EOPNOTSUPP` where the SA holds nothing.
+    fn resend(&mut self, id: &SaId) -> Result<u32, Error>;
+
     /// What is installed that can be claimed after a restart. XFRM has nothing of the kind.
     ///
     /// # Errors

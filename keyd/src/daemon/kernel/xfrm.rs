@@ -156,6 +156,11 @@ impl Kernel for Xfrm {
         gone(self.tell(&|seq| wire::delete_sa(seq, id.spi, id.dst)))
     }
 
+    /// XFRM drops what finds no way.
+    fn resend(&mut self, _: &SaId) -> Result<u32, Error> {
+        Ok(0)
+    }
+
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {
         let mut found = None;
         self.line

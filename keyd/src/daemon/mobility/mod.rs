@@ -15,12 +15,12 @@ pub mod route_message;
 pub mod socket;
 
 use super::config::{Agent, MobileIp};
-use super::engine::Random;
+use super::engine::{Order, Random};
 use crate::netlink::Error;
 use mml_ike::host::Host as _;
 use mml_mip::{
     Action, Event, ForeignAgent, HandoverKey, HomeAgent, Identification, Incoming, Interface,
-    MobileNode, Now, Ntp, Payload,
+    LinkAddress, MobileNode, Now, Ntp, Payload, Tunnel,
 };
 use network::{Network, Side};
 use packet::Arrived;
@@ -47,6 +47,12 @@ pub struct Mobility {
     network: Network,
     random: Random,
     links: Vec<Link>,
+    /// FA: its own.
+    care_of: Option<Ipv4Addr>,
+    /// FA: whether packets are held for handoffs, and so none is to be lost here, either.
+    hands_over: bool,
+    /// Where the packet in hand came from: its link and its sender there.
+    asked_from: Option<(u32, LinkAddress)>,
 }
 
 fn now(monotonic: Duration) -> Now {
@@ -120,6 +126,16 @@ impl Mobility {
             network,
             random: Random::default(),
             links,
+            // Whose home agent isn't known could be anybody's, with a tunnel for each.
+            hands_over: match &config.agent {
+                Agent::Foreign(foreign) => config.handover && foreign.home_agents.is_some(),
+                Agent::Home(_) | Agent::Node(_) => false,
+            },
+            asked_from: None,
+            care_of: match &config.agent {
+                Agent::Foreign(foreign) => Some(foreign.care_of),
+                Agent::Home(_) | Agent::Node(_) => None,
+            },
         })
     }
 
@@ -163,7 +179,9 @@ impl Mobility {
             Part::Node(node) => node.handle(&packet, at, &mut random),
         };
         drop(random);
+        self.asked_from = arrived.link.map(|link| (arrived.interface, link));
         self.act(actions, monotonic, told);
+        self.asked_from = None;
     }
 
     /// Does what is due.
@@ -247,6 +265,22 @@ impl Mobility {
         self.act(actions, monotonic, told);
     }
 
+    /// FA: does what key management wants for a handoff. False if it couldn't be.
+    pub fn order(&mut self, order: &Order, monotonic: Duration) -> bool {
+        let Some(local) = self.care_of else {
+            return false;
+        };
+        let to = |remote| Tunnel { local, remote };
+        let done = match order {
+            Order::LetIn(neighbour) => self.network.add_lasting(to(*neighbour)),
+            Order::Follow(one) => self.network.follow(one.home, to(one.care_of), monotonic),
+        };
+        if let Err(error) = &done {
+            tracing::error!("{order:?} can't be done: {error}");
+        }
+        done.is_ok()
+    }
+
     /// MH: that foreign agent has K_FA, or has it no more.
     pub fn handover_key(&mut self, care_of: Ipv4Addr, key: Option<HandoverKey>) {
         if let Part::Node(node) = &mut self.part {
@@ -270,6 +304,30 @@ impl Mobility {
     /// Takes routes and tunnels away.
     pub fn flush(&mut self) {
         self.network.flush();
+    }
+
+    /// FA: a host whose registration is on its way is expected, until it is refused.
+    fn expects(&mut self, event: &Event, monotonic: Duration) -> Result<(), Error> {
+        match (event, self.asked_from, self.care_of) {
+            (
+                Event::Relayed {
+                    home, home_agent, ..
+                },
+                Some(from),
+                Some(local),
+            ) if self.hands_over => {
+                let tunnel = Tunnel {
+                    local,
+                    remote: *home_agent,
+                };
+                self.network.expect(*home, from, tunnel, monotonic)
+            }
+            (Event::Refused { home, .. }, _, _) => {
+                self.network.unexpect(*home, monotonic);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn act(&mut self, actions: Vec<Action>, monotonic: Duration, told: Told<'_>) {
@@ -301,8 +359,12 @@ impl Mobility {
                     Ok(())
                 }
                 Action::Notify(event) => {
+                    // It may never have been turned out, so that its route is the one there was.
+                    if let Event::Visiting { home, .. } = event {
+                        self.network.stay(home, monotonic);
+                    }
                     told(&event);
-                    Ok(())
+                    self.expects(&event, monotonic)
                 }
             };
             if let Err(error) = done {

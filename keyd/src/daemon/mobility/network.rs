@@ -31,6 +31,11 @@ const AT_HOME_METRIC: u32 = 1000;
 /// How long a tunnel stays when nobody uses it any more: packets of the reverse way may still come, and the mobile host
 /// may come back. Taking a device away takes the kernel long, too, and the registration reply would wait for it.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long what comes for a host that left goes on to where it is now: longer than anything is on its way from the home
+/// agent, or waits on it.
+const FOLLOWS: Duration = Duration::from_secs(5);
+/// How long a host is expected whose registration is on its way: as long as its home agent may take to answer.
+const EXPECTS: Duration = Duration::from_secs(2);
 /// Octets that fit the path from mobile host to home agent, where a foreign agent tunnels it: 1500 less an IPv4 header.
 const TUNNELLED: u32 = 1480;
 
@@ -51,12 +56,28 @@ pub struct Network {
     side: Side,
     names: BTreeMap<u32, String>,
     tunnels: BTreeSet<Tunnel>,
+    /// Of those, the ones with neighbours.
+    lasting: BTreeSet<Tunnel>,
     leaving: BTreeMap<Tunnel, Duration>,
     routes: Vec<Route>,
     at_home: BTreeSet<Path>,
     rules: Vec<Rule>,
+    /// Hosts that left: what comes for them follows by a tunnel, until then.
+    following: BTreeMap<Ipv4Addr, (Duration, Tunnel)>,
+    /// Hosts whose registration is on its way: what their home agent sends on from the moment it has accepted it comes
+    /// before its answer has been dealt with.
+    expected: BTreeMap<Ipv4Addr, Expected>,
     /// Rules that go when what is on its way has come.
     fading: Vec<(Duration, Rule)>,
+}
+
+/// A host that is expected: until when, by which link, and where it is there.
+#[derive(Clone, Copy)]
+struct Expected {
+    until: Duration,
+    device: u32,
+    link: LinkAddress,
+    tunnel: Tunnel,
 }
 
 /// What is wanted is there, or what is not wanted isn't.
@@ -86,10 +107,13 @@ impl Network {
             side,
             names,
             tunnels: BTreeSet::new(),
+            lasting: BTreeSet::new(),
             leaving: BTreeMap::new(),
             routes: Vec::new(),
             at_home: BTreeSet::new(),
             rules: Vec::new(),
+            following: BTreeMap::new(),
+            expected: BTreeMap::new(),
             fading: Vec::new(),
         };
         if let Side::Home(from) = side {
@@ -141,6 +165,7 @@ impl Network {
     /// A link is up again: the kernel has forgotten its routes.
     pub fn link_up(&mut self, device: u32) {
         let on_it = |route: &&Route| match route {
+            Route::Visitor { home, .. } if self.following.contains_key(home) => false,
             Route::Visitor { interface, .. }
             | Route::Agent { interface, .. }
             | Route::Default { interface, .. } => interface.0 == device,
@@ -210,7 +235,10 @@ impl Network {
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
         let rules = self.fading.iter().map(|(at, _)| *at);
-        self.leaving.values().copied().chain(rules).min()
+        let following = self.following.values().map(|(at, _)| *at);
+        let tunnels = self.leaving.values().copied();
+        let expected = self.expected.values().map(|one| one.until);
+        tunnels.chain(rules).chain(following).chain(expected).min()
     }
 
     /// Takes away the tunnels and rules whose time has come.
@@ -224,12 +252,137 @@ impl Network {
                 tracing::error!("{rule:?} can't be taken away: {error}");
             }
         }
+        let due = self.expected.iter().filter(|(_, one)| one.until <= now);
+        for home in due.map(|(home, _)| *home).collect::<Vec<_>>() {
+            self.unexpect(home, now);
+        }
+        let due = self.following.iter().filter(|(_, (at, _))| *at <= now);
+        for home in due.map(|(home, _)| *home).collect::<Vec<_>>() {
+            self.stay(home, now);
+        }
         let due = self.leaving.iter().filter(|(_, at)| **at <= now);
         let due: Vec<Tunnel> = due.map(|(tunnel, _)| *tunnel).collect();
         for tunnel in due {
             self.leaving.remove(&tunnel);
             self.delete_tunnel(tunnel);
         }
+    }
+
+    /// Foreign agent: a host left, and what comes for it goes on by this tunnel for a while, whatever is known of it here
+    /// (docs/wire.md 3.1l, 3.2z). A packet that two agents send to each other ends by its TTL, which each counts down.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn follow(&mut self, home: Ipv4Addr, tunnel: Tunnel, now: Duration) -> Result<(), Error> {
+        self.add_tunnel(tunnel)?;
+        // It goes when nobody uses it any more; the mobile host's tunnel to a neighbour that is one stays.
+        for path in self.following_paths(home, &tunnel)? {
+            self.tell(&|seq| wire::new_route(seq, &path))?;
+        }
+        self.following.insert(home, (now + FOLLOWS, tunnel));
+        Ok(())
+    }
+
+    /// Foreign agent: a registration was relayed, of a host that asked from this link. What its home agent's tunnel brings
+    /// for it is let out there from now on, and nothing else: whether it may come is the home agent's to say.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn expect(
+        &mut self,
+        home: Ipv4Addr,
+        (device, link): (u32, LinkAddress),
+        tunnel: Tunnel,
+        now: Duration,
+    ) -> Result<(), Error> {
+        // Who is here already has its routes, and nobody that uses its address gets them.
+        let is_here =
+            |route: &Route| matches!(route, Route::Visitor { home: of, .. } if *of == home);
+        if self.routes.iter().any(is_here) {
+            return Ok(());
+        }
+        self.unexpect(home, now);
+        self.add_tunnel(tunnel)?;
+        let expected = Expected {
+            until: now + EXPECTS,
+            device,
+            link,
+            tunnel,
+        };
+        self.expected.insert(home, expected);
+        self.tell(&|seq| wire::new_neighbour(seq, device, home, Some(link)))?;
+        let path = expected_path(home, device);
+        self.tell(&|seq| wire::new_route(seq, &path))
+    }
+
+    /// Foreign agent: that host isn't expected any more.
+    pub fn unexpect(&mut self, home: Ipv4Addr, now: Duration) {
+        let Some(expected) = self.expected.remove(&home) else {
+            return;
+        };
+        let Expected { device, link, .. } = expected;
+        let path = expected_path(home, device);
+        let done =
+            already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE).and_then(|()| {
+                let gone = self.tell(&|seq| wire::delete_neighbour(seq, device, home, Some(link)));
+                already(gone, &GONE)
+            });
+        if let Err(error) = done {
+            tracing::error!(%home, "it is still expected: {error}");
+        }
+        let visited = |route: &Route| matches!(route, Route::Visitor { .. });
+        let mut others = self.expected.values();
+        if !self.routes.iter().any(visited) && !others.any(|one| one.tunnel == expected.tunnel) {
+            self.remove_tunnel(expected.tunnel, now);
+        }
+    }
+
+    /// Foreign agent: nothing follows that host any more: it is back, or enough time has passed. A visitor's own route is
+    /// put up again.
+    pub fn stay(&mut self, home: Ipv4Addr, now: Duration) {
+        let Some((_, tunnel)) = self.following.remove(&home) else {
+            return;
+        };
+        let is_here =
+            |route: &&Route| matches!(route, Route::Visitor { home: of, .. } if *of == home);
+        let done = match self.routes.iter().find(is_here).copied() {
+            Some(visitor) => self.set(&visitor),
+            None => self.following_paths(home, &tunnel).and_then(|paths| {
+                let mut paths = paths.into_iter();
+                paths.try_for_each(|path| {
+                    already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE)
+                })
+            }),
+        };
+        if let Err(error) = done {
+            tracing::error!(%home, "what comes for the host still follows it: {error}");
+        }
+        let used = self.following.values().any(|(_, other)| *other == tunnel);
+        if !used && !self.lasting.contains(&tunnel) {
+            self.remove_tunnel(tunnel, now);
+        }
+    }
+
+    /// Foreign agent: a tunnel with a neighbour, for what follows hosts, which stays.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_lasting(&mut self, tunnel: Tunnel) -> Result<(), Error> {
+        self.lasting.insert(tunnel);
+        self.add_tunnel(tunnel)
+    }
+
+    fn following_paths(&self, home: Ipv4Addr, tunnel: &Tunnel) -> Result<[Path; 2], Error> {
+        let device = self.device(tunnel)?;
+        Ok([MAIN, VISITORS_TABLE].map(|table| Path {
+            to: Some(home),
+            table,
+            device,
+            gateway: None,
+            source: None,
+            metric: 0,
+            mtu: 0,
+        }))
     }
 
     fn delete_tunnel(&mut self, tunnel: Tunnel) {
@@ -252,6 +405,18 @@ impl Network {
     /// # Errors
     /// The kernel's.
     pub fn add_route(&mut self, route: Route, now: Duration) -> Result<(), Error> {
+        if let Route::Visitor { home, .. } = route {
+            self.stay(home, now);
+            // Its own routes take their place; from another link or address it would be taken back first.
+            if let Some(expected) = self.expected.get(&home).copied() {
+                let same = neighbour(&route) == Some((expected.device, home, expected.link));
+                if same {
+                    self.expected.remove(&home);
+                } else {
+                    self.unexpect(home, now);
+                }
+            }
+        }
         let same = |other: &Route| kind(other) == kind(&route);
         let before = self.routes.iter().position(same);
         let before = before.map(|at| self.routes.remove(at));
@@ -315,6 +480,13 @@ impl Network {
 
     /// Takes everything away that was put up.
     pub fn flush(&mut self) {
+        for home in self.expected.keys().copied().collect::<Vec<_>>() {
+            self.unexpect(home, Duration::ZERO);
+        }
+        for home in self.following.keys().copied().collect::<Vec<_>>() {
+            self.stay(home, Duration::ZERO);
+        }
+        self.lasting.clear();
         for route in std::mem::take(&mut self.routes) {
             if let Err(error) = self.remove_route(route) {
                 tracing::error!("{route:?} can't be taken away: {error}");
@@ -433,6 +605,19 @@ impl Network {
             }),
             _ => None,
         }
+    }
+}
+
+/// What lets out to a host that is expected what its home agent's tunnel brings.
+fn expected_path(home: Ipv4Addr, device: u32) -> Path {
+    Path {
+        to: Some(home),
+        table: VISITORS_TABLE,
+        device,
+        gateway: None,
+        source: None,
+        metric: 0,
+        mtu: 0,
     }
 }
 

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! CSA_HANDOVER: what the previous foreign agent holds for a host, and what still comes there, follows it
+//! (docs/wire.md 3.1h, 3.1l). The new one asks with the registration's token once it can take the packets in.
+
+use super::relays::home_of;
+use super::Engine;
+use crate::daemon::kernel::SaId;
+use mml_ike::config::Agent;
+use mml_ike::event::{IkeId, Time};
+use mml_ike::secret::Secret;
+use mml_ike::wire::Ask;
+use mml_mip::{Identification, Predecessor};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Registrations on their way whose previous foreign agent is remembered.
+const ARRIVALS: usize = 1024;
+
+/// Something that Mobile IP's routing is to do for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// FA: what this neighbour sends on for visitors comes in by a tunnel from it.
+    LetIn(Ipv4Addr),
+    /// Previous FA: what comes for a host goes to its new care-of address.
+    Follow(Follow),
+}
+
+/// A host whose packets follow it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Follow {
+    /// Which.
+    pub home: Ipv4Addr,
+    /// Where it is now.
+    pub care_of: Ipv4Addr,
+    /// Whom to answer, and which message of theirs.
+    ike: IkeId,
+    message_id: u32,
+}
+
+/// Registrations on their way, and whom they name as their host's previous foreign agent.
+#[derive(Default)]
+pub(super) struct Arrivals(VecDeque<(Ipv4Addr, Identification, Predecessor)>);
+
+impl Arrivals {
+    fn note(&mut self, home: Ipv4Addr, identification: Identification, previous: &Predecessor) {
+        if self.0.len() >= ARRIVALS {
+            self.0.pop_front();
+        }
+        self.0.push_back((home, identification, previous.clone()));
+    }
+
+    /// The one that was accepted; those of the same host are over.
+    fn take(&mut self, home: Ipv4Addr, identification: Identification) -> Option<Predecessor> {
+        let of = |one: &(Ipv4Addr, Identification, _)| one.0 == home;
+        let accepted = self.0.iter().find(|one| of(one) && one.1 == identification);
+        let previous = accepted.map(|(_, _, previous)| previous.clone());
+        self.0.retain(|one| !of(one));
+        previous
+    }
+}
+
+impl Engine {
+    /// Whether packets are held for handoffs here.
+    pub(super) fn hands_over(&self) -> bool {
+        let mobile_ip = self.config.mobile_ip.as_ref();
+        mobile_ip.is_some_and(|mobile| mobile.handover)
+    }
+
+    /// What Mobile IP's routing is to do, since it was last asked. Each is done, and then [`Engine::ordered`].
+    pub fn orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// FA: an IKE SA with a neighbour is up: the way for packets that follow a host is made beforehand.
+    pub(super) fn neighbour_up(&mut self, ike: IkeId) {
+        let Some(up) = self.host.book.ikes.get(&ike) else {
+            return;
+        };
+        if !up.zones || !self.hands_over() || self.own_care_of().is_none() {
+            return;
+        }
+        let neighbours = self.config.ike.foreign.neighbours.iter();
+        let addresses = neighbours
+            .filter(|agent| agent.identity.matches(&up.peer))
+            .flat_map(|agent| &agent.addresses);
+        for address in addresses {
+            if let IpAddr::V4(address) = address {
+                self.orders.push(Order::LetIn(*address));
+            }
+        }
+    }
+
+    /// New FA: a registration is on its way, of a host that was somewhere else before.
+    pub(super) fn arrives(
+        &mut self,
+        home: Ipv4Addr,
+        identification: Identification,
+        previous: &Predecessor,
+    ) {
+        if self.hands_over() && !previous.token.is_empty() {
+            self.arrivals.note(home, identification, previous);
+        }
+    }
+
+    /// New FA: a host is here. By the time the previous one is asked its routes are up: datagrams are sent when all that
+    /// Mobile IP wants done is done.
+    pub(super) fn arrived(
+        &mut self,
+        home: Ipv4Addr,
+        care_of: Ipv4Addr,
+        identification: Identification,
+        now: Time,
+    ) {
+        self.endpoint.arrived(home.into(), identification.0);
+        let Some(previous) = self.arrivals.take(home, identification) else {
+            return;
+        };
+        let Some(ike) = self.ike_with_neighbour(previous.address) else {
+            tracing::warn!(%home, previous = %previous.address, "no IKE SA with the previous foreign agent, so that what it holds is lost");
+            return;
+        };
+        let ask = Ask {
+            home: home.into(),
+            care_of: care_of.into(),
+            identification: identification.0,
+            token: Secret::copy(&previous.token),
+        };
+        match self
+            .endpoint
+            .request_handover(ike, ask, now, &mut self.host)
+        {
+            Ok(()) => {
+                tracing::debug!(%home, previous = %previous.address, "the previous foreign agent is asked for what it holds");
+            }
+            Err(error) => {
+                tracing::warn!(%home, "the previous foreign agent can't be asked for what it holds: {error}");
+            }
+        }
+    }
+
+    /// The IKE SA with the neighbour of that address.
+    pub(super) fn ike_with_neighbour(&self, address: Ipv4Addr) -> Option<IkeId> {
+        let is_there = |agent: &&Agent| agent.addresses.contains(&address.into());
+        let neighbour = self.config.ike.foreign.neighbours.iter().find(is_there)?;
+        let mut ikes = self.host.book.ikes.iter();
+        ikes.find(|(_, ike)| ike.zones && neighbour.identity.matches(&ike.peer))
+            .map(|(ike, _)| *ike)
+    }
+
+    /// Previous FA: it was asked, by who may ask.
+    pub(super) fn handover_asked(&mut self, ike: IkeId, message_id: u32, ask: &Ask, now: Time) {
+        let own = self.own_care_of();
+        match (ask.home, ask.care_of) {
+            (IpAddr::V4(home), IpAddr::V4(care_of))
+                if self.hands_over() && own.is_some_and(|own| own != care_of) =>
+            {
+                self.orders.push(Order::Follow(Follow {
+                    home,
+                    care_of,
+                    ike,
+                    message_id,
+                }));
+            }
+            _ => self.answer_handover(ike, message_id, now),
+        }
+    }
+
+    /// That was done, or couldn't be.
+    pub fn ordered(&mut self, order: &Order, done: bool, now: Time) {
+        self.host.now = now;
+        let Order::Follow(follow) = order else {
+            return;
+        };
+        if done {
+            let packets = self.resend_held(follow.home.into());
+            self.counters.handed_over += 1;
+            tracing::info!(home = %follow.home, to = %follow.care_of, packets, "what was held follows the host");
+        }
+        self.answer_handover(follow.ike, follow.message_id, now);
+        self.collect(now);
+    }
+
+    /// SNOOP's state stays where it is: nothing takes it out of the module yet.
+    fn answer_handover(&mut self, ike: IkeId, message_id: u32, now: Time) {
+        let nothing = Secret::default();
+        self.endpoint
+            .answer_handover(ike, message_id, nothing, now, &mut self.host);
+    }
+
+    /// FA: has what is held for a host sent, by the routes there are now.
+    fn resend_held(&mut self, home: IpAddr) -> u32 {
+        let relays = self.host.book.relays.values();
+        let of = relays.filter(|relay| home_of(&relay.selector) == Some(home));
+        let ids: Vec<SaId> = of.map(|relay| relay.outbound).collect();
+        self.resend(&ids)
+    }
+
+    /// MH: has what found no way to the home agent sent: there is one.
+    pub(super) fn resend_own(&mut self) {
+        if !self.hands_over() {
+            return;
+        }
+        let children = self.host.book.children.values();
+        let own = children.filter(|one| one.composite && self.needs_registration(one.connection));
+        let ids: Vec<SaId> = own.map(|child| child.outbound).collect();
+        let packets = self.resend(&ids);
+        if packets > 0 {
+            tracing::info!(packets, "what waited for a way to the home agent is sent");
+        }
+    }
+
+    fn resend(&mut self, ids: &[SaId]) -> u32 {
+        let Some(module) = &mut self.host.kernels.mml else {
+            return 0;
+        };
+        let mut packets = 0;
+        for id in ids {
+            match module.resend(id) {
+                Ok(more) => packets += more,
+                Err(error) => tracing::warn!("what is held for {id} can't be sent: {error}"),
+            }
+        }
+        packets
+    }
+}

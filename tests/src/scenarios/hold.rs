@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What CSAs hold for a handoff, by hand: at a foreign agent copies of what it forwarded, at the mobile host what finds no
+//! way out.
+
+use std::net::UdpSocket;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::genl::{self, Genl};
+use crate::netns::Netns;
+use crate::scenario::{Ctx, Scenario};
+use crate::stats::Stats;
+use crate::topology::{CN, HOME};
+use crate::zone_message::{self, Role, CSA_RESEND};
+use crate::zone_tunnel::{Keys, Options};
+use crate::{traffic, zone_esp};
+
+pub const TABLE: &[Scenario] = &[
+    Scenario {
+        name: "relay-holds-what-it-forwarded",
+        proves: "a foreign agent sends again, octet for octet, what it forwarded lately and a dead link took; what had arrived is a replay to the host; its time and its octets are bounded, and a CSA without the flag holds nothing",
+        seconds: 60,
+        run: relay_holds,
+    },
+    Scenario {
+        name: "origin-holds-what-finds-no-way",
+        proves: "a mobile host's datagrams that find no way to its home agent leave in their order once there is one: when it is said, with the next datagram, or after their time; those that then find none are dropped and counted",
+        seconds: 60,
+        run: origin_holds,
+    },
+];
+
+/// Datagrams a burst.
+const BURST: u32 = 40;
+
+fn sends(from: &UdpSocket, to: &UdpSocket, numbers: std::ops::Range<u32>) -> Result<()> {
+    let to = to.local_addr()?;
+    for number in numbers {
+        from.send_to(&number.to_be_bytes(), to)?;
+    }
+    Ok(())
+}
+
+/// The numbers that come until nothing comes any more.
+fn arrived(ctx: &Ctx, at: &UdpSocket) -> Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    while let Some(data) = traffic::receive(at, ctx.seconds(0.5))? {
+        let number = data.as_slice().try_into().context("another datagram")?;
+        numbers.push(u32::from_be_bytes(number));
+    }
+    Ok(numbers)
+}
+
+/// Has what is held for a CSA sent; how many packets.
+fn resend(node: &Netns, sa: &zone_esp::Sa, role: Role) -> Result<u32> {
+    let message = zone_message::name(CSA_RESEND, sa, role);
+    let answers = Genl::open(node)?.pfkey(&message.octets())?;
+    let answers = genl::accepted(answers, "X_CSA_RESEND")?;
+    let answer = answers.first().context("no answer to X_CSA_RESEND")?;
+    let sent = zone_message::find_lifetime(answer, zone_message::LIFETIME_CURRENT);
+    Ok(sent
+        .context("X_CSA_RESEND's answer counts nothing")?
+        .packets)
+}
+
+/// Changes a setting of a node.
+pub(super) fn set(node: &Netns, name: &str, value: u64) -> Result<()> {
+    genl::accepted(Genl::open(node)?.set(name, value)?, name)?;
+    Ok(())
+}
+
+fn held(node: &Netns) -> Result<(u64, u64)> {
+    let stats = Stats::read(node)?;
+    Ok((stats.total("held-packets"), stats.total("held-octets")))
+}
+
+fn start(ctx: &Ctx) -> Result<(Keys, [UdpSocket; 2])> {
+    let options = Options {
+        hold: true,
+        ..Options::default()
+    };
+    let keys = ctx.zone_tunnel(&options)?;
+    let near = traffic::udp(&ctx.net.cn, CN, 4001)?;
+    let far = traffic::udp(&ctx.net.mh, HOME, 5009)?;
+    // Neighbours are found before anything is counted.
+    traffic::udp_arrives(&near, &far, b"there")?;
+    traffic::udp_arrives(&far, &near, b"back")?;
+    Ok((keys, [near, far]))
+}
+
+/// docs/wire.md 2.1s, 2.1t, 2.2v, 2.2w, 2.2x.
+fn relay_holds(ctx: &mut Ctx) -> Result<()> {
+    let (keys, [near, far]) = start(ctx)?;
+    let ctx = &*ctx;
+    let net = &ctx.net;
+    let fa = &net.fa1;
+    set(fa, "hold-ms", 5_000)?;
+    resend(fa, &keys.to_mh, Role::Relay)?;
+
+    // What arrived is a replay.
+    let before = Stats::read(&net.mh)?;
+    sends(&near, &far, 0..BURST)?;
+    let numbers = arrived(ctx, &far)?;
+    ensure!(numbers.iter().copied().eq(0..BURST), "{numbers:?} arrived");
+    let (packets, _) = held(fa)?;
+    ensure!(packets == u64::from(BURST), "{packets} packets are held");
+    let sent = resend(fa, &keys.to_mh, Role::Relay)?;
+    ensure!(sent == BURST, "{sent} packets were sent again");
+    let twice = arrived(ctx, &far)?;
+    ensure!(twice.is_empty(), "{twice:?} came twice");
+    let replays = Stats::read(&net.mh)?.since(&before).get("replay").copied();
+    ensure!(
+        replays == Some(u64::from(BURST)),
+        "{replays:?} replays at the host"
+    );
+    ensure!(held(fa)? == (0, 0), "{:?} are held yet", held(fa)?);
+
+    // What a dead link took arrives, in its order.
+    net.mh.ip("link set wl1 down")?;
+    sends(&near, &far, BURST..2 * BURST)?;
+    let numbers = arrived(ctx, &far)?;
+    ensure!(numbers.is_empty(), "{numbers:?} arrived by a dead link");
+    net.mh.ip("link set wl1 up
+        route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7")?;
+    resend(fa, &keys.to_mh, Role::Relay)?;
+    let numbers = arrived(ctx, &far)?;
+    ensure!(
+        numbers.iter().copied().eq(BURST..2 * BURST),
+        "{numbers:?} arrived of what was sent again"
+    );
+
+    // Bounded in time, in octets; off.
+    set(fa, "hold-ms", 100)?;
+    sends(&near, &far, 0..BURST)?;
+    std::thread::sleep(ctx.seconds(1.0));
+    ensure!(
+        held(fa)? == (0, 0),
+        "{:?} are held after their time",
+        held(fa)?
+    );
+    set(fa, "hold-ms", 5_000)?;
+    set(fa, "hold-bytes", 20_000)?;
+    sends(&near, &far, 0..BURST)?;
+    arrived(ctx, &far)?;
+    let (packets, octets) = held(fa)?;
+    ensure!(
+        packets > 0 && packets < u64::from(BURST) && octets <= 20_000,
+        "{packets} packets of {octets} octets are held"
+    );
+    let last = resend(fa, &keys.to_mh, Role::Relay)?;
+    ensure!(u64::from(last) == packets, "{last} were sent of {packets}");
+    set(fa, "hold-ms", 0)?;
+    sends(&near, &far, 0..BURST)?;
+    arrived(ctx, &far)?;
+    ensure!(
+        held(fa)? == (0, 0),
+        "{:?} are held though it is off",
+        held(fa)?
+    );
+
+    // Who doesn't hold says so.
+    let other = zone_message::name(CSA_RESEND, &keys.from_mh, Role::Relay);
+    let refused = Genl::open(fa)?.pfkey(&other.octets())?;
+    let errno = refused.err().map(|refusal| refusal.errno);
+    ensure!(errno == Some(libc::EOPNOTSUPP), "errno {errno:?}");
+
+    // What is held when the CSA goes goes with it; with the module, too: the frame looks after that.
+    set(fa, "hold-ms", 5_000)?;
+    sends(&near, &far, 0..BURST)?;
+    arrived(ctx, &far)?;
+    let delete = zone_message::name(zone_message::DELETE, &keys.to_mh, Role::Relay);
+    genl::accepted(Genl::open(fa)?.pfkey(&delete.octets())?, "DELETE")?;
+    ensure!(held(fa)? == (0, 0), "{:?} outlived their CSA", held(fa)?);
+    Ok(())
+}
+
+/// docs/wire.md 2.2v, 2.2w.
+fn origin_holds(ctx: &mut Ctx) -> Result<()> {
+    let (keys, [near, far]) = start(ctx)?;
+    let ctx = &*ctx;
+    let mh = &ctx.net.mh;
+    let way = |there: bool| {
+        let what = if there { "add" } else { "del" };
+        mh.ip(&format!(
+            "route {what} 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7"
+        ))
+    };
+    set(mh, "hold-ms", 10_000)?;
+    let mut from = 0;
+    let mut burst = || {
+        let numbers = from..from + BURST;
+        from += BURST;
+        numbers
+    };
+    let expect = |numbers: Vec<u32>, of: &std::ops::Range<u32>, when: &str| {
+        ensure!(
+            numbers.iter().copied().eq(of.clone()),
+            "{when}: {numbers:?} arrived of {of:?}"
+        );
+        Ok(())
+    };
+
+    // When it is said.
+    way(false)?;
+    let numbers = burst();
+    sends(&far, &near, numbers.clone())?;
+    let early = arrived(ctx, &near)?;
+    ensure!(early.is_empty(), "{early:?} arrived without a way");
+    let (packets, _) = held(mh)?;
+    ensure!(packets == u64::from(BURST), "{packets} packets wait");
+    way(true)?;
+    let sent = resend(mh, &keys.from_mh, Role::Origin)?;
+    ensure!(sent == BURST, "{sent} were sent");
+    expect(arrived(ctx, &near)?, &numbers, "when it was said")?;
+
+    // With the next one.
+    way(false)?;
+    let numbers = burst();
+    sends(&far, &near, numbers.start..numbers.end - 1)?;
+    way(true)?;
+    sends(&far, &near, numbers.end - 1..numbers.end)?;
+    expect(arrived(ctx, &near)?, &numbers, "with the next one")?;
+
+    // After their time, with nobody to say so.
+    set(mh, "hold-ms", 1_000)?;
+    way(false)?;
+    let numbers = burst();
+    sends(&far, &near, numbers.clone())?;
+    way(true)?;
+    std::thread::sleep(ctx.seconds(1.2));
+    expect(arrived(ctx, &near)?, &numbers, "after their time")?;
+
+    // None then: dropped, as without holding.
+    let before = Stats::read(mh)?;
+    way(false)?;
+    sends(&far, &near, burst())?;
+    std::thread::sleep(ctx.seconds(1.5));
+    ensure!(held(mh)? == (0, 0), "{:?} wait yet", held(mh)?);
+    let since = Stats::read(mh)?.since(&before);
+    let dropped: u64 = ["no-route", "route-loop"]
+        .iter()
+        .filter_map(|reason| since.get(*reason))
+        .sum();
+    ensure!(
+        dropped == u64::from(BURST),
+        "{dropped} are counted as dropped"
+    );
+    way(true)?;
+    let late = arrived(ctx, &near)?;
+    ensure!(late.is_empty(), "{late:?} arrived though they were dropped");
+    Ok(())
+}
