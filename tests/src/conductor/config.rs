@@ -33,6 +33,8 @@ pub struct Options {
     pub patience: Option<f64>,
     /// Stop at the first scenario that fails.
     pub fail_fast: bool,
+    /// Nobody asks for it where nodes are guests; the frame around the scenarios knows it.
+    pub handoffs: Option<u32>,
 }
 
 impl RunConfig {

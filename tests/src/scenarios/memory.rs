@@ -176,6 +176,9 @@ fn hex(octets: &[u8]) -> String {
 const HOG: &str =
     "echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=2000M count=1";
 const HOGS: usize = 2;
+/// Programs that do nothing: where the hogs are about to end and have not given theirs back yet, and nobody else may be ended,
+/// the kernel would give up.
+const IDLE: usize = 24;
 
 /// The console shows nothing but what ends the machine, as long as this lives: the kernel tells at length what it had no
 /// memory for. Its log has all of it.
@@ -218,6 +221,12 @@ fn none_left(ctx: &mut Ctx) -> Result<()> {
     ctx.zone_tunnel(&options)?;
     let marker = traffic::random(16);
     let captures = outside(ctx)?;
+    let _idle = (0..IDLE)
+        .map(|_| {
+            let idle = "echo 900 > /proc/self/oom_score_adj; exec sleep 600";
+            net.cn.background(&["sh", "-c", idle])
+        })
+        .collect::<Result<Vec<_>>>()?;
     let before = ended_for_memory()?;
     with_stream(ctx, &traffic::marked(&marker, 400), || {
         for round in 0..ROUNDS {
