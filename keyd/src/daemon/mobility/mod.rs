@@ -7,10 +7,12 @@
 //! | [`socket`] | where they come in and go out |
 //! | [`links`] | which links are up |
 //! | [`network`] | tunnels, routes, neighbours; [`route_message`] is how rtnetlink says them |
+//! | `passage` | the same for hosts that left, and for those that are about to come |
 
 pub mod links;
 pub mod network;
 pub mod packet;
+mod passage;
 pub mod route_message;
 pub mod socket;
 

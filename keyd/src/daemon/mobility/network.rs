@@ -13,6 +13,7 @@
 //! - At the mobile host the foreign agent and the home agent have routes of their own, longer than any that leads into
 //!   `mml0` (the paper's Section III.B).
 
+use super::passage::Expected;
 use super::route_message::{self as wire, Path, Rule, MAIN, METRIC};
 use crate::netlink::{Error, Line};
 use mml_mip::{Interface, LinkAddress, Route, Tunnel};
@@ -25,17 +26,12 @@ use zeroize::Zeroizing;
 /// The home agent's table of tunnels to its mobile hosts.
 const HOME_TABLE: u32 = 434;
 /// The foreign agent's table of visitors: what may come out of a tunnel.
-const VISITORS_TABLE: u32 = 435;
+pub(super) const VISITORS_TABLE: u32 = 435;
 /// Of the route to a host at home, behind the one into its tunnel.
 const AT_HOME_METRIC: u32 = 1000;
 /// How long a tunnel stays when nobody uses it any more: packets of the reverse way may still come, and the mobile host
 /// may come back. Taking a device away takes the kernel long, too, and the registration reply would wait for it.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long what comes for a host that left goes on to where it is now: longer than anything is on its way from the home
-/// agent, or waits on it.
-const FOLLOWS: Duration = Duration::from_secs(5);
-/// How long a host is expected whose registration is on its way: as long as its home agent may take to answer.
-const EXPECTS: Duration = Duration::from_secs(2);
 /// Octets that fit the path from mobile host to home agent, where a foreign agent tunnels it: 1500 less an IPv4 header.
 const TUNNELLED: u32 = 1480;
 
@@ -55,33 +51,24 @@ pub struct Network {
     line: Line,
     side: Side,
     names: BTreeMap<u32, String>,
-    tunnels: BTreeSet<Tunnel>,
+    pub(super) tunnels: BTreeSet<Tunnel>,
     /// Of those, the ones with neighbours.
-    lasting: BTreeSet<Tunnel>,
+    pub(super) lasting: BTreeSet<Tunnel>,
     leaving: BTreeMap<Tunnel, Duration>,
-    routes: Vec<Route>,
+    pub(super) routes: Vec<Route>,
     at_home: BTreeSet<Path>,
     rules: Vec<Rule>,
     /// Hosts that left: what comes for them follows by a tunnel, until then.
-    following: BTreeMap<Ipv4Addr, (Duration, Tunnel)>,
+    pub(super) following: BTreeMap<Ipv4Addr, (Duration, Tunnel)>,
     /// Hosts whose registration is on its way: what their home agent sends on from the moment it has accepted it comes
     /// before its answer has been dealt with.
-    expected: BTreeMap<Ipv4Addr, Expected>,
+    pub(super) expected: BTreeMap<Ipv4Addr, Expected>,
     /// Rules that go when what is on its way has come.
     fading: Vec<(Duration, Rule)>,
 }
 
-/// A host that is expected: until when, by which link, and where it is there.
-#[derive(Clone, Copy)]
-struct Expected {
-    until: Duration,
-    device: u32,
-    link: LinkAddress,
-    tunnel: Tunnel,
-}
-
 /// What is wanted is there, or what is not wanted isn't.
-fn already(done: Result<(), Error>, errno: &[i32]) -> Result<(), Error> {
+pub(super) fn already(done: Result<(), Error>, errno: &[i32]) -> Result<(), Error> {
     match done {
         Err(error) if error.errno().is_some_and(|one| errno.contains(&one)) => Ok(()),
         other => other,
@@ -93,7 +80,7 @@ const EXISTS: i32 = 17;
 /// `EOPNOTSUPP`.
 const NOT_SUPPORTED: i32 = 95;
 /// `ENOENT`, `ESRCH`, `ENODEV`: no such rule, route, device.
-const GONE: [i32; 3] = [2, 3, 19];
+pub(super) const GONE: [i32; 3] = [2, 3, 19];
 
 impl Network {
     /// Opens a socket; `names` are the links' names by their indexes. At a home agent, what it sends from its own address
@@ -195,7 +182,7 @@ impl Network {
         already(self.tell(&|seq| wire::delete_rule(seq, rule)), &GONE)
     }
 
-    fn tell(&mut self, build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>) -> Result<(), Error> {
+    pub(super) fn tell(&mut self, build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>) -> Result<(), Error> {
         self.line.exchange(build, &mut |_| Ok(())).map(|_| ())
     }
 
@@ -268,123 +255,6 @@ impl Network {
         }
     }
 
-    /// Foreign agent: a host left, and what comes for it goes on by this tunnel for a while, whatever is known of it here
-    /// (docs/wire.md 3.1l, 3.2z). A packet that two agents send to each other ends by its TTL, which each counts down.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn follow(&mut self, home: Ipv4Addr, tunnel: Tunnel, now: Duration) -> Result<(), Error> {
-        self.add_tunnel(tunnel)?;
-        // It goes when nobody uses it any more; the mobile host's tunnel to a neighbour that is one stays.
-        for path in self.following_paths(home, &tunnel)? {
-            self.tell(&|seq| wire::new_route(seq, &path))?;
-        }
-        self.following.insert(home, (now + FOLLOWS, tunnel));
-        Ok(())
-    }
-
-    /// Foreign agent: a registration was relayed, of a host that asked from this link. What its home agent's tunnel brings
-    /// for it is let out there from now on, and nothing else: whether it may come is the home agent's to say.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn expect(
-        &mut self,
-        home: Ipv4Addr,
-        (device, link): (u32, LinkAddress),
-        tunnel: Tunnel,
-        now: Duration,
-    ) -> Result<(), Error> {
-        // Who is here already has its routes, and nobody that uses its address gets them.
-        let is_here =
-            |route: &Route| matches!(route, Route::Visitor { home: of, .. } if *of == home);
-        if self.routes.iter().any(is_here) {
-            return Ok(());
-        }
-        self.unexpect(home, now);
-        self.add_tunnel(tunnel)?;
-        let expected = Expected {
-            until: now + EXPECTS,
-            device,
-            link,
-            tunnel,
-        };
-        self.expected.insert(home, expected);
-        self.tell(&|seq| wire::new_neighbour(seq, device, home, Some(link)))?;
-        let path = expected_path(home, device);
-        self.tell(&|seq| wire::new_route(seq, &path))
-    }
-
-    /// Foreign agent: that host isn't expected any more.
-    pub fn unexpect(&mut self, home: Ipv4Addr, now: Duration) {
-        let Some(expected) = self.expected.remove(&home) else {
-            return;
-        };
-        let Expected { device, link, .. } = expected;
-        let path = expected_path(home, device);
-        let done =
-            already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE).and_then(|()| {
-                let gone = self.tell(&|seq| wire::delete_neighbour(seq, device, home, Some(link)));
-                already(gone, &GONE)
-            });
-        if let Err(error) = done {
-            tracing::error!(%home, "it is still expected: {error}");
-        }
-        let visited = |route: &Route| matches!(route, Route::Visitor { .. });
-        let mut others = self.expected.values();
-        if !self.routes.iter().any(visited) && !others.any(|one| one.tunnel == expected.tunnel) {
-            self.remove_tunnel(expected.tunnel, now);
-        }
-    }
-
-    /// Foreign agent: nothing follows that host any more: it is back, or enough time has passed. A visitor's own route is
-    /// put up again.
-    pub fn stay(&mut self, home: Ipv4Addr, now: Duration) {
-        let Some((_, tunnel)) = self.following.remove(&home) else {
-            return;
-        };
-        let is_here =
-            |route: &&Route| matches!(route, Route::Visitor { home: of, .. } if *of == home);
-        let done = match self.routes.iter().find(is_here).copied() {
-            Some(visitor) => self.set(&visitor),
-            None => self.following_paths(home, &tunnel).and_then(|paths| {
-                let mut paths = paths.into_iter();
-                paths.try_for_each(|path| {
-                    already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE)
-                })
-            }),
-        };
-        if let Err(error) = done {
-            tracing::error!(%home, "what comes for the host still follows it: {error}");
-        }
-        let used = self.following.values().any(|(_, other)| *other == tunnel);
-        if !used && !self.lasting.contains(&tunnel) {
-            self.remove_tunnel(tunnel, now);
-        }
-    }
-
-    /// Foreign agent: a tunnel with a neighbour, for what follows hosts, which stays.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn add_lasting(&mut self, tunnel: Tunnel) -> Result<(), Error> {
-        self.lasting.insert(tunnel);
-        self.add_tunnel(tunnel)
-    }
-
-    fn following_paths(&self, home: Ipv4Addr, tunnel: &Tunnel) -> Result<[Path; 2], Error> {
-        let device = self.device(tunnel)?;
-        Ok([MAIN, VISITORS_TABLE].map(|table| Path {
-            to: Some(home),
-            table,
-            device,
-            gateway: None,
-            source: None,
-            metric: 0,
-            mtu: 0,
-        }))
-    }
-
     fn delete_tunnel(&mut self, tunnel: Tunnel) {
         self.tunnels.remove(&tunnel);
         let device = wire::device(&tunnel);
@@ -427,7 +297,7 @@ impl Network {
         self.set(&route)
     }
 
-    fn set(&mut self, route: &Route) -> Result<(), Error> {
+    pub(super) fn set(&mut self, route: &Route) -> Result<(), Error> {
         if let Some((device, address, link)) = neighbour(route) {
             self.tell(&|seq| wire::new_neighbour(seq, device, address, Some(link)))?;
         }
@@ -510,7 +380,7 @@ impl Network {
         }
     }
 
-    fn device(&self, tunnel: &Tunnel) -> Result<u32, Error> {
+    pub(super) fn device(&self, tunnel: &Tunnel) -> Result<u32, Error> {
         let name = wire::device(tunnel);
         nix::net::if_::if_nametoindex(name.as_str()).map_err(|errno| Error::Refused {
             errno: errno as i32,
@@ -608,19 +478,6 @@ impl Network {
     }
 }
 
-/// What lets out to a host that is expected what its home agent's tunnel brings.
-fn expected_path(home: Ipv4Addr, device: u32) -> Path {
-    Path {
-        to: Some(home),
-        table: VISITORS_TABLE,
-        device,
-        gateway: None,
-        source: None,
-        metric: 0,
-        mtu: 0,
-    }
-}
-
 /// Routes of one kind for one address take each other's place.
 fn kind(route: &Route) -> (u8, Ipv4Addr) {
     match *route {
@@ -633,7 +490,7 @@ fn kind(route: &Route) -> (u8, Ipv4Addr) {
 }
 
 /// The permanent neighbour entry that goes with a route: nobody is asked for by ARP away from home (RFC 5944 §4.6).
-fn neighbour(route: &Route) -> Option<(u32, Ipv4Addr, LinkAddress)> {
+pub(super) fn neighbour(route: &Route) -> Option<(u32, Ipv4Addr, LinkAddress)> {
     match *route {
         Route::Visitor {
             home,
