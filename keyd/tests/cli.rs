@@ -73,6 +73,12 @@ fn policies_that_cant_be_are_refused() {
             .contains("ADDRESS_DST: it is ADDRESS_SRC")
     );
     assert!(add("--dir out --protect --proto tcp").contains("--proto"));
+    assert!(add("--dir out --bypass --src-port 500").contains("ports without a protocol"));
+    assert!(add("--dir out --bypass --proto 1 --dst-port 8").contains("name it too: 6 (TCP)"));
+    for ports in ["0", "65536", "http", "8099-8000", "1-"] {
+        let error = add(&format!("--dir out --bypass --proto 17 --dst-port {ports}"));
+        assert!(error.contains("not a port from 1 to 65535"), "{error}");
+    }
 }
 
 #[test]
@@ -94,8 +100,18 @@ fn each_fault_of_a_policy_file_is_one_clear_line() {
     );
     let two = "[[policy]]\ndir = \"in\"\naction = \"bypass\"\n[[policy]]\ndir = \"out\"\naction = \"protect\"\nouter-src = \"10.0.0.1\"\n";
     assert!(file(two).contains("[[policy]] number 2: outer-src without outer-dst"));
+    let ports = |more: &str| {
+        file(&format!(
+            "[[policy]]\ndir = \"out\"\naction = \"bypass\"\n{more}\n"
+        ))
+    };
+    assert!(ports("dst-port = 0").contains("line 4: "));
+    assert!(ports("protocol = 17\nsrc-port = \"9-8\"").contains("line 5: "));
+    assert!(
+        ports("src-port = 500").contains("[[policy]] number 1: ports without a protocol that has")
+    );
     if no_module() {
-        let good = "[[policy]]\ndir = \"out\"\naction = \"protect\"\ndst = \"203.0.113.7/32\"\n";
+        let good = "[[policy]]\ndir = \"out\"\naction = \"protect\"\ndst = \"203.0.113.7/32\"\nprotocol = 17\nsrc-port = 500\ndst-port = \"8000-8099\"\n";
         one_line(&mmlctl_with(&["policy", "add", "-f", "-"], good), 3);
     }
 }

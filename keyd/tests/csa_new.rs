@@ -73,6 +73,28 @@ fn the_three_files_match_each_other() {
 }
 
 #[test]
+fn ports_are_each_sides_own_in_both_directions() {
+    let folder = new_with(&["--proto", "6", "--port-mh", "80", "--port-cn", "1024-65535"]);
+    for (name, role, src) in [
+        ("ha.toml", Role::Origin, [198, 51, 100, 1]),
+        ("fa.toml", Role::Relay, [198, 51, 100, 1]),
+        ("mh.toml", Role::Origin, [10, 1, 1, 7]),
+    ] {
+        let text = text(&folder, name);
+        let entries = csa_file::parse("file", &text).unwrap();
+        let csas: Vec<_> = entries.iter().map(|e| e.to_csa().unwrap()).collect();
+        let selector = find(&csas, role, src).selector;
+        let (mobile, other) = if name == "mh.toml" {
+            (selector.src_ports, selector.dst_ports)
+        } else {
+            (selector.dst_ports, selector.src_ports)
+        };
+        assert_eq!(selector.protocol, 6);
+        assert_eq!((mobile.bounds(), other.bounds()), ((80, 80), (1024, 65535)));
+    }
+}
+
+#[test]
 fn every_key_and_salt_is_made_once() {
     let (one, two) = (new(), new());
     let sets = [secrets(&one), secrets(&two)];
@@ -205,4 +227,5 @@ fn plans_that_cant_work_are_refused() {
     assert!(with(&["--may-write", "--zone1", "aes256-gcm16-iiv"])
         .contains("writing needs an explicit IV in zone 1"));
     assert!(with(&["--may-write", "--relay-number", "32768"]).contains("--relay-number"));
+    assert!(with(&["--port-mh", "80"]).contains("selector: ports without a protocol"));
 }

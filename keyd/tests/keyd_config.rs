@@ -63,6 +63,35 @@ fn what_is_left_away_has_sound_defaults() {
 }
 
 #[test]
+fn a_tunnels_ports_and_mode_are_what_the_protocol_is_told() {
+    let folder = folder();
+    let parsed = |more: &str| {
+        let text = with(&format!("[connection.tunnel]\n{more}"));
+        let config = Config::parse("keyd.toml", &text, folder.path()).unwrap();
+        let tunnel = config.connections[0].tunnel.clone().unwrap();
+        (tunnel, config.ike.connections[0].child.clone().unwrap())
+    };
+    let (tunnel, child) =
+        parsed("protocol = 17\nlocal-port = 5000\nremote-port = \"8192-8255\"\nremote = \"192.0.2.0/24\"\n");
+    assert_eq!(tunnel.selector.src_ports.bounds(), (5000, 5000));
+    let (local, remote) = (child.local_ts[0], child.remote_ts[0]);
+    assert_eq!(
+        (local.protocol, local.start_port, local.end_port),
+        (17, 5000, 5000)
+    );
+    assert_eq!((remote.start_port, remote.end_port), (8192, 8255));
+    // Where zones are a must any range will do.
+    parsed("protocol = 17\nzones = \"required\"\nlocal-port = \"8000-8099\"\n");
+    let (tunnel, child) = parsed("mode = \"transport\"\nprotocol = 6\nremote-port = 443\n");
+    assert_eq!(tunnel.mode, pfkey::Mode::Transport);
+    assert_eq!((tunnel.selector.src_len, tunnel.selector.dst_len), (32, 32));
+    assert_eq!(child.mode, pfkey::Mode::Transport);
+    assert_eq!(child.zones.unwrap().map.mode(), pfkey::Mode::Transport);
+    assert_eq!(child.remote_ts[0].start, child.remote_ts[0].end);
+    assert_eq!(child.remote_ts[0].start_port, 443);
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_its_line() {
     let text = mistake(&with("remote-addr = \"10.0.0.1\"\n"));
     assert!(
@@ -101,6 +130,12 @@ fn mistakes_name_line_key_cause_and_mend() {
         ("[connection.tunnel]\nlocal = \"203.0.113.7/24\"\n", "line 12: local: host bits are set behind the prefix: write 203.0.113.0/24"),
         ("[connection.tunnel]\nlocal = \"10.0.0.0/8\"\nremote = \"fd00::/8\"\n", "tunnel: local and remote are of two families"),
         ("[connection.tunnel]\nlifetime = \"1h\"\nrekey = \"2h\"\n", "line 13: rekey: not before `lifetime`"),
+        ("[connection.tunnel]\nlocal-port = 80\n", "local-port, remote-port: ports without a protocol that has some; name it too: 6 (TCP)"),
+        ("[connection.tunnel]\nprotocol = 17\nremote-port = \"8099-8000\"\n", "line 13: remote-port: not a port from 1 to 65535"),
+        ("[connection.tunnel]\nprotocol = 17\nlocal-port = \"8000-8099\"\n", "plain IPsec has no such range; take one port, or 2^n of them"),
+        ("[connection.tunnel]\nmode = \"transport\"\nremote = \"10.0.0.0/8\"\n", "line 12: mode: transport mode is between the peers' own addresses; write 10.1.1.7/32 and 198.51.100.1/32"),
+        ("mobike = true\n[connection.tunnel]\nmode = \"transport\"\n", "line 13: mode: transport mode's addresses are its packets' own and can't move"),
+        ("[connection.tunnel]\nmode = \"transport\"\nmay-write = true\n", "line 12: mode: transport mode has no relays"),
         ("[connection.tunnel]\nwindow = 10\n", "line 12: window: not from 64 to 65536 packets"),
         ("[connection.tunnel]\nmap = 41\n", "line 12: map: zone 1 stops at `transport-end` or at an even octet from 2 to 256"),
         ("[connection.tunnel]\nrelay = \"fa1\"\n", "line 12: relay: only a home agent (`role = \"ha\"`) gives CSAs to foreign agents"),

@@ -8,7 +8,7 @@ use keyd::netlink::frame::Messages;
 use mml_ike::crypto::{Cipher, KeyPair};
 use mml_ike::secret::Secret;
 use mml_ike::wire::Id;
-use pfkey::{PortRange, Selector};
+use pfkey::{Mode, PortRange, Selector};
 use std::net::IpAddr;
 
 const SRC: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
@@ -44,6 +44,7 @@ fn sa(role: Role) -> Sa {
             bytes: 0,
         },
         udp: Some((4500, 61_000)),
+        mode: Mode::Tunnel,
         reqid: 0x4D4C_0003,
         peer: Id::fqdn("peer.test"),
         keys: Keys::Plain {
@@ -70,6 +71,7 @@ fn rule(inbound: bool) -> Rule {
         priority: 1000,
         outer: Some((SRC, DST)),
         reqid: 0x4D4C_0003,
+        mode: Mode::Tunnel,
     }
 }
 
@@ -108,6 +110,35 @@ fn every_message_has_the_octets_of_the_kernels_own_structures() {
         "delpolicy",
         &wire::delete_policy(7, &rule(true), Direction::Forward),
     );
+}
+
+/// `XFRM_MODE_TRANSPORT` is 0, and its SA's selector is of the outer family: `XFRM_STATE_AF_UNSPEC` isn't set.
+#[test]
+fn transport_mode_differs_in_mode_and_flag_alone() {
+    let tunnel = sa(Role::Origin);
+    let transport = keyd::daemon::kernel::Sa {
+        mode: Mode::Transport,
+        ..tunnel.clone()
+    };
+    let [a, b] = [&tunnel, &transport].map(|sa| wire::new_sa(7, sa, false).unwrap());
+    let differ = |a: &[u8], b: &[u8]| -> Vec<(usize, u8, u8)> {
+        let pairs = a.iter().zip(b).enumerate();
+        pairs
+            .filter(|(_, (a, b))| a != b)
+            .map(|(at, (a, b))| (at, *a, *b))
+            .collect()
+    };
+    // Behind the head of 16 octets: `mode` at 214 of `struct xfrm_usersa_info`, `flags` at 216.
+    let expected = [(16 + 214, 1, 0), (16 + 216, a[16 + 216], a[16 + 216] & !32)];
+    assert_eq!(differ(&a, &b), expected);
+    let other = Rule {
+        mode: Mode::Transport,
+        ..rule(false)
+    };
+    let [a, b] = [&rule(false), &other].map(|rule| wire::policy(7, rule, Direction::Out));
+    let [(_, 1, 0)] = differ(&a, &b)[..] else {
+        panic!("{:?}", differ(&a, &b));
+    };
 }
 
 #[test]

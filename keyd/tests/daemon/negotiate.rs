@@ -81,6 +81,40 @@ async fn ha_and_mh_make_a_composite_sa_and_install_it_in_mml_alone() {
     }
 }
 
+/// What one side has for some ports alone the other's narrower child is of, composite or plain (docs/wire.md 2.3l).
+#[tokio::test]
+async fn a_tunnel_for_some_ports_makes_sas_of_these_alone() {
+    for (test, zones) in [(66, "required"), (67, "off")] {
+        let ha = format!("protocol = 17\nremote-port = \"4096-8191\"\nzones = \"{zones}\"");
+        let mh = "protocol = 17\nlocal-port = 5000";
+        let mut net = start(pair(test, &ha, mh)).await;
+        let plain = zones == "off";
+        net.until("a child at both", |nodes| {
+            nodes.iter().all(|node| {
+                let kernel = if plain { &node.xfrm } else { &node.mml };
+                kernel.state().sas.len() == 2
+            })
+        })
+        .await;
+        for (node, role) in [(0, Role::Terminus), (1, Role::Origin)] {
+            let kernel = if plain {
+                &net.nodes[node].xfrm
+            } else {
+                &net.nodes[node].mml
+            };
+            let packets = kernel.one(role).selector;
+            assert_eq!(packets.src_ports.bounds(), (5000, 5000), "zones {zones}");
+            assert!(packets.dst_ports.is_any());
+            assert_eq!((packets.protocol, packets.src_len), (17, 32));
+        }
+        if plain {
+            let rules = net.nodes[1].xfrm.state().rules.clone();
+            let out = rules.iter().find(|rule| !rule.inbound).unwrap();
+            assert_eq!(out.selector.src_ports.bounds(), (5000, 5000));
+        }
+    }
+}
+
 /// docs/wire.md 3.2c.
 #[tokio::test]
 async fn a_peer_that_wants_no_zones_gets_plain_ipsec_and_what_must_be_sealed_stays_so() {
@@ -255,10 +289,19 @@ async fn a_packet_that_wants_a_tunnel_on_demand_begins_it() {
         .unwrap()
         .selector;
     let now = net.now();
-    for _ in 0..3 {
+    // The packet's own ends, as the module has it, or its policy's selector, as XFRM has.
+    let packet = pfkey::Selector {
+        protocol: 6,
+        src_ports: pfkey::PortRange::one(1024).unwrap(),
+        dst_ports: pfkey::PortRange::one(80).unwrap(),
+        dst: selector.src,
+        dst_len: 32,
+        ..selector
+    };
+    for wanted in [packet, selector, packet] {
         net.nodes[1]
             .engine
-            .kernel_event(KernelEvent::Acquire(selector), now);
+            .kernel_event(KernelEvent::Acquire(wanted), now);
     }
     net.until("a CSA", |nodes| nodes[1].mml.state().sas.len() == 2)
         .await;

@@ -5,13 +5,13 @@ use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
 use super::udp::streamed;
-use crate::capture::Capture;
+use crate::capture::{Capture, Captured};
 use crate::keyd::{three_nodes, until_up, Keyd, HA_ALONE, MH_FILE};
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Watch;
 use crate::topology::{CN, HA, HOME, MH};
 use crate::zone_tunnel::{self, mmlctl};
-use crate::{traffic, tunnel};
+use crate::{traffic, transport_mode, tunnel};
 
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -27,6 +27,12 @@ pub const TABLE: &[Scenario] = &[
         run: one_port,
     },
     Scenario {
+        name: "keyd-makes-transport-mode-sas",
+        proves: "two key managers make SAs in transport mode for what they say to one another, plain and composite: it goes sealed under its own addresses, IKE beside it in clear, and without SAs nothing else does",
+        seconds: 150,
+        run: transport,
+    },
+    Scenario {
         name: "keyd-reads-its-file-again",
         proves: "told to, or by SIGHUP, the key manager takes up a connection that is new, closes one that is gone, leaves a stream of one that says the same alone, and says of a wrong file which line is wrong and goes on with the old one",
         seconds: 150,
@@ -34,29 +40,33 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
+/// A file for a tunnel between home agent and mobile host themselves; `more` are its settings. The mobile host begins.
+fn peer_file(ha: bool, more: &str) -> String {
+    let (role, own, peer, start) = if ha {
+        ("ha", HA, MH, "peer")
+    } else {
+        ("mh", MH, HA, "now")
+    };
+    let other = if ha { "mh" } else { "ha" };
+    format!(
+        "[node]\nrole = \"{role}\"\nidentity = \"{role}.example\"\naddresses = [\"{own}\"]\n[[connection]]\nname = \"peer\"\nremote = \"{peer}\"\nremote-identity = \"{other}.example\"\nauth = \"psk\"\nsecret-file = \"mh.psk\"\nstart = \"{start}\"\n[connection.tunnel]\n{more}"
+    )
+}
+
 /// docs/wire.md 5g.
 fn own_ports(ctx: &mut Ctx) -> Result<()> {
     let net = &ctx.net;
     zone_tunnel::devices(net)?;
-    let file = |role, own, identity, peer, other, start| {
-        format!(
-            "[node]\nrole = \"{role}\"\nidentity = \"{identity}\"\naddresses = [\"{own}\"]\n[[connection]]\nname = \"peer\"\nremote = \"{peer}\"\nremote-identity = \"{other}\"\nauth = \"psk\"\nsecret-file = \"mh.psk\"\nstart = \"{start}\"\n[connection.tunnel]\nlocal = \"{own}\"\nremote = \"{peer}\"\n"
-        )
-    };
     let (near, far) = (
         traffic::udp(&net.ha, HA, 4000)?,
         traffic::udp(&net.mh, MH, 5000)?,
     );
     traffic::udp_arrives(&near, &far, b"in clear, before")?;
     traffic::udp_arrives(&far, &near, b"in clear, before")?;
-    let ha = Keyd::new(
-        &net.ha,
-        &file("ha", HA, "ha.example", MH, "mh.example", "peer"),
-    )?;
-    let mh = Keyd::new(
-        &net.mh,
-        &file("mh", MH, "mh.example", HA, "ha.example", "now"),
-    )?;
+    let more = |own, peer| format!("local = \"{own}\"\nremote = \"{peer}\"\n");
+    let ha = Keyd::new(&net.ha, &peer_file(true, &more(HA, MH)))?;
+    let mh = Keyd::new(&net.mh, &peer_file(false, &more(MH, HA)))?;
+    mh.answers(ctx.seconds(20.0))?;
     mh.up("peer", ctx.seconds(40.0))?;
     ha.up("peer", ctx.seconds(10.0))?;
     let list = mmlctl(&net.mh, &["policy", "list"])?;
@@ -106,6 +116,7 @@ fn one_port(ctx: &mut Ctx) -> Result<()> {
         let ha = format!("{HA_ALONE}zones = \"{zones}\"\n");
         let _ha = Keyd::new(&net.ha, &ha)?;
         let mh = Keyd::new(&net.mh, &mh_file)?;
+        mh.answers(ctx.seconds(20.0))?;
         mh.up("ha", ctx.seconds(40.0))?;
         let sas = mh.tell(&["sa", "list"])?;
         ensure!(
@@ -126,6 +137,72 @@ fn one_port(ctx: &mut Ctx) -> Result<()> {
         traffic::silent(&other).with_context(what)?;
         nothing_shows(captures, &marker).with_context(what)?;
         drop(mh);
+        for node in [&net.ha, &net.mh] {
+            mmlctl(node, &["csa", "flush"])?;
+            mmlctl(node, &["policy", "flush", "--yes"])?;
+            node.ip("xfrm policy flush\nxfrm state flush")?;
+        }
+    }
+    Ok(())
+}
+
+/// docs/wire.md 1.11a, 1.11c, 5g.
+fn transport(ctx: &mut Ctx) -> Result<()> {
+    let net = &ctx.net;
+    zone_tunnel::devices(net)?;
+    for zones in ["off", "required"] {
+        let what = || format!("zones {zones}");
+        if zones == "required" {
+            // What XFRM seals needs no way into mml0; what mml seals does, and IKE one past it.
+            for (node, own, peer) in [(&net.ha, HA, MH), (&net.mh, MH, HA)] {
+                transport_mode::route(node, own.into(), peer.into())?;
+                for port in ["500", "4500"] {
+                    let to = peer.to_string();
+                    let rule = ["ip", "rule", "add", "pref", "12", "to", &to];
+                    let ike = ["ipproto", "udp", "sport", port, "lookup", "main"];
+                    node.run(&[&rule[..], &ike[..]].concat())?;
+                }
+            }
+        }
+        let more = format!("mode = \"transport\"\nzones = \"{zones}\"\n");
+        let marker = traffic::random(16);
+        let data = traffic::marked(&marker, 400);
+        let near = traffic::udp(&net.ha, HA, 4000)?;
+        let far = traffic::udp(&net.mh, MH, 5000)?;
+        let capture = Capture::start(&net.mh, "wl1", "mh-fa1")?;
+        let ha = Keyd::new(&net.ha, &peer_file(true, &more))?;
+        ha.answers(ctx.seconds(20.0))?;
+        // One end alone: sealed or not at all.
+        let _ = near.send_to(&data, (MH, 5000));
+        traffic::silent(&far).with_context(what)?;
+        let mh = Keyd::new(&net.mh, &peer_file(false, &more))?;
+        mh.answers(ctx.seconds(20.0))?;
+        mh.up("peer", ctx.seconds(40.0))?;
+        let end = std::time::Instant::now() + ctx.seconds(10.0);
+        let kind = if zones == "off" { "plain" } else { "composite" };
+        while !(mh.tell(&["sa", "list"])?.contains(kind)
+            && ha.tell(&["sa", "list"])?.contains(kind))
+        {
+            ensure!(
+                std::time::Instant::now() < end,
+                "no {kind} SA\n{}",
+                mh.log()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        traffic::udp_arrives(&near, &far, &data).with_context(what)?;
+        traffic::udp_arrives(&far, &near, &data).with_context(what)?;
+        let stream = traffic::marked(&marker, 60_000);
+        traffic::tcp_arrives(&net.mh, &net.ha, HA, 5001, &stream).with_context(what)?;
+        mh.tell(&["rekey", "peer"])?;
+        std::thread::sleep(ctx.seconds(1.0));
+        traffic::udp_arrives(&near, &far, &data).with_context(what)?;
+        let captured = nothing_shows(vec![capture], &marker).with_context(what)?;
+        let esp = captured.iter().flat_map(Captured::headers).filter(|ip| {
+            ip.protocol == crate::headers::ESP && [ip.source, ip.destination] == [MH, HA]
+        });
+        ensure!(esp.count() > 10, "zones {zones}: it didn't go as ESP");
+        drop((ha, mh));
         for node in [&net.ha, &net.mh] {
             mmlctl(node, &["csa", "flush"])?;
             mmlctl(node, &["policy", "flush", "--yes"])?;

@@ -23,7 +23,7 @@ pub const TABLE: &[Scenario] = &[
     Scenario {
         name: "as-many-policies-as-there-may-be",
         proves: "a namespace takes 65,536 policies and no more, is told so by name, still decides by them, and takes others once they are flushed",
-        seconds: 300,
+        seconds: 600,
         run: policies,
     },
     Scenario {

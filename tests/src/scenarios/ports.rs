@@ -428,9 +428,15 @@ fn csa(ctx: &mut Ctx) -> Result<()> {
     }
     traffic::silent(&own)?;
     watch.expect(&[("no-csa", 3)])?;
-    // A datagram that would have to be cut. On cn's link it has just room.
+    // A datagram that would have to be cut: IP does it in front of mml0, or mml0 finds that it would have to.
+    let large = traffic::marked(&marker, 1450);
     let watch = Watch::start(&net.ha)?;
-    cn.send_to(&traffic::marked(&marker, 1450), (HOME, OWN))?;
+    cn.send_to(&large, (HOME, OWN))?;
+    traffic::silent(&own)?;
+    watch.expect(&[("no-csa", 2)])?;
+    net.ha.ip("link set mml0 mtu 1500")?;
+    let watch = Watch::start(&net.ha)?;
+    cn.send_to(&large, (HOME, OWN))?;
     traffic::silent(&own)?;
     watch.expect(&[("fragment", 1)])?;
     nothing_shows(captures, &marker)?;

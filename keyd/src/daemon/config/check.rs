@@ -179,7 +179,9 @@ impl Checker<'_> {
                 "remote-identity: `*` lets a peer of one secret or key call itself anything; name it",
             ));
         }
-        let pair = tunnel.map(|tunnel| self.tunnel(tunnel)).transpose()?;
+        let pair = tunnel
+            .map(|tunnel| self.tunnel(tunnel, (local, table)))
+            .transpose()?;
         let (tunnel, child) = pair.unzip();
         let protocol = ike::Connection {
             local_id: table
@@ -246,9 +248,57 @@ impl Checker<'_> {
         })
     }
 
-    fn tunnel(&self, table: &Spanned<file::Tunnel>) -> Result<(Tunnel, ike::ChildConfig), Mistake> {
+    /// What a tunnel's two sides are: prefixes inside, or in transport mode the two peers.
+    fn sides(
+        &self,
+        table: &Spanned<file::Tunnel>,
+        (own, connection): (IpAddr, &file::Connection),
+    ) -> Result<(Mode, Prefix, Prefix), Mistake> {
         let t = table.get_ref();
-        let packets: Selector = selector(t.local, t.remote, t.protocol).ok_or_else(|| {
+        let Some(mode) = t
+            .mode
+            .as_ref()
+            .filter(|mode| *mode.get_ref() == file::Mode::Transport)
+        else {
+            return Ok((Mode::Tunnel, t.local, t.remote));
+        };
+        let Some(peer) = connection.remote else {
+            return Err(self.at(
+                mode,
+                "mode: transport mode is between two addresses; give the connection's `remote`",
+            ));
+        };
+        if connection.mobike {
+            return Err(self.at(
+                mode,
+                "mode: transport mode's addresses are its packets' own and can't move; remove `mobike`, or write `tunnel`",
+            ));
+        }
+        if t.may_write || t.relay.is_some() || !t.standby.is_empty() {
+            return Err(self.at(
+                mode,
+                "mode: transport mode has no relays; remove `relay`, `standby` and `may-write`, or write `tunnel`",
+            ));
+        }
+        let (local, remote) = (Prefix::new(own, bits(own)), Prefix::new(peer, bits(peer)));
+        let is_own = |given: Prefix, own| given == Prefix::ANY || given == own;
+        if !is_own(t.local, local) || !is_own(t.remote, remote) {
+            return Err(self.at(
+                mode,
+                format!("mode: transport mode is between the peers' own addresses; write {local} and {remote}, or leave `local` and `remote` away"),
+            ));
+        }
+        Ok((Mode::Transport, local, remote))
+    }
+
+    fn tunnel(
+        &self,
+        table: &Spanned<file::Tunnel>,
+        between: (IpAddr, &file::Connection),
+    ) -> Result<(Tunnel, ike::ChildConfig), Mistake> {
+        let t = table.get_ref();
+        let (mode, local, remote) = self.sides(table, between)?;
+        let packets: Selector = selector(local, remote, t.protocol).ok_or_else(|| {
             self.at(
                 table,
                 "tunnel: local and remote are of two families; both must be IPv4 or both IPv6",
@@ -286,9 +336,9 @@ impl Checker<'_> {
         }
         let side = |prefix, ports| traffic(prefix, ports, &packets);
         let child = ike::ChildConfig {
-            local_ts: vec![side(t.local, t.local_port)],
-            remote_ts: vec![side(t.remote, t.remote_port)],
-            mode: Mode::Tunnel,
+            local_ts: vec![side(local, t.local_port)],
+            remote_ts: vec![side(remote, t.remote_port)],
+            mode,
             ciphers: match t.esp.as_slice() {
                 [] => vec![
                     Cipher::Aes256Gcm,
@@ -299,12 +349,13 @@ impl Checker<'_> {
             },
             methods: vec![Method::X25519, Method::P256],
             additional: Vec::new(),
-            zones: self.zones(table)?,
+            zones: self.zones(table, mode)?,
             rekey: Some(rekey),
             lifetime,
         };
         let tunnel = Tunnel {
             selector: packets,
+            mode,
             zones: t.zones,
             protect: t.protect,
             priority: t.priority,
@@ -317,7 +368,11 @@ impl Checker<'_> {
         Ok((tunnel, child))
     }
 
-    fn zones(&self, table: &Spanned<file::Tunnel>) -> Result<Option<ike::ZonePolicy>, Mistake> {
+    fn zones(
+        &self,
+        table: &Spanned<file::Tunnel>,
+        mode: Mode,
+    ) -> Result<Option<ike::ZonePolicy>, Mistake> {
         let t = table.get_ref();
         if t.zones == Zones::Off {
             return Ok(None);
@@ -347,7 +402,7 @@ impl Checker<'_> {
             .map
             .as_ref()
             .map_or(pfkey::TRANSPORT_END, |map| map.get_ref().0);
-        let map = ZoneMap::new(Mode::Tunnel, &[stop, pfkey::END]);
+        let map = ZoneMap::new(mode, &[stop, pfkey::END]);
         let map = map.filter(|_| stop == pfkey::TRANSPORT_END || stop != 0 && stop % 2 == 0);
         let place = t.map.as_ref().map_or(table.span(), Spanned::span);
         let map = map.ok_or_else(|| {

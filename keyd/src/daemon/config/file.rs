@@ -227,6 +227,16 @@ impl Zones {
     }
 }
 
+/// What is sealed.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    /// Whole datagrams, within others between the two peers.
+    Tunnel,
+    /// What is behind the IP header of datagrams between the two peers themselves.
+    Transport,
+}
+
 /// Which end of the CSA, where the node's role doesn't say it.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
@@ -242,6 +252,7 @@ pub(super) struct Tunnel {
     pub local: Prefix,
     #[serde(default = "any")]
     pub remote: Prefix,
+    pub mode: Option<Spanned<Mode>>,
     #[serde(default)]
     pub protocol: u8,
     /// Ports inside, this side's.

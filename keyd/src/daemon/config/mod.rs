@@ -19,7 +19,7 @@ pub use parts::Parts;
 pub use source::Mistake;
 
 use mml_ike::wire::Id;
-use pfkey::{Selector, Snoop};
+use pfkey::{Mode, Selector, Snoop};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,8 @@ pub struct Connection {
 pub struct Tunnel {
     /// Packets that leave.
     pub selector: Selector,
+    /// Tunnel or transport.
+    pub mode: Mode,
     /// What becomes of a peer that knows no zones.
     pub zones: Zones,
     /// Whether policies say that these packets go sealed or not at all.

@@ -161,6 +161,7 @@ fn directions(
         soft,
         hard,
         udp: up.udp.then_some((remote.port(), local.port())),
+        mode: up.mode,
         reqid: reqid(connection),
         peer,
         keys: in_keys,

@@ -6,7 +6,7 @@ use super::children::reqid;
 use super::{Engine, StartError, Task};
 use crate::daemon::config::{Connection, Tunnel};
 use crate::daemon::kernel::{Action, Error, Kernel, Rule};
-use pfkey::{PortRange, Selector};
+use pfkey::{Mode, PortRange, Selector};
 use std::net::IpAddr;
 
 /// `IPPROTO_UDP`.
@@ -37,6 +37,7 @@ fn protect(connection: usize, one: &Connection, tunnel: &Tunnel) -> [Rule; 2] {
         selector: tunnel.selector,
         priority: tunnel.priority,
         outer: one.remote.map(|remote| (one.local, remote)),
+        mode: tunnel.mode,
         reqid: reqid(connection),
     };
     [out, inward(&out)]
@@ -71,6 +72,7 @@ fn bypass(selector: &Selector, local: IpAddr, remote: IpAddr, ports: [u16; 2]) -
         },
         priority: BYPASS_PRIORITY,
         outer: None,
+        mode: Mode::Tunnel,
         reqid: 0,
     };
     ports
@@ -186,6 +188,7 @@ impl Engine {
             selector: child.selector,
             priority: tunnel.map_or(0, |tunnel| tunnel.priority),
             outer: Some((local, remote)),
+            mode: tunnel.map_or(Mode::Tunnel, |tunnel| tunnel.mode),
             reqid: reqid(connection),
         };
         let mut rules = bypass(&child.selector, local, remote, self.ports());

@@ -165,6 +165,7 @@ impl Engine {
                 bytes: 0,
             },
             udp: None,
+            mode: csa.map.mode(),
             reqid: 0,
             peer: self.distributor(ha),
             keys: Keys::Zones(Box::new(Zones {

@@ -196,6 +196,7 @@ fn held(csa: &Csa<'_>, since: Option<u64>, now: u64) -> Option<Held> {
             soft: limits(csa.soft),
             hard,
             udp: csa.encap.map(|encap| (encap.sport, encap.dport)),
+            mode: csa.map.mode(),
             reqid: 0,
             peer: Id {
                 kind: IdType(binding.kind),
@@ -412,6 +413,7 @@ mod tests {
                 bytes: 30,
             },
             udp: Some((4500, 61_000)),
+            mode: Mode::Tunnel,
             reqid: 0,
             peer: Id::fqdn("mh.example"),
             keys: Keys::Zones(Box::new(Zones {

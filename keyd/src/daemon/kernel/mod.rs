@@ -15,7 +15,7 @@ pub use crate::netlink::Error;
 use mml_ike::crypto::{Cipher, KeyPair};
 use mml_ike::wire::{Id, ZoneTransform};
 pub use pfkey::Role;
-use pfkey::{Relay, Selector, Snoop, ZoneMap};
+use pfkey::{Mode, Relay, Selector, Snoop, ZoneMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -68,6 +68,8 @@ pub struct Sa {
     pub hard: Limits,
     /// Source and destination port, where packets go within UDP (RFC 3948).
     pub udp: Option<(u16, u16)>,
+    /// Tunnel or transport.
+    pub mode: Mode,
     /// Which connection it is of: XFRM's policies find its SAs by it.
     pub reqid: u32,
     /// Who the peer is: by it the CSA is claimed after a restart.
@@ -144,6 +146,8 @@ pub struct Rule {
     pub priority: u32,
     /// The outer source and destination of what is asked for; only where it protects.
     pub outer: Option<(IpAddr, IpAddr)>,
+    /// The mode of what is asked for.
+    pub mode: Mode,
     /// Which connection it is of.
     pub reqid: u32,
 }

@@ -7,7 +7,7 @@
 use super::{Action, Keys, Limits, Role, Rule, Sa, SaId};
 use crate::netlink::frame::{self, Attributes, Message, Request};
 use mml_ike::crypto::Cipher;
-use pfkey::{Family, PortRange, Selector};
+use pfkey::{Family, Mode, PortRange, Selector};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
@@ -42,8 +42,13 @@ mod attribute {
 
 /// `IPPROTO_ESP`.
 const ESP: u8 = 50;
-/// `XFRM_MODE_TUNNEL`.
-const TUNNEL: u8 = 1;
+/// `XFRM_MODE_TRANSPORT` and `XFRM_MODE_TUNNEL`.
+fn mode_number(mode: Mode) -> u8 {
+    match mode {
+        Mode::Transport => 0,
+        Mode::Tunnel => 1,
+    }
+}
 /// `XFRM_STATE_AF_UNSPEC`: the selector's family is not the tunnel's.
 const STATE_AF_UNSPEC: u8 = 32;
 /// `XFRM_STATE_ESN`.
@@ -158,7 +163,7 @@ impl Body {
         self.zeros(32 + 12 + 4);
         self.u32(of.reqid);
         self.u16(family(of.dst));
-        self.u8(&[TUNNEL, 0, of.flags]);
+        self.u8(&[mode_number(of.mode), 0, of.flags]);
         self.zeros(7);
     }
 }
@@ -171,6 +176,7 @@ struct SaInfo {
     soft: Limits,
     hard: Limits,
     reqid: u32,
+    mode: Mode,
     flags: u8,
 }
 
@@ -203,6 +209,7 @@ pub fn alloc_spi(seq: u32, spi: u32, src: IpAddr, dst: IpAddr) -> Zeroizing<Vec<
         soft: Limits::default(),
         hard: Limits::default(),
         reqid: 0,
+        mode: Mode::Tunnel,
         flags: 0,
     });
     body.u32(spi);
@@ -225,6 +232,11 @@ pub fn new_sa(seq: u32, sa: &Sa, update: bool) -> Option<Zeroizing<Vec<u8>>> {
     let Keys::Plain { cipher, esn, keys } = &sa.keys else {
         return None;
     };
+    // In transport mode what is inside is of the outer family, and XFRM takes the flag for a mistake.
+    let any_family = match sa.mode {
+        Mode::Tunnel => STATE_AF_UNSPEC,
+        Mode::Transport => 0,
+    };
     let mut body = Body::new();
     body.sa_info(&SaInfo {
         selector: None,
@@ -234,7 +246,8 @@ pub fn new_sa(seq: u32, sa: &Sa, update: bool) -> Option<Zeroizing<Vec<u8>>> {
         soft: sa.soft,
         hard: sa.hard,
         reqid: sa.reqid,
-        flags: STATE_AF_UNSPEC | if *esn { STATE_ESN } else { 0 },
+        mode: sa.mode,
+        flags: any_family | if *esn { STATE_ESN } else { 0 },
     });
     // `struct xfrm_algo_aead`: name (64 octets), bits of key and salt, bits of the ICV, key, salt.
     let mut aead = Zeroizing::new(Vec::with_capacity(128));
@@ -320,7 +333,7 @@ pub fn policy(seq: u32, rule: &Rule, direction: Direction) -> Zeroizing<Vec<u8>>
     template.address(src);
     template.u32(rule.reqid);
     // Mode, share, required, padding; then any algorithm of each kind.
-    template.u8(&[TUNNEL, 0, 0, 0]);
+    template.u8(&[mode_number(rule.mode), 0, 0, 0]);
     for _ in 0..3 {
         template.u32(u32::MAX);
     }
