@@ -57,7 +57,11 @@ impl Network {
         if self.routes.iter().any(is_here) {
             return Ok(());
         }
-        self.unexpect(home, now);
+        // One that asks again stays expected all the while.
+        let before = self.expected.get(&home);
+        if before.is_some_and(|one| (one.tunnel, one.device) != (tunnel, device)) {
+            self.unexpect(home, now);
+        }
         self.add_tunnel(tunnel)?;
         let expected = Expected {
             until: now + EXPECTS,
