@@ -141,6 +141,10 @@ impl Foreign {
             return GroupStatus::Revoked;
         }
         let held = self.relays.get(&key);
+        // Another home agent's, however much that one may give others (docs/wire.md 3.2n).
+        if held.is_some_and(|held| held.distributor != *distributor) {
+            return GroupStatus::Refused;
+        }
         if held.is_some_and(|held| held.csa.identity.generation > csa.identity.generation) {
             return GroupStatus::Revoked;
         }
@@ -515,6 +519,10 @@ mod tests {
             &mut out,
         );
         assert_eq!(given, GroupStatus::Accepted);
+        // Nor does another home agent's CSA_DISTRIBUTE take its place.
+        let other = Id::fqdn("third.test");
+        let given = foreign.take(&config, held.csa.clone(), None, &map, &other, by, &mut out);
+        assert_eq!(given, GroupStatus::Refused);
         // An older generation than it holds drops nothing either, the distributor's own does.
         revoke(&config, &mut foreign, "ha.test", 2);
         assert_eq!(foreign.relays.len(), 1);

@@ -55,7 +55,7 @@ fn inward(out: &Rule) -> Rule {
 
 /// The policies that let IKE pass between two addresses, from and to each port of ours that `selector` would seal: else
 /// there would be no keys to seal it with. The peer's port may be one that a NAT gave it (docs/wire.md 5g).
-fn bypass(selector: &Selector, local: IpAddr, remote: IpAddr, ports: [u16; 2]) -> Vec<Rule> {
+fn bypass(selector: &Selector, local: IpAddr, remote: IpAddr, ports: &[u16]) -> Vec<Rule> {
     let (src, dst) = (crate::address::host(local), crate::address::host(remote));
     let rule = |own| Rule {
         inbound: false,
@@ -76,7 +76,8 @@ fn bypass(selector: &Selector, local: IpAddr, remote: IpAddr, ports: [u16; 2]) -
         reqid: 0,
     };
     ports
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|port| covers(selector, local, *port, remote))
         .filter_map(PortRange::one)
         .map(rule)
@@ -89,9 +90,17 @@ fn add_all(kernel: &mut dyn Kernel, rules: &[Rule]) -> Result<(), Error> {
 }
 
 impl Engine {
-    /// Ports as IKE has them here.
-    fn ports(&self) -> [u16; 2] {
+    /// Ports as IKE has them here, and that of registrations where there are some: a host at home asks its home agent itself.
+    fn ports(&self) -> Vec<u16> {
+        let registrations = self
+            .config
+            .mobile_ip
+            .is_some()
+            .then_some(crate::daemon::mobility::packet::PORT);
         [self.config.port, self.config.nat_port]
+            .into_iter()
+            .chain(registrations)
+            .collect()
     }
 
     /// All policies of a connection, those that let IKE pass first.
@@ -112,7 +121,7 @@ impl Engine {
         };
         let pass = one
             .remote
-            .map(|remote| bypass(&tunnel.selector, one.local, remote, self.ports()));
+            .map(|remote| bypass(&tunnel.selector, one.local, remote, &self.ports()));
         let mut rules = pass.unwrap_or_default();
         rules.extend(protect(connection, one, tunnel));
         rules
@@ -191,7 +200,7 @@ impl Engine {
             mode: tunnel.map_or(Mode::Tunnel, |tunnel| tunnel.mode),
             reqid: reqid(connection),
         };
-        let mut rules = bypass(&child.selector, local, remote, self.ports());
+        let mut rules = bypass(&child.selector, local, remote, &self.ports());
         rules.extend([out, inward(&out)]);
         rules
     }
@@ -279,19 +288,19 @@ mod tests {
             IpAddr::from([192, 0, 2, 1]),
             IpAddr::from([198, 51, 100, 2]),
         );
-        assert!(bypass(&between("10.0.0.0/8", "any"), a, b, [500, 4500]).is_empty());
+        assert!(bypass(&between("10.0.0.0/8", "any"), a, b, &[500, 4500]).is_empty());
         assert!(bypass(
             &between("192.0.2.0/24", "203.0.113.0/24"),
             a,
             b,
-            [500, 4500]
+            &[500, 4500]
         )
         .is_empty());
         for covering in [
             between("any", "any"),
             between("192.0.2.0/24", "198.51.100.2/32"),
         ] {
-            let rules = bypass(&covering, a, b, [500, 4500]);
+            let rules = bypass(&covering, a, b, &[500, 4500]);
             assert_eq!(rules.len(), 4);
             for (rule, port) in rules.iter().zip([500, 500, 4500, 4500]) {
                 assert_eq!(rule.action, Action::Bypass);
@@ -318,8 +327,8 @@ mod tests {
             src_ports: port.parse::<crate::ports::Ports>().unwrap().0,
             ..between("any", "any")
         };
-        assert!(bypass(&of(17, "5000-6000"), a, b, [500, 4500]).is_empty());
-        assert!(bypass(&of(6, "500"), a, b, [500, 4500]).is_empty());
-        assert_eq!(bypass(&of(17, "1-1000"), a, b, [500, 4500]).len(), 2);
+        assert!(bypass(&of(17, "5000-6000"), a, b, &[500, 4500]).is_empty());
+        assert!(bypass(&of(6, "500"), a, b, &[500, 4500]).is_empty());
+        assert_eq!(bypass(&of(17, "1-1000"), a, b, &[500, 4500]).len(), 2);
     }
 }
