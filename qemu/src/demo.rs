@@ -15,6 +15,7 @@ use crate::guest;
 use crate::machine::Clock;
 use crate::network::{self, Topology};
 use crate::plot;
+use crate::scatter;
 use crate::setup::Lab;
 use crate::table;
 use crate::workspace::Workspace;
@@ -45,6 +46,7 @@ keyd, the key manager, at ha, mh and fa1. Every link is captured.
 const THEN_REPAIR: &str = "\
 Then its beginning goes over a wireless link of 2 Mb/s that gets one bit in 65,536 wrong, 100 ms away: through the
 kernel's ESP, through two-zone ESP, and through two-zone ESP whose foreign agent repairs the losses (SNOOP).
+In the end the mobile host moves from fa1 to fa2 in the middle of the transfer, and the tunnel goes with it.
 ";
 
 const THEN_SEARCH: &str = "\
@@ -135,6 +137,9 @@ pub fn command(
         Topology::Guests => "holder",
     };
     collect.report.expect(last_act);
+    if topology == Topology::Namespaces {
+        collect.report.expect("handoff");
+    }
     collect.report.expect("check");
     collect.report.set("kernel", lab.kernel.release.as_str());
     collect.report.set("clock", clock_name);
@@ -191,6 +196,9 @@ fn show(collect: &Collect) {
     if !collect.report.all("repair").is_empty() {
         println!("{}", rows(collect, "repair", &REPAIR_COLUMNS));
     }
+    for handoff in collect.report.all("handoff") {
+        println!("{}", moved(handoff));
+    }
     if !collect.report.all("holder").is_empty() {
         println!("{}", rows(collect, "holder", &HOLDER_COLUMNS));
     }
@@ -206,6 +214,32 @@ fn show(collect: &Collect) {
             println!("       {detail}");
         }
     }
+}
+
+/// The handoff, drawn.
+fn moved(handoff: &Value) -> String {
+    let number = |name: &str| handoff.get(name).and_then(Value::as_f64);
+    let points: Vec<(f64, f64)> = handoff
+        .get("sent")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|point| Some((point[0].as_f64()? / 1000.0, point[1].as_f64()? / 1000.0)))
+        .collect();
+    let moved = number("moved_us").unwrap_or_default() / 1000.0;
+    let chart = scatter::render(
+        &points,
+        moved,
+        "thousand octets sent by cn; the host moves from fa1 to fa2 at the line of dots",
+        "ms",
+    );
+    let bytes = number("bytes").unwrap_or_default();
+    let seconds = number("seconds").unwrap_or_default();
+    let still = number("interruption_us").unwrap_or_default() / 1000.0;
+    format!(
+        "{}\n  {bytes:.0} octets in {seconds:.2} s, one connection, one tunnel, two foreign agents; nothing was sent for {still:.0} ms\n",
+        chart.unwrap_or_default()
+    )
 }
 
 fn judge(collect: &Collect, last_act: &str) -> Result<()> {

@@ -37,6 +37,7 @@ mod plot;
 mod progress;
 mod release;
 mod report;
+mod scatter;
 mod setup;
 mod shell;
 mod sources;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The demo: a real file over real HTTP from correspondent to mobile host, three ways, every link captured; then, in its
-//! second act (`repair`), over a wireless link that loses packets.
+//! second act (`repair`), over a wireless link that loses packets; and last (`handoff`) while the host moves.
 //!
 //! Each line it reports is computed from the captures and the foreign agent's counters, none is taken for granted.
 
 mod file;
+mod handoff;
 mod readers;
 mod repair;
 mod transfer;
@@ -54,6 +55,7 @@ pub fn run(config: &RunConfig, modules: &Modules) -> Result<bool> {
         }
     }
     all_hold &= repair::act(bytes)?;
+    all_hold &= handoff::act(modules, bytes)?;
     let quiet = log.check();
     let detail = quiet
         .as_ref()
