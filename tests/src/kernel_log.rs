@@ -42,7 +42,6 @@ const COMPLAINTS: &[&str] = &[
     "soft lockup",
     "panicked at",
     "leaked reference",
-    "stalled pool shutdown",
     "slab error",
     "list_add corruption",
     "list_del corruption",
