@@ -52,9 +52,9 @@ pub fn settings(data: &[u8]) -> Option<(Sa<'static>, &[u8])> {
         first: 500,
         last: 4500,
     };
-    let some = Selector { protocol: 17, ..any }
-        .with_ports(PortRange::ANY, ports)
-        .ok()?;
+    let mut some = any;
+    some.protocol = 17;
+    let some = some.with_ports(PortRange::ANY, ports).ok()?;
     let sa = Sa {
         spi: mml_core::esp::spi(rest)?,
         map,
