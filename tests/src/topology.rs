@@ -195,9 +195,12 @@ impl Topology {
     /// Makes the wireless links slow and far.
     pub fn wireless(&self, rate: &str, delay: &str) -> Result<()> {
         // The queue is bounded so that a sender's window, not the radio, is what is measured.
-        let netem = |interface: &str| {
-            format!("qdisc replace dev {interface} root netem rate {rate} delay {delay} limit 200")
-        };
+        self.radio(&format!("rate {rate} delay {delay} limit 200"))
+    }
+
+    /// Gives both ends of each wireless link a netem of these words.
+    pub fn radio(&self, words: &str) -> Result<()> {
+        let netem = |interface: &str| format!("qdisc replace dev {interface} root netem {words}");
         self.fa1.tc(&netem("wl1"))?;
         self.mh.tc(&netem("wl1"))?;
         if let Some(fa2) = &self.fa2 {

@@ -39,14 +39,7 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
     net.offloads(false)?;
     let nodes = handoff::start(&ctx, &handoff::pkd_files())?;
     let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
-    for (node, link) in [
-        (&net.fa1, "wl1"),
-        (&net.mh, "wl1"),
-        (fa2, "wl2"),
-        (&net.mh, "wl2"),
-    ] {
-        node.tc(&format!("qdisc replace dev {link} root netem {RADIO}"))?;
-    }
+    net.radio(RADIO)?;
     net.mh.ip("link set wl1 up")?;
     mobility::arrives(&ctx, &nodes, Some(mobility::FA1))?;
     let spis = handoff::csa(&ctx)?;

@@ -13,6 +13,7 @@ use anyhow::{ensure, Context, Result};
 use super::guard::{nothing_shows, outside};
 use super::tunnel::{everything, no_drops_but};
 use super::zone_messages::held;
+use crate::capture::Capture;
 use crate::genl::{self, Genl};
 use crate::kernel_log;
 use crate::netns::Netns;
@@ -85,6 +86,23 @@ pub(super) fn with_stream<T>(ctx: &Ctx, data: &[u8], f: impl FnOnce() -> Result<
         stop.store(true, Ordering::Relaxed);
         outcome
     })
+}
+
+/// Ends the captures: none may show the secret, and none has the home address in clear, whatever the packet; how many sealed packets they show.
+pub(super) fn all_sealed(captures: Vec<Capture>, secret: &[u8]) -> Result<usize> {
+    let mut sealed = 0;
+    for captured in nothing_shows(captures, secret)? {
+        for ip in captured.headers() {
+            ensure!(
+                ![ip.source, ip.destination].contains(&HOME),
+                "{}: a packet of protocol {} with the home address in clear",
+                captured.name,
+                ip.protocol
+            );
+            sealed += usize::from(ip.protocol == headers::ESP);
+        }
+    }
+    Ok(sealed)
 }
 
 /// Waits until a datagram of a stream arrives that was sent from now on.
@@ -205,18 +223,7 @@ fn whatever_goes(ctx: &mut Ctx) -> Result<()> {
         Ok(())
     })?;
     everything(ctx, &marker)?;
-    let mut seen = 0;
-    for captured in nothing_shows(captures, &marker)? {
-        for ip in captured.headers() {
-            ensure!(
-                ![ip.source, ip.destination].contains(&HOME),
-                "{}: a packet of protocol {} with the home address in clear",
-                captured.name,
-                ip.protocol
-            );
-            seen += usize::from(ip.protocol == headers::ESP);
-        }
-    }
+    let seen = all_sealed(captures, &marker)?;
     ensure!(seen > 1000, "only {seen} sealed packets were captured");
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 
-use super::guard::{nothing_shows, outside};
-use super::hardship::{add_many, stranger, with_stream, without_stranger};
+use super::guard::outside;
+use super::hardship::{add_many, all_sealed, stranger, with_stream, without_stranger};
 use super::tunnel::everything;
 use super::zone_messages::held;
 use crate::genl::Genl;
@@ -259,17 +259,7 @@ fn none_left(ctx: &mut Ctx) -> Result<()> {
     zone_tunnel::flush_csas(net)?;
     zone_tunnel::load(net, &options)?;
     everything(ctx, &marker)?;
-    let mut seen = 0;
-    for captured in nothing_shows(captures, &marker)? {
-        for ip in captured.headers() {
-            ensure!(
-                ![ip.source, ip.destination].contains(&HOME),
-                "{}: the home address in clear",
-                captured.name
-            );
-            seen += usize::from(ip.protocol == crate::headers::ESP);
-        }
-    }
+    let seen = all_sealed(captures, &marker)?;
     ensure!(seen > 500, "only {seen} sealed packets were captured");
     ensure!(
         held(&mut Genl::open(&net.ha)?)?.0 == 2,

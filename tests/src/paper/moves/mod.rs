@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 
-use super::run::{Keys, Moves};
+use super::run::{Keys, Links, Moves};
 use crate::capture::Capture;
 use crate::module::{self, Modules};
 use crate::report;
@@ -39,15 +39,28 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Measures a column of Table II.
 pub fn measure(modules: &Modules, moves: &Moves) -> Result<Value> {
+    on_ground(modules, moves.keys, moves.links(), |ground| {
+        go(ground, moves)
+    })
+}
+
+/// Measures on a network of its own, and takes the module away afterwards. A failure comes with what the key managers said.
+fn on_ground(
+    modules: &Modules,
+    keys: Keys,
+    links: Links,
+    go: impl FnOnce(&mut Ground<'_>) -> Result<Value>,
+) -> Result<Value> {
     let ctx = Ctx::new(modules, 1.0)?;
-    let outcome = {
-        let mut ground = Ground::lay(&ctx, moves.keys, moves.links())?;
-        go(&mut ground, moves).with_context(|| ground.nodes.logs())
+    let measure = || {
+        let mut ground = Ground::lay(&ctx, keys, links)?;
+        go(&mut ground).with_context(|| ground.nodes.logs())
     };
+    let outcome: Result<Value> = measure();
     drop(ctx);
     let unloaded = module::unload(MODULE, Duration::from_secs(20));
     let value = outcome?;
-    unloaded.context("after the handoffs")?;
+    unloaded.context("after the measurement")?;
     Ok(value)
 }
 

@@ -15,16 +15,15 @@ use serde_json::{json, Value};
 use socket2::SockRef;
 
 use super::ground::Ground;
-use super::{initialisation, radio, wait, REST};
+use super::{initialisation, on_ground, radio, wait, REST};
 use crate::capture::Capture;
 use crate::captured::Captured;
 use crate::headers::{self, Ip};
-use crate::module::{self, Modules};
+use crate::module::Modules;
 use crate::paper::run::{Keys, Kind, Streams};
 use crate::paper::tcp_info::TcpInfo;
 use crate::report;
-use crate::scenario::{Ctx, MODULE};
-use crate::topology::{Topology, CN, HOME};
+use crate::topology::{CN, HOME};
 use crate::traffic;
 
 /// The paper's wireless link, and a queue of 120 ms.
@@ -40,22 +39,13 @@ const FOLLOWED: (i64, i64) = (300_000, 1_500_000);
 
 /// Measures the streams of one column.
 pub fn measure(modules: &Modules, streams: &Streams) -> Result<Value> {
-    let ctx = Ctx::new(modules, 1.0)?;
-    let measured = || {
-        let mut ground = Ground::lay(&ctx, streams.keys, streams.links())?;
-        let all = go(&mut ground, streams);
-        all.with_context(|| ground.nodes.logs())
-    };
-    let outcome: Result<Value> = measured();
-    drop(ctx);
-    let unloaded = module::unload(MODULE, Duration::from_secs(20));
-    let value = outcome?;
-    unloaded.context("after the streams")?;
-    Ok(value)
+    on_ground(modules, streams.keys, streams.links(), |ground| {
+        go(ground, streams)
+    })
 }
 
 fn go(ground: &mut Ground<'_>, streams: &Streams) -> Result<Value> {
-    slow_radio(ground.net())?;
+    ground.net().radio(RADIO)?;
     initialisation(ground)?;
     let mut runs = Vec::new();
     let mut trace = Value::Null;
@@ -77,19 +67,6 @@ fn go(ground: &mut Ground<'_>, streams: &Streams) -> Result<Value> {
     }
     ground.leaves()?;
     Ok(json!({ "runs": runs, "trace": trace }))
-}
-
-fn slow_radio(net: &Topology) -> Result<()> {
-    let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
-    for (node, link) in [
-        (&net.fa1, "wl1"),
-        (&net.mh, "wl1"),
-        (fa2, "wl2"),
-        (&net.mh, "wl2"),
-    ] {
-        node.tc(&format!("qdisc replace dev {link} root netem {RADIO}"))?;
-    }
-    Ok(())
 }
 
 /// The host leaves one foreign agent for the other, and has what it needs there.
