@@ -2,14 +2,14 @@
 //! Zone 1's keys at the next foreign agent in time: beforehand, by the home agent (PKD), or from the previous foreign
 //! agent (DKM).
 
+use super::handover::ask;
 use super::relays::home_of;
 use super::Engine;
 use mml_ike::auth::IdMatch;
 use mml_ike::config::Agent;
 use mml_ike::crypto::Hash;
 use mml_ike::event::{IkeId, Time};
-use mml_ike::secret::Secret;
-use mml_ike::wire::{Ask, Id, Neighbour};
+use mml_ike::wire::{Id, Neighbour};
 use mml_mip::{HandoverKey, Identification, Key, Predecessor, Prf};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -111,12 +111,7 @@ impl Engine {
         let Some(care_of) = self.own_care_of() else {
             return;
         };
-        let ask = Ask {
-            home: home.into(),
-            care_of: care_of.into(),
-            identification: identification.0,
-            token: Secret::copy(&previous.token),
-        };
+        let ask = ask(home, care_of, identification, previous);
         let host = &mut self.host;
         match self.endpoint.request_csa(ike, ask, now, host) {
             Ok(()) => {

@@ -59,6 +59,21 @@ impl Arrivals {
     }
 }
 
+/// What a previous foreign agent is asked with, by the token that the host's registration brought.
+pub(super) fn ask(
+    home: Ipv4Addr,
+    care_of: Ipv4Addr,
+    identification: Identification,
+    previous: &Predecessor,
+) -> Ask {
+    Ask {
+        home: home.into(),
+        care_of: care_of.into(),
+        identification: identification.0,
+        token: Secret::copy(&previous.token),
+    }
+}
+
 impl Engine {
     /// Whether packets are held for handoffs here.
     pub(super) fn hands_over(&self) -> bool {
@@ -119,12 +134,7 @@ impl Engine {
             tracing::warn!(%home, previous = %previous.address, "no IKE SA with the previous foreign agent, so that what it holds is lost");
             return;
         };
-        let ask = Ask {
-            home: home.into(),
-            care_of: care_of.into(),
-            identification: identification.0,
-            token: Secret::copy(&previous.token),
-        };
+        let ask = ask(home, care_of, identification, &previous);
         match self
             .endpoint
             .request_handover(ike, ask, now, &mut self.host)
