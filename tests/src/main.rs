@@ -22,6 +22,7 @@ mod command;
 mod config;
 mod csa_file;
 mod demo;
+mod dropped;
 mod elsewhere;
 mod encap;
 mod genl;

@@ -157,7 +157,7 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
-    /// FA: a registration is on its way to the home agent; DKM begins now, in parallel (the paper's Figure 6).
+    /// FA: a registration is about to leave for the home agent; DKM begins now, in parallel (the paper's Figure 6).
     Relayed {
         /// The mobile node.
         home: Ipv4Addr,

@@ -451,3 +451,31 @@ fn an_agent_whose_link_comes_up_advertises_at_once_but_not_for_each_flap() {
     assert_eq!(sent(&mut agent, 2010), 0);
     assert_eq!(agent.next_deadline(), Some(ms(2500)));
 }
+
+/// docs/wire.md 3.2y.
+#[test]
+fn whoever_makes_ready_for_a_host_hears_of_it_before_its_home_agent_can() {
+    let mut world = settled(2);
+    let base = ask::sound(&world, 1);
+    let now = Now {
+        monotonic: world.now,
+        wall: ask::wall(&world),
+    };
+    let octets = ask::signed(base, &mobile_home());
+    let packet = Incoming {
+        interface: Interface(5),
+        source: HOME,
+        destination: care_of(1),
+        ttl: 255,
+        link_source: None,
+        payload: Payload::Udp {
+            source_port: number::PORT,
+            octets: &octets,
+        },
+    };
+    let actions = world.fas[1].handle(&packet, now, &mut || 7);
+    let at = |wanted: fn(&Action) -> bool| actions.iter().position(wanted).expect("there");
+    let told = at(|action| matches!(action, Action::Notify(Event::Relayed { .. })));
+    let left = at(|action| matches!(action, Action::Send(packet) if packet.destination == HA));
+    assert!(told < left);
+}

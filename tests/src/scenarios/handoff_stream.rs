@@ -19,7 +19,7 @@ use crate::paper::tcp_info::TcpInfo;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::topology::{CN, HOME};
-use crate::{report, traffic};
+use crate::{dropped, report, traffic};
 
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -210,6 +210,8 @@ struct Handoff {
     unopened: u64,
     /// Packets that the previous one handed over.
     resent: u64,
+    /// What the kernel dropped meanwhile, by where and why.
+    dropped: BTreeMap<String, u64>,
 }
 
 /// Moves the host from the first foreign agent to the second under streams of two seconds before and after.
@@ -217,6 +219,7 @@ fn moved(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<Handoff> {
     let net = &ctx.net;
     let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
     let capture = Capture::start(fa2, "wl2", "fa2-mh")?;
+    let watch = dropped::Watch::begin()?;
     let [down, up] = streams(ctx, || {
         std::thread::sleep(ctx.seconds(2.0));
         mobility::moves(&net.mh, "wl1", "wl2")?;
@@ -224,6 +227,7 @@ fn moved(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<Handoff> {
         std::thread::sleep(ctx.seconds(2.0));
         Ok(())
     })?;
+    let dropped = watch.end()?;
     let opened = opened(fa2)?;
     let passed = capture.stop()?.esp().count() as u64;
     let resent = Stats::read(&net.fa1)?.total("resent-packets");
@@ -233,6 +237,7 @@ fn moved(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<Handoff> {
         passed,
         unopened: passed.saturating_sub(opened),
         resent,
+        dropped,
     })
 }
 
@@ -270,15 +275,17 @@ fn measured(ctx: &mut Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> R
             passed,
             unopened,
             resent,
+            dropped,
         } = &handoff;
         report::result(
             "handoff",
-            json!({ "keys": how, "to_host": down.json(), "from_host": up.json(), "passed": passed, "unopened": unopened, "resent": resent }),
+            json!({ "keys": how, "to_host": down.json(), "from_host": up.json(), "passed": passed, "unopened": unopened, "resent": resent, "dropped": dropped }),
         );
         report::step(format!(
-            "{how}: to the host {}; from it {}; {resent} sent again; of {passed} sealed packets on the new link {unopened} unopened",
+            "{how}: to the host {}; from it {}; {resent} sent again; of {passed} sealed packets on the new link {unopened} unopened; dropped by the kernel: {}",
             down.json(),
-            up.json()
+            up.json(),
+            json!(dropped)
         ));
         ensure!(*passed > 500, "{passed} sealed packets by the new link");
         up.comes_once("from the host")?;

@@ -173,6 +173,17 @@ impl ForeignAgent {
             }
             builder = builder.authenticate(Pair::ForeignHome, association);
         }
+        let previous = extensions.previous_fa().map(|previous| Predecessor {
+            address: previous.address,
+            token: previous.token.to_vec(),
+        });
+        // Whoever makes ready for what the home agent sends from its acceptance on has done so before it can accept.
+        actions.push(Action::Notify(Event::Relayed {
+            home: request.home,
+            home_agent: request.home_agent,
+            identification: request.identification,
+            previous: previous.clone(),
+        }));
         actions.push(Action::Send(Packet {
             interface: None,
             link_destination: None,
@@ -184,16 +195,6 @@ impl ForeignAgent {
                 destination_port: PORT,
                 octets: builder.finish(),
             },
-        }));
-        let previous = extensions.previous_fa().map(|previous| Predecessor {
-            address: previous.address,
-            token: previous.token.to_vec(),
-        });
-        actions.push(Action::Notify(Event::Relayed {
-            home: request.home,
-            home_agent: request.home_agent,
-            identification: request.identification,
-            previous: previous.clone(),
         }));
         self.await_reply(
             Pending {
