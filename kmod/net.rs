@@ -151,6 +151,14 @@ impl Route {
         unsafe { sys::mml_dst_dev(self.0.as_ptr()) == device.as_ptr() }
     }
 
+    /// Whether its device would send: one that goes down drops what it is given a moment before its routes go, and one without a
+    /// carrier keeps them.
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        // SAFETY: The route is live.
+        unsafe { sys::mml_dst_is_up(self.0.as_ptr()) }
+    }
+
     /// Octets that the path carries.
     #[inline]
     pub(crate) fn mtu(&self) -> usize {

@@ -272,7 +272,7 @@ fn send<'g, const N: usize>(
     let hold = csa.hold().filter(|_| waits);
     let route = match (origin.route(), hold) {
         (Ok(route), None) => route,
-        (Ok(route), Some(hold)) => {
+        (Ok(route), Some(hold)) if route.is_up() => {
             // Those that waited go first.
             if hold.holds() {
                 hold.take(ns, bh).for_each(|skb| again(ns, skb, bh));
@@ -280,7 +280,10 @@ fn send<'g, const N: usize>(
             route
         }
         (Err(reason), None) => return Err(refuse(reason)),
-        (Err(reason), Some(hold)) => return hold.wait(ns, skb).map_err(|_| refuse(reason)),
+        (no_way, Some(hold)) => {
+            let reason = no_way.err().unwrap_or(Reason::NoRoute);
+            return hold.wait(ns, skb).map_err(|_| refuse(reason));
+        }
     };
     let room = csa.inner_mtu(route.mtu(), &origin.path, head.ip);
     // docs/wire.md 2.1i.

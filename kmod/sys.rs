@@ -157,6 +157,7 @@ extern "C" {
     pub(crate) fn mml_routes_expire(net: *mut net);
     pub(crate) fn mml_is_err(p: *const c_void) -> bool;
     pub(crate) fn mml_dst_dev(rt: *const Dst) -> *mut net_device;
+    pub(crate) fn mml_dst_is_up(rt: *const Dst) -> bool;
     pub(crate) fn mml_dst_mtu(rt: *const Dst) -> c_uint;
     pub(crate) fn mml_dst_headroom(rt: *const Dst) -> c_uint;
     pub(crate) fn mml_dst_ttl(rt: *const Dst) -> c_int;

@@ -427,6 +427,7 @@ fn to_and_fro(ctx: &mut Ctx) -> Result<()> {
     let go = || -> Result<()> {
         let net = &ctx.net;
         let begin = Instant::now();
+        let watch = dropped::Watch::begin()?;
         let outcomes = streams(ctx, || {
             for number in 0..handoffs {
                 let (from, to, at) = match number % 2 {
@@ -443,6 +444,7 @@ fn to_and_fro(ctx: &mut Ctx) -> Result<()> {
             Ok(())
         })?;
         let took = begin.elapsed();
+        report::step(format!("dropped by the kernel: {}", json!(watch.end()?)));
         for (outcome, way) in outcomes.iter().zip(["to the host", "from the host"]) {
             report::step(format!(
                 "{handoffs} handoffs in {} ms, {way}: {}",

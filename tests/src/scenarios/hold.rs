@@ -24,7 +24,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "origin-holds-what-finds-no-way",
-        proves: "a mobile host's datagrams that find no way to its home agent leave in their order once there is one: when it is said, with the next datagram, or after their time; those that then find none are dropped and counted",
+        proves: "a mobile host's datagrams that find no way to its home agent leave in their order once there is one: when it is said, with the next datagram, or after their time, and likewise where the link has lost its other end; those that then find none are dropped and counted",
         seconds: 60,
         run: origin_holds,
     },
@@ -229,6 +229,23 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     way(true)?;
     std::thread::sleep(ctx.seconds(1.2));
     expect(arrived(ctx, &near)?, &numbers, "after their time")?;
+
+    // While the link's other end is gone: the route stays, and would lead to where all is dropped.
+    set(mh, "hold-ms", 10_000)?;
+    let fa1 = &ctx.net.fa1;
+    fa1.ip("link set wl1 down")?;
+    let numbers = burst();
+    sends(&far, &near, numbers.start..numbers.end - 1)?;
+    let (packets, _) = held(mh)?;
+    ensure!(
+        packets == u64::from(BURST) - 1,
+        "{packets} packets wait for a carrier"
+    );
+    fa1.ip("link set wl1 up
+        route add 203.0.113.7/32 via 10.1.1.7")?;
+    sends(&far, &near, numbers.end - 1..numbers.end)?;
+    expect(arrived(ctx, &near)?, &numbers, "when there was a carrier")?;
+    set(mh, "hold-ms", 1_000)?;
 
     // None then: dropped, as without holding.
     let before = Stats::read(mh)?;
