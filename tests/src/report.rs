@@ -5,7 +5,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::sync::{Mutex, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,20 +25,55 @@ static CHANNEL: OnceLock<Mutex<File>> = OnceLock::new();
 
 /// Opens the port. There is no udev in the guest, so the port is found by its name in sysfs.
 pub fn open() -> Result<()> {
+    let device = Path::new("/dev").join(port()?.file_name().context("a port without a name")?);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&device)
+        .with_context(|| format!("{}", device.display()))?;
+    match CHANNEL.get() {
+        Some(channel) => *locked(channel) = file,
+        None => drop(CHANNEL.set(Mutex::new(file))),
+    }
+    Ok(())
+}
+
+/// The port's directory in sysfs.
+fn port() -> Result<PathBuf> {
     for entry in std::fs::read_dir("/sys/class/virtio-ports").context("no virtio-serial port")? {
-        let entry = entry?;
-        let name = std::fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+        let path = entry?.path();
+        let name = std::fs::read_to_string(path.join("name")).unwrap_or_default();
         if name.trim() == PORT_NAME {
-            let device = std::path::Path::new("/dev").join(entry.file_name());
-            let file = OpenOptions::new()
-                .write(true)
-                .open(&device)
-                .with_context(|| format!("{}", device.display()))?;
-            let _ = CHANNEL.set(Mutex::new(file));
-            return Ok(());
+            return Ok(path);
         }
     }
     anyhow::bail!("no virtio-serial port is named {PORT_NAME}")
+}
+
+/// Does something that the port's driver doesn't live through, as the machine's sleep is. Nothing is reported meanwhile.
+#[allow(dead_code, reason = "nodes that are guests of their own don't sleep")]
+pub fn without<T>(modules: &Modules, during: impl FnOnce() -> Result<T>) -> Result<T> {
+    const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_console";
+    let device = port()?.join("device").canonicalize()?;
+    let device = device.file_name().context("a device without a name")?;
+    let tell = |what: &str| {
+        std::fs::write(Path::new(DRIVER).join(what), device.as_encoded_bytes())
+            .with_context(|| format!("{DRIVER}/{what}"))
+    };
+    let channel = CHANNEL.get().context("there was no port")?;
+    // The port must be closed for its device to go.
+    *locked(channel) = OpenOptions::new().write(true).open("/dev/null")?;
+    tell("unbind")?;
+    let done = during();
+    tell("bind")?;
+    open_at_start(modules)?;
+    done
+}
+
+/// A thread that panicked while writing leaves at worst a torn line behind.
+fn locked(channel: &Mutex<File>) -> MutexGuard<'_, File> {
+    channel
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Opens the port at the guest's start, when it may not have got its driver or its name yet.
@@ -60,11 +96,7 @@ pub fn emit(event: &Value) {
     let line = format!("{event}\n");
     match CHANNEL.get() {
         Some(channel) => {
-            // A thread that panicked while writing leaves at worst a torn line behind.
-            let mut file = channel
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            let _ = file.write_all(line.as_bytes());
+            let _ = locked(channel).write_all(line.as_bytes());
         }
         None => print!("{line}"),
     }

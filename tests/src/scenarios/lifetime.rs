@@ -55,14 +55,14 @@ pub const TABLE: &[Scenario] = &[
 ];
 
 /// Loads a CSA once more, with limits. Nothing has gone through it yet.
-fn limited(
+pub fn limited(
     node: &Netns,
     sa: &Sa,
     role: Role,
     soft: Option<Lifetime>,
     hard: Option<Lifetime>,
 ) -> Result<()> {
-    let selected = if role == Role::Origin || sa.destination == crate::topology::MH {
+    let selected = if sa.destination == crate::topology::MH {
         (ANY, HOME_ONLY)
     } else {
         (HOME_ONLY, ANY)
@@ -84,7 +84,7 @@ fn packets(packets: u32) -> Option<Lifetime> {
     })
 }
 
-fn listen(node: &Netns) -> Result<Genl> {
+pub fn listen(node: &Netns) -> Result<Genl> {
     let events = Genl::open(node)?;
     events.join(EVENTS)?.context("joining the events")?;
     Ok(events)
@@ -109,20 +109,20 @@ fn expire(events: &Genl, patience: Duration) -> Result<Option<(bool, Lifetime)>>
     Ok(None)
 }
 
-fn expires(events: &Genl, hard: bool) -> Result<Lifetime> {
+pub fn expires(events: &Genl, hard: bool) -> Result<Lifetime> {
     match expire(events, traffic::ARRIVES)? {
         Some((is_hard, current)) if is_hard == hard => Ok(current),
         other => bail!("not the EXPIRE that was due (hard: {hard}) but {other:?}"),
     }
 }
 
-fn is_there(node: &Netns, sa: &Sa, role: Role) -> Result<bool> {
+pub fn is_there(node: &Netns, sa: &Sa, role: Role) -> Result<bool> {
     Ok(Genl::open(node)?
         .pfkey(&name(GET, sa, role).octets())?
         .is_ok())
 }
 
-fn sockets(ctx: &Ctx) -> Result<(UdpSocket, UdpSocket)> {
+pub fn sockets(ctx: &Ctx) -> Result<(UdpSocket, UdpSocket)> {
     Ok((
         traffic::udp(&ctx.net.cn, CN, 4000)?,
         traffic::udp(&ctx.net.mh, HOME, 5000)?,

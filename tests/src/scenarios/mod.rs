@@ -26,6 +26,7 @@ mod path;
 mod ports;
 mod readers;
 mod relay;
+mod sleep;
 mod snoop;
 mod states;
 mod strangers;
@@ -61,6 +62,7 @@ const TABLES: &[&[Scenario]] = &[
     malformed_messages::TABLE,
     zone_messages::TABLE,
     lifetime::TABLE,
+    sleep::TABLE,
     limits::TABLE,
     states::TABLE,
     writing_relay::TABLE,
