@@ -67,6 +67,8 @@ pub struct Options {
     pub fail_fast: bool,
     /// How often `handoff-a-second` moves its host, where it is to be more than a few times.
     pub handoffs: Option<u32>,
+    /// Time is that of the guest's instructions: nothing else on the host's processors disturbs it.
+    pub virtual_time: bool,
 }
 
 impl RunConfig {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context, Result};
 use serde_json::json;
 
-use crate::config::RunConfig;
+use crate::config::{Options, RunConfig};
 use crate::kernel_log::{self, KernelLog};
 use crate::module::{self, Modules};
 use crate::topology::{Shape, Topology};
@@ -47,6 +47,8 @@ pub struct Ctx<'a> {
     pub patience: f64,
     /// How many handoffs in a row are wanted; a scenario's own number where nobody said.
     pub handoffs: Option<u32>,
+    /// Whether nothing but the guest's own work takes time.
+    pub virtual_time: bool,
 }
 
 impl<'a> Ctx<'a> {
@@ -59,6 +61,7 @@ impl<'a> Ctx<'a> {
             modules,
             patience,
             handoffs: None,
+            virtual_time: false,
         })
     }
 
@@ -97,15 +100,17 @@ pub fn run_all(config: &RunConfig, modules: &Modules) -> Result<bool> {
         });
     let mut log = KernelLog::from_now()?;
     let mut all_passed = true;
-    for scenario in &chosen {
+    kernel_log::forget_leaks();
+    for (number, scenario) in chosen.iter().enumerate() {
         report::step(format!("scenario {}: {}", scenario.name, scenario.proves));
         let start = Instant::now();
         let outcome = run_one(
             scenario,
             modules,
             patience,
-            config.options.handoffs,
+            &config.options,
             &mut log,
+            number + 1 == chosen.len(),
         );
         let detail = match &outcome {
             Ok(()) => String::new(),
@@ -131,13 +136,15 @@ fn run_one(
     scenario: &'static Scenario,
     modules: &Modules,
     patience: f64,
-    handoffs: Option<u32>,
+    options: &Options,
     log: &mut KernelLog,
+    last: bool,
 ) -> Result<()> {
-    kernel_log::forget_leaks();
-    let more = handoffs.map_or(0, |count| u64::from(count) * HANDOFF);
+    let more = options
+        .handoffs
+        .map_or(0, |count| u64::from(count) * HANDOFF);
     let limit = Duration::from_secs_f64((scenario.seconds + more) as f64 * patience);
-    let outcome = within(limit, scenario, modules, patience, handoffs);
+    let outcome = within(limit, scenario, modules, patience, options);
     // All are looked at even if the scenario failed: what the kernel says is the better explanation.
     let unloaded = if modules.has(MODULE) {
         module::unload(MODULE, UNLOAD.mul_f64(patience)).context("after the scenario")
@@ -147,7 +154,7 @@ fn run_one(
     let link_unloaded =
         module::unload(wireless::MODULE, UNLOAD.mul_f64(patience)).context("after the scenario");
     let elsewhere = elsewhere::settle();
-    let leaks = kernel_log::check_leaks();
+    let leaks = kernel_log::check_leaks(last);
     let complaints = log.check();
     let parts = [
         outcome,
@@ -176,13 +183,14 @@ fn within(
     scenario: &'static Scenario,
     modules: &Modules,
     patience: f64,
-    handoffs: Option<u32>,
+    options: &Options,
 ) -> Result<()> {
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         let thread = scope.spawn(move || {
             let outcome = Ctx::new(modules, patience).and_then(|mut context| {
-                context.handoffs = handoffs;
+                context.handoffs = options.handoffs;
+                context.virtual_time = options.virtual_time;
                 (scenario.run)(&mut context)
             });
             let _ = sender.send(outcome);

@@ -57,7 +57,7 @@ impl Ground {
         for module in [MODULE, wireless::MODULE] {
             failures.extend(module::unload(module, PATIENCE).err());
         }
-        failures.extend(kernel_log::check_leaks().err());
+        failures.extend(kernel_log::check_leaks(true).err());
         failures.extend(self.log.check().err());
         ensure!(
             failures.is_empty(),

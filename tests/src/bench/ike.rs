@@ -266,6 +266,7 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
             modules: bench.modules,
             patience: 1.0,
             handoffs: None,
+            virtual_time: true,
         };
         charon_pair(&ctx, &ctx.net).context("charon")?
     };

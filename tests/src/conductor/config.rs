@@ -35,6 +35,8 @@ pub struct Options {
     pub fail_fast: bool,
     /// Nobody asks for it where nodes are guests; the frame around the scenarios knows it.
     pub handoffs: Option<u32>,
+    /// Likewise.
+    pub virtual_time: bool,
 }
 
 impl RunConfig {

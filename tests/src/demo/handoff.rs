@@ -34,6 +34,7 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
         modules,
         patience: 1.0,
         handoffs: None,
+        virtual_time: true,
     };
     let net = &ctx.net;
     net.offloads(false)?;

@@ -24,19 +24,19 @@ use crate::{dropped, report, traffic};
 pub const TABLE: &[Scenario] = &[
     Scenario {
         name: "handoff-under-a-stream-without-keys-beforehand",
-        proves: "of a sealed stream of 1,000 datagrams a second to the host a handoff between foreign agents that don't speak with each other loses one run and nothing else; until the home agent has given the new foreign agent keys, packets pass it unopened",
+        proves: "of a sealed stream of 1,000 datagrams a second each way a handoff between foreign agents that don't speak with each other loses one run of those to the host and nothing else; until the home agent has given the new foreign agent keys, packets pass it unopened",
         seconds: 150,
         run: late_under_a_stream,
     },
     Scenario {
         name: "handoff-under-a-stream-with-pkd",
-        proves: "of a sealed stream of 1,000 datagrams a second to the host a handoff with keys given beforehand loses less than one in a hundred, and of one each way delivers none twice: the previous foreign agent hands over what it holds, and the host what it could not send",
+        proves: "of a sealed stream of 1,000 datagrams a second each way a handoff with keys given beforehand loses none, and delivers none twice: the previous foreign agent hands over what it holds, and the host what it could not send",
         seconds: 150,
         run: pkd_under_a_stream,
     },
     Scenario {
         name: "handoff-under-a-stream-with-dkm",
-        proves: "of the same stream to the host a handoff loses less than one in a hundred, and of both delivers none twice, while the previous foreign agent hands the keys on, too",
+        proves: "the same holds where the previous foreign agent hands the keys on, too",
         seconds: 150,
         run: dkm_under_a_stream,
     },
@@ -54,7 +54,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "handoff-a-second",
-        proves: "of a stream to the host less than one in a hundred is lost, and of one each way none comes twice, while the host goes to and fro between two foreign agents, once a second, ten times (MML_HANDOFFS says otherwise)",
+        proves: "of a stream each way none is lost, and none comes twice, while the host goes to and fro between two foreign agents, once a second, ten times (MML_HANDOFFS says otherwise)",
         seconds: 120,
         run: to_and_fro,
     },
@@ -63,6 +63,9 @@ pub const TABLE: &[Scenario] = &[
 /// How long packets are held here, in milliseconds: in software emulation on a machine that has other things to do the radio
 /// is away for longer than the 250 ms that are held otherwise. What it was is told with each figure.
 const HOLD_MS: u64 = 2_000;
+
+/// Of so many datagrams one may be lost by the host's clock.
+const LOST_BY_CLOCK: u32 = 500;
 
 /// A silence that the radio didn't make.
 const STALL: Duration = Duration::from_millis(500);
@@ -119,30 +122,24 @@ impl Outcome {
         })
     }
 
-    /// Next to nothing is lost, and nothing comes twice. What is lost still, a few packets around the moment of the change, is
-    /// told with the result (docs/mobility.md has it); without what is held it was 2 % and more. Where the machine stood still
-    /// for half a second, as one does that has other things to do, queues overflow on both sides of the radio, and how many
-    /// are lost says nothing.
-    fn is_whole(&self, way: &str) -> Result<()> {
+    /// Nothing is lost, and nothing comes twice. By the host's clock next to nothing: a processor that does something else in
+    /// between two instructions of a sender opens gaps of microseconds wide. Where the machine stood still for half a second,
+    /// queues overflow on both sides of the radio, and how many are lost says nothing.
+    fn is_whole(&self, ctx: &Ctx, way: &str) -> Result<()> {
         let lost: u32 = self.lost.iter().sum();
+        let may_be_lost = match ctx.virtual_time {
+            true => 0,
+            false if self.silence > STALL => self.sent,
+            false => self.sent / LOST_BY_CLOCK,
+        };
         ensure!(
-            (lost * 100 <= self.sent || self.silence > STALL) && self.twice == 0,
+            lost <= may_be_lost && self.twice == 0,
             "{way}: of {} datagrams lost in runs of {:?}, {} came twice; the longest silence was {} ms",
             self.sent,
             self.lost,
             self.twice,
             self.silence.as_millis()
         );
-        Ok(())
-    }
-}
-
-impl Outcome {
-    /// Nothing comes twice. How many are lost from the host hangs on a race that isn't closed yet: its route by the new foreign
-    /// agent stands a moment before home agent and foreign agent take its packets (docs/mobility.md).
-    fn comes_once(&self, way: &str) -> Result<()> {
-        let twice = self.twice;
-        ensure!(twice == 0, "{way}: {twice} of {} came twice", self.sent);
         Ok(())
     }
 }
@@ -288,7 +285,7 @@ fn measured(ctx: &mut Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> R
             json!(dropped)
         ));
         ensure!(*passed > 500, "{passed} sealed packets by the new link");
-        up.comes_once("from the host")?;
+        up.is_whole(ctx, "from the host")?;
         Ok(handoff)
     };
     go().with_context(|| nodes.logs())
@@ -312,7 +309,7 @@ fn late_under_a_stream(ctx: &mut Ctx) -> Result<()> {
 /// docs/wire.md 3.1l.
 fn pkd_under_a_stream(ctx: &mut Ctx) -> Result<()> {
     let handoff = measured(ctx, &pkd_files(), "PKD", [true, true])?;
-    handoff.down.is_whole("to the host")?;
+    handoff.down.is_whole(ctx, "to the host")?;
     ensure!(handoff.resent > 0, "nothing was handed over");
     Ok(())
 }
@@ -320,7 +317,7 @@ fn pkd_under_a_stream(ctx: &mut Ctx) -> Result<()> {
 /// docs/wire.md 3.1h, 3.1l.
 fn dkm_under_a_stream(ctx: &mut Ctx) -> Result<()> {
     let handoff = measured(ctx, &dkm_files(), "DKM", [true, false])?;
-    handoff.down.is_whole("to the host")?;
+    handoff.down.is_whole(ctx, "to the host")?;
     ensure!(handoff.resent > 0, "nothing was handed over");
     Ok(())
 }
@@ -457,8 +454,8 @@ fn to_and_fro(ctx: &mut Ctx) -> Result<()> {
             "handoffs",
             json!({ "handoffs": handoffs, "took_ms": took.as_millis() as u64, "to_host": down.json(), "from_host": up.json() }),
         );
-        down.is_whole("to the host")?;
-        up.comes_once("from the host")
+        down.is_whole(ctx, "to the host")?;
+        up.is_whole(ctx, "from the host")
     };
     go().with_context(|| nodes.logs())
 }
