@@ -353,3 +353,49 @@ async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone()
     net.run(Duration::from_millis(300)).await;
     assert!(obeys(&mut net, FA[0]).is_empty());
 }
+
+/// docs/wire.md 3.2y.
+#[tokio::test]
+async fn what_is_held_is_asked_for_as_soon_as_it_can_be_taken_in_before_the_home_agent_has_answered(
+) {
+    // Keys beforehand, and from the previous foreign agent.
+    for (test, beforehand) in [(66, true), (67, false)] {
+        let mut net = four(test, beforehand).await;
+        for fa in FA {
+            obeys(&mut net, fa);
+        }
+        net.registers(test, 0, None, 1);
+        net.until("zone 1 where it is wanted", |nodes| {
+            let second = if beforehand { (2, true) } else { (0, false) };
+            relays(&nodes[FA[0]]) == (2, false) && relays(&nodes[FA[1]]) == second
+        })
+        .await;
+        let keys = net.nodes[MH].engine.handover_keys();
+        let (address, key) = keys.into_iter().next_back().unwrap();
+        let handover = Handover {
+            new_fa: at(test, FA[1]),
+            home: HOME,
+            identification: Identification(2),
+        };
+        let token = key.expect("K_FA of the one it is at").token(&handover);
+        let previous = Some(Predecessor { address, token });
+        let relayed = Event::Relayed {
+            home: HOME,
+            home_agent: at(test, HA),
+            identification: Identification(2),
+            previous: previous.clone(),
+        };
+        net.happens(FA[1], &relayed);
+        net.run(Duration::from_millis(300)).await;
+        let orders = obeys(&mut net, FA[0]);
+        assert!(
+            matches!(orders.as_slice(), [Order::Follow(follow)] if follow.care_of == at(test, FA[1])),
+            "{orders:?}"
+        );
+        // Accepted: it was asked already.
+        net.registers(test, 1, previous, 2);
+        net.run(Duration::from_millis(300)).await;
+        assert!(obeys(&mut net, FA[0]).is_empty());
+        assert_eq!(net.nodes[FA[0]].engine.counters.handed_over, 1);
+    }
+}

@@ -127,7 +127,7 @@ impl Engine {
                 tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer in time; the rekeying went on without it");
             }
             Event::Neighbours { ike, list } => self.neighbours_told(ike, &list, now),
-            Event::CsaRequested { home, given } => self.csa_requested(home, given),
+            Event::CsaRequested { home, given } => self.csa_requested(home, given, now),
             Event::HandoverAsked {
                 ike,
                 message_id,

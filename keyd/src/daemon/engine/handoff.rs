@@ -3,7 +3,6 @@
 //! agent (DKM).
 
 use super::handover::ask;
-use super::relays::home_of;
 use super::Engine;
 use mml_ike::auth::IdMatch;
 use mml_ike::config::Agent;
@@ -92,9 +91,7 @@ impl Engine {
         now: Time,
     ) {
         let address = IpAddr::V4(previous.address);
-        let mut held = self.host.book.relays.values();
-        let has = held.any(|relay| home_of(&relay.selector) == Some(home.into()));
-        if has || previous.token.is_empty() {
+        if self.relays_for(home.into()) || previous.token.is_empty() {
             return;
         }
         let neighbours = &self.config.ike.foreign.neighbours;
@@ -124,8 +121,9 @@ impl Engine {
     }
 
     /// New FA: what the previous one answered.
-    pub(super) fn csa_requested(&mut self, home: IpAddr, given: bool) {
+    pub(super) fn csa_requested(&mut self, home: IpAddr, given: bool, now: Time) {
         if given {
+            self.can_take_in(home, now);
             self.counters.handed_on += 1;
             tracing::info!(%home, "the previous foreign agent has handed its CSA on");
         } else {

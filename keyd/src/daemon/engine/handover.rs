@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! CSA_HANDOVER: what the previous foreign agent holds for a host, and what still comes there, follows it
-//! (docs/wire.md 3.1h, 3.1l). The new one asks with the registration's token once it can take the packets in.
+//! (docs/wire.md 3.1h, 3.1l). The new one asks with the registration's token as soon as it can take the packets in.
 
 use super::relays::home_of;
 use super::Engine;
@@ -37,25 +37,45 @@ pub struct Follow {
     message_id: u32,
 }
 
-/// Registrations on their way, and whom they name as their host's previous foreign agent.
+/// A registration on its way.
+struct Arrival {
+    home: Ipv4Addr,
+    identification: Identification,
+    /// Whom it names as its host's previous foreign agent.
+    previous: Predecessor,
+    /// Whether that one was asked for what it holds.
+    asked: bool,
+}
+
+/// Registrations on their way, oldest first.
 #[derive(Default)]
-pub(super) struct Arrivals(VecDeque<(Ipv4Addr, Identification, Predecessor)>);
+pub(super) struct Arrivals(VecDeque<Arrival>);
 
 impl Arrivals {
     fn note(&mut self, home: Ipv4Addr, identification: Identification, previous: &Predecessor) {
         if self.0.len() >= ARRIVALS {
             self.0.pop_front();
         }
-        self.0.push_back((home, identification, previous.clone()));
+        self.0.push_back(Arrival {
+            home,
+            identification,
+            previous: previous.clone(),
+            asked: false,
+        });
     }
 
-    /// The one that was accepted; those of the same host are over.
-    fn take(&mut self, home: Ipv4Addr, identification: Identification) -> Option<Predecessor> {
-        let of = |one: &(Ipv4Addr, Identification, _)| one.0 == home;
-        let accepted = self.0.iter().find(|one| of(one) && one.1 == identification);
-        let previous = accepted.map(|(_, _, previous)| previous.clone());
-        self.0.retain(|one| !of(one));
-        previous
+    /// The host's last one.
+    fn last(&mut self, home: Ipv4Addr) -> Option<&mut Arrival> {
+        let mut newest_first = self.0.iter_mut().rev();
+        newest_first.find(|one| one.home == home)
+    }
+
+    /// One was accepted: those of the same host are over. The one it was, if it named a previous foreign agent.
+    fn take(&mut self, home: Ipv4Addr, identification: Identification) -> Option<Arrival> {
+        let of = |one: &Arrival| one.home == home && one.identification == identification;
+        let accepted = self.0.iter().position(of).and_then(|at| self.0.remove(at));
+        self.0.retain(|one| one.home != home);
+        accepted
     }
 }
 
@@ -105,36 +125,69 @@ impl Engine {
         }
     }
 
-    /// New FA: a registration is on its way, of a host that was somewhere else before.
+    /// New FA: a registration is about to leave, of a host that was somewhere else before. Where the host's CSA is here already,
+    /// the previous one is asked at once: what it holds comes while the home agent makes up its mind, and in front of what that
+    /// one sends here.
     pub(super) fn arrives(
         &mut self,
         home: Ipv4Addr,
         identification: Identification,
         previous: &Predecessor,
+        now: Time,
     ) {
         if self.hands_over() && !previous.token.is_empty() {
             self.arrivals.note(home, identification, previous);
+            if self.relays_for(home.into()) {
+                self.ask_for_held(home, now);
+            }
         }
     }
 
-    /// New FA: a host is here. By the time the previous one is asked its routes are up: datagrams are sent when all that
-    /// Mobile IP wants done is done.
-    pub(super) fn arrived(
-        &mut self,
-        home: Ipv4Addr,
-        care_of: Ipv4Addr,
-        identification: Identification,
-        now: Time,
-    ) {
+    /// New FA: a host's CSA has come while its registration is on its way.
+    pub(super) fn can_take_in(&mut self, home: IpAddr, now: Time) {
+        if let IpAddr::V4(home) = home {
+            self.ask_for_held(home, now);
+        }
+    }
+
+    /// New FA: a host is here. Who was its foreign agent is asked by now, whether there are keys or not.
+    pub(super) fn arrived(&mut self, home: Ipv4Addr, identification: Identification, now: Time) {
         self.endpoint.arrived(home.into(), identification.0);
-        let Some(previous) = self.arrivals.take(home, identification) else {
+        if let Some(arrival) = self.arrivals.take(home, identification) {
+            self.ask_for(&arrival, now);
+        }
+    }
+
+    fn ask_for_held(&mut self, home: Ipv4Addr, now: Time) {
+        let Some(arrival) = self.arrivals.last(home).filter(|one| !one.asked) else {
+            return;
+        };
+        // It isn't asked twice for one registration, or the second answer would be a refusal.
+        arrival.asked = true;
+        let arrival = Arrival {
+            home,
+            identification: arrival.identification,
+            previous: arrival.previous.clone(),
+            asked: false,
+        };
+        self.ask_for(&arrival, now);
+    }
+
+    fn ask_for(&mut self, arrival: &Arrival, now: Time) {
+        let Arrival {
+            home,
+            identification,
+            previous,
+            asked,
+        } = arrival;
+        let Some(care_of) = self.own_care_of().filter(|_| !asked) else {
             return;
         };
         let Some(ike) = self.ike_with_neighbour(previous.address) else {
             tracing::warn!(%home, previous = %previous.address, "no IKE SA with the previous foreign agent, so that what it holds is lost");
             return;
         };
-        let ask = ask(home, care_of, identification, &previous);
+        let ask = ask(*home, care_of, *identification, previous);
         match self
             .endpoint
             .request_handover(ike, ask, now, &mut self.host)
@@ -146,6 +199,12 @@ impl Engine {
                 tracing::warn!(%home, "the previous foreign agent can't be asked for what it holds: {error}");
             }
         }
+    }
+
+    /// FA: whether there is a CSA of that host here.
+    pub(super) fn relays_for(&self, home: IpAddr) -> bool {
+        let mut held = self.host.book.relays.values();
+        held.any(|relay| home_of(&relay.selector) == Some(home))
     }
 
     /// The IKE SA with the neighbour of that address.

@@ -62,7 +62,7 @@ impl Engine {
                     self.activate_relays((*home).into());
                 }
                 if let Some(previous) = previous {
-                    self.arrives(*home, *identification, previous);
+                    self.arrives(*home, *identification, previous, now);
                     self.ask_previous(*home, *identification, previous, now);
                 }
             }
@@ -82,7 +82,7 @@ impl Engine {
                 }
                 self.placed(*home, Some(*care_of), now);
                 self.activate_relays((*home).into());
-                self.arrived(*home, *care_of, *identification, now);
+                self.arrived(*home, *identification, now);
             }
             Event::Gone { home, reason, .. } => {
                 tracing::info!(%home, "visiting no more: {reason:?}");
