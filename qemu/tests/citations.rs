@@ -47,7 +47,6 @@ const GAPS: &[(&str, Gap, &str)] = &[
         Gap::Part,
         "the daemon answers without a state: nothing takes SNOOP's out of the module yet; and no home agent asks by itself",
     ),
-    ("3.2u", Gap::Implementation, "there is no multicast PKD yet"),
 ];
 
 /// A file's name, from the root on, and its text.

@@ -5,7 +5,7 @@ use crate::auth::{Credential, IdMatch, Trust};
 use crate::crypto::{Cipher, Hash, Method};
 use crate::wire::{Id, TrafficSelector, ZoneTransform};
 use pfkey::{Mode, ZoneMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// An end point's configuration.
@@ -204,6 +204,24 @@ impl Prefix {
     }
 }
 
+/// How an HA gives a CSA to many FAs at once (docs/wire.md 3.3l).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Multicast {
+    /// The HA's own address and port that datagrams leave by.
+    pub from: SocketAddr,
+    /// Where they go.
+    pub to: Delivery,
+}
+
+/// Where a datagram to many goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    /// Once, to a multicast address.
+    Group(SocketAddr),
+    /// The same datagram to each member's own address, to that port: where no router forwards multicast.
+    Copies(u16),
+}
+
 /// What an HA knows.
 #[derive(Clone, Debug)]
 pub struct HomeConfig {
@@ -215,6 +233,8 @@ pub struct HomeConfig {
     pub patience: Duration,
     /// How long an FA that a host left for another keeps the CSA: until what it holds has followed (docs/wire.md 3.2z).
     pub farewell: Duration,
+    /// How standbys get CSAs by one datagram; one by one without.
+    pub multicast: Option<Multicast>,
 }
 
 impl Default for HomeConfig {
@@ -224,6 +244,7 @@ impl Default for HomeConfig {
             grant_write: false,
             patience: Duration::from_secs(2),
             farewell: Duration::from_millis(500),
+            multicast: None,
         }
     }
 }
@@ -250,6 +271,8 @@ pub struct ForeignConfig {
     pub max_csas: usize,
     /// How long a CSA handed on is remembered, in case its new FA asks again.
     pub memory: Duration,
+    /// The UDP port that datagrams to many come to, if it listens to them (docs/wire.md 3.3l).
+    pub multicast: Option<u16>,
 }
 
 impl Default for ForeignConfig {
@@ -259,6 +282,7 @@ impl Default for ForeignConfig {
             neighbours: Vec::new(),
             max_csas: 65_536,
             memory: Duration::from_secs(30),
+            multicast: None,
         }
     }
 }

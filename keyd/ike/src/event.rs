@@ -206,6 +206,36 @@ pub enum Event {
         /// What it said.
         status: Option<GroupStatus>,
     },
+    /// HA: a member of the group of an FA's neighbours has its key, and gets CSAs by one datagram with the others; or
+    /// doesn't take it, and gets them alone.
+    GroupJoined {
+        /// The member.
+        member: IpAddr,
+        /// The FA.
+        fa: IpAddr,
+        /// The group's number and the members that have the key, if it is one.
+        group: Option<(u32, usize)>,
+    },
+    /// HA: a CSA went to a group, by one datagram.
+    Predistributed {
+        /// The FA whose neighbours they are.
+        fa: IpAddr,
+        /// Which.
+        child: ChildId,
+        /// For how many.
+        members: usize,
+        /// How long the datagram is.
+        octets: usize,
+    },
+    /// HA: a member didn't say that it has a CSA that a datagram brought; it is given it alone.
+    PredistributionMissed {
+        /// Which.
+        child: ChildId,
+        /// The member.
+        fa: IpAddr,
+    },
+    /// FA: what became of a datagram of a group.
+    GroupHeard(GroupHeard),
     /// HA: a rekeying went on without its relay, since that did not answer in time.
     WithoutRelay {
         /// Which CSA.
@@ -243,6 +273,24 @@ pub enum Event {
         /// The state.
         state: Option<Secret>,
     },
+}
+
+/// A datagram of a group that this FA is a member of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GroupHeard {
+    /// It is an HA's: CSAs that were taken, or were here already, and those that weren't.
+    Said {
+        /// The HA.
+        agent: Id,
+        /// Taken.
+        taken: usize,
+        /// Why the others weren't.
+        refused: Vec<GroupStatus>,
+    },
+    /// It was here before, or is too old to say.
+    Again,
+    /// It isn't the HA's, though it names a group of its.
+    Forged(crate::crypto::Unopened),
 }
 
 /// A child SA to install.

@@ -5,7 +5,8 @@ mod common;
 
 use common::payloads::{outer_payload, payload};
 use mml_ike::wire::{
-    decode_payloads, encode_payloads, Error, ExchangeType, Header, Message, Payload, PayloadType,
+    decode_payloads, encode_payloads, Error, ExchangeType, Header, Message, MulticastHeader,
+    Payload, PayloadType,
 };
 use proptest::prelude::*;
 
@@ -46,6 +47,17 @@ proptest! {
     fn sealed_payloads_are_read_back(payloads in prop::collection::vec(payload(), 0..8)) {
         let (first, octets) = encode_payloads(&payloads);
         prop_assert_eq!(decode_payloads(first, &octets, true), Ok(payloads));
+    }
+
+    /// docs/wire.md 3.3c.
+    #[test]
+    fn a_datagram_to_many_is_read_from_its_first_16_octets(
+        octets in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        match MulticastHeader::decode(&octets) {
+            Ok(header) => prop_assert_eq!(header.encode().to_vec(), octets[..16].to_vec()),
+            Err(error) => prop_assert_eq!((error, octets.len() < 16), (Error::Short, true)),
+        }
     }
 
     #[test]

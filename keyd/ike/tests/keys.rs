@@ -6,8 +6,8 @@ mod common;
 use common::hex;
 use common::host::TestHost;
 use mml_ike::crypto::{
-    k_fa, skeyseed, skeyseed_next, skeyseed_rekey, ChildKeys, Cipher, CryptoError, Hash, IkeKeys,
-    KeyPair, Method, Opener, Sealer, ZoneKeyLengths,
+    k_fa, skeyseed, skeyseed_next, skeyseed_rekey, ChildKeys, Cipher, CryptoError, GroupOpener,
+    GroupSealer, Hash, IkeKeys, KeyPair, Method, Opener, Sealer, Unopened, ZoneKeyLengths,
 };
 use mml_ike::host::Host;
 use mml_ike::secret::Secret;
@@ -317,4 +317,55 @@ fn nothing_that_is_debugged_shows_a_key() {
             && !shown.to_lowercase().contains("ab, ")
             && shown.contains("20 octets")
     );
+}
+
+/// docs/wire.md 3.3c, 3.3d, 3.3e.
+#[test]
+fn a_datagram_to_many_is_as_the_second_implementation_has_it() {
+    let vectors = vectors();
+    let list = vectors["multicast"].as_array().unwrap();
+    assert_eq!(list.len(), 3);
+    for vector in list {
+        let number = |name: &str| u32::try_from(vector[name].as_u64().unwrap()).unwrap();
+        let encr = Encr(u16::try_from(number("encr")).unwrap());
+        let bits = u16::try_from(number("bits")).ok().filter(|bits| *bits != 0);
+        let cipher = Cipher::from_encr(encr, bits).unwrap();
+        let keymat = Secret::new([octets(&vector["key"]), octets(&vector["salt"])].concat());
+        let (seed, payloads) = (secret(&vector["seed"]), octets(&vector["payloads"]));
+        let of = (number("group"), number("epoch"));
+        let mut sealer = GroupSealer::new(of, cipher, &keymat, &seed).unwrap();
+        assert_eq!(sealer.public().to_vec(), octets(&vector["public"]));
+        let first = sealer.seal(&payloads).unwrap();
+        let second = sealer.seal(&payloads).unwrap();
+        assert_eq!(second, octets(&vector["datagram"]));
+        assert_eq!(second.len(), payloads.len() + GroupSealer::OVERHEAD);
+        assert!(first != second);
+        let opener = GroupOpener::new(cipher, &keymat, sealer.public()).unwrap();
+        assert_eq!(opener.open(&second).unwrap().expose(), payloads);
+        // A member has all but the home agent's own key, and signs with another.
+        let own = Secret::new(vec![9; 32]);
+        let mut member = GroupSealer::new(of, cipher, &keymat, &own).unwrap();
+        let forged = member.seal(&payloads).unwrap();
+        assert_eq!(opener.open(&forged), Err(Unopened::Unsigned));
+        // Nor can it say again, under another counter, what the home agent signed.
+        let (aad, sealed) = second.split_at(8);
+        let signed = Opener::new(cipher, &keymat).unwrap().open(aad, sealed);
+        let mut member = Sealer::new(cipher, &keymat).unwrap();
+        let again = (0..3).map(|_| member.seal(aad, signed.as_ref().unwrap().expose()));
+        let again: Vec<_> = again
+            .map(|sealed| [aad, &sealed.unwrap()].concat())
+            .collect();
+        assert_eq!(opener.open(&again[0]), Err(Unopened::Unsigned));
+        assert_eq!(again[1], second);
+        assert_eq!(opener.open(&again[2]), Err(Unopened::Unsigned));
+        // What the home agent signed says which group, epoch and datagram it is.
+        let other = Secret::new(vec![7; keymat.len()]);
+        let outsider = GroupSealer::new(of, cipher, &other, &seed);
+        let stranger = outsider.unwrap().seal(&payloads).unwrap();
+        assert_eq!(opener.open(&stranger), Err(Unopened::Unsealed));
+        let later = GroupSealer::new((of.0, of.1 + 1), cipher, &keymat, &seed);
+        let later = later.unwrap().seal(&payloads).unwrap();
+        let moved = [&second[..8], &later[8..]].concat();
+        assert_eq!(opener.open(&moved), Err(Unopened::Unsealed));
+    }
 }

@@ -687,7 +687,7 @@ fn a_rekeying_with_another_map_or_number_of_zones_is_refused() {
             let policy = policy.zones.as_mut().unwrap();
             policy.map = pfkey::ZoneMap::new(pfkey::Mode::Tunnel, stops).unwrap();
             policy.transforms = transforms.clone();
-            net.at(changed, |e, _, _| e.reconfigure(config));
+            net.at(changed, |e, now, host| e.reconfigure(config, now, host));
             let before = [MH, HA].map(|node| net.nodes[node].child().spi_in);
             rekey(&mut net, by, peer);
             net.run(10 * SECOND);

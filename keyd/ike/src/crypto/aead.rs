@@ -107,6 +107,11 @@ impl Sealer {
         })
     }
 
+    /// The IV that comes next.
+    pub fn next_iv(&self) -> u64 {
+        self.next_iv
+    }
+
     /// IV ‖ ciphertext ‖ ICV of `plaintext`.
     ///
     /// # Errors

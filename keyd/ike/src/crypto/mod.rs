@@ -7,6 +7,7 @@
 mod aead;
 mod kex;
 mod keys;
+mod multicast;
 mod prf;
 
 pub use aead::{Cipher, Opener, Sealer, ICV_LEN, IV_LEN};
@@ -15,6 +16,7 @@ pub use keys::{
     k_fa, skeyseed, skeyseed_next, skeyseed_rekey, ChildKeys, IkeKeys, KeyPair, ZoneKeyLengths,
     K_HO_LEN,
 };
+pub use multicast::{GroupOpener, GroupSealer, Unopened, SEED_LEN};
 pub use prf::Hash;
 
 /// An operation of the algorithms failed: a peer's value is not one, or a message was not sealed by who should have.

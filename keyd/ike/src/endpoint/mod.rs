@@ -20,6 +20,7 @@ macro_rules! cx {
 
 mod command;
 mod cookie;
+mod groups;
 mod zones;
 
 pub use command::Refused;
@@ -32,7 +33,9 @@ use crate::sa::exchange::{Bequest, Cx, Effect, Find, Path, Task};
 use crate::sa::{answer_init, transmit, without_marker, IkeSa, InitAnswer, State, REPLACED_TIME};
 use crate::wire::{Error, ExchangeType, Header, Id, Message, NotifyType, Payload, HEADER_LEN};
 use crate::zones::foreign::Foreign;
+use crate::zones::groups::Groups;
 use crate::zones::home::Home;
+use crate::zones::member::Memberships;
 use cookie::Cookies;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +68,12 @@ pub struct Endpoint {
     cookies: Cookies,
     home: Home,
     foreign: Foreign,
+    /// HA: neighbours that one datagram reaches.
+    groups: Groups,
+    /// When the epochs of groups are looked at for their age.
+    review: Option<Time>,
+    /// FA: whose groups this node is in.
+    memberships: Memberships,
     orphans: Vec<Orphan>,
     handovers: Vec<(Time, IkeId, u32)>,
     /// What to add to a time to have seconds since 1970.
@@ -94,6 +103,9 @@ impl Endpoint {
             cookies: Cookies::default(),
             home: Home::default(),
             foreign: Foreign::default(),
+            groups: Groups::default(),
+            review: None,
+            memberships: Memberships::default(),
             orphans: Vec::new(),
             handovers: Vec::new(),
             unix_offset: 0,
@@ -112,9 +124,11 @@ impl Endpoint {
     }
 
     /// Takes another configuration. Whoever calls keeps connections in their places; what is agreed on already stays as it
-    /// is, and what comes is measured by the new one.
-    pub fn reconfigure(&mut self, config: Config) {
+    /// is, and what comes is measured by the new one. Who is no foreign agent any more is in no group either.
+    pub fn reconfigure(&mut self, config: Config, now: Time, host: &mut dyn Host) {
         self.config = config;
+        self.review_groups(now, host);
+        self.settle(now, host);
     }
 
     /// The next thing to do.
@@ -133,6 +147,9 @@ impl Endpoint {
             handovers,
             self.home.next_deadline(),
             self.foreign.next_deadline(),
+            self.groups.next_deadline(),
+            self.memberships.next_deadline(),
+            self.review,
         ]
         .into_iter()
         .flatten()
@@ -244,6 +261,10 @@ impl Endpoint {
         now: Time,
         host: &mut dyn Host,
     ) {
+        if self.config.foreign.multicast == Some(to.port()) {
+            self.heard(datagram, now);
+            return;
+        }
         let Some(octets) = without_marker(datagram, to) else {
             return;
         };
@@ -433,7 +454,8 @@ impl Endpoint {
                     sa.state = State::Replaced(cx.now + REPLACED_TIME);
                 });
             }
-            Effect::Up(ike) => self.agent_up(ike),
+            Effect::Up(ike) => self.agent_up(ike, now, host),
+            Effect::Down(ike, peer) => self.left(ike, peer.as_ref(), now, host),
             Effect::InitialContact(ike, peer) => {
                 let others = self
                     .sas
@@ -509,6 +531,8 @@ impl Endpoint {
         if !self.sas.contains_key(&new) {
             return;
         }
+        self.groups.inherit(old, new);
+        self.memberships.inherit(old, new);
         self.out
             .push_back(Output::Event(Event::IkeRekeyed { old, new }));
         self.work(new, now, host, |sa, cx| {

@@ -10,21 +10,21 @@ use crate::sa::informational::is_claimed;
 use crate::sa::IkeSa;
 use crate::secret::Secret;
 use crate::wire::{
-    Ask, CsaData, CsaIdentity, ExchangeType, GroupStatus, NotifyType, Payload, Revocation,
-    ZoneMapPayload, MAX_GROUPS,
+    Ask, CsaData, CsaIdentity, ExchangeType, GroupKey, GroupStatus, NotifyType, Payload,
+    Revocation, ZoneMapPayload, MAX_GROUPS,
 };
 use crate::zones::access::Peer;
 use crate::zones::foreign::By;
 use crate::zones::group;
-use crate::zones::home::Act;
-use std::collections::BTreeMap;
+use crate::zones::home::{Act, Gift};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a daemon has to answer [`Event::HandoverAsked`] before "nothing" is answered for it.
 const HANDOVER_TIME: Duration = Duration::from_secs(1);
 
-fn peer_of(sa: &IkeSa) -> Option<Peer<'_>> {
+pub(super) fn peer_of(sa: &IkeSa) -> Option<Peer<'_>> {
     Some(Peer {
         id: sa.peer.as_ref()?,
         certificate: sa.certificate.as_deref(),
@@ -38,6 +38,21 @@ fn ask_in(payloads: &[Payload]) -> Option<&Ask> {
     })
 }
 
+fn group_key_in(payloads: &[Payload]) -> Option<&GroupKey> {
+    payloads.iter().find_map(|payload| match payload {
+        Payload::CsaData(CsaData::GroupKey(key)) => Some(key),
+        _ => None,
+    })
+}
+
+fn statuses_in(payloads: &[Payload]) -> &[GroupStatus] {
+    let list = payloads.iter().find_map(|payload| match payload {
+        Payload::CsaData(CsaData::Status(list)) => Some(list.as_slice()),
+        _ => None,
+    });
+    list.unwrap_or_default()
+}
+
 fn revocation(sa: &IkeSa, child: &Child, generation: u32) -> Revocation {
     Revocation {
         spi: child.spi_out,
@@ -48,7 +63,7 @@ fn revocation(sa: &IkeSa, child: &Child, generation: u32) -> Revocation {
 
 impl Endpoint {
     /// The IKE SA with the FA of that address, if that is who it is (docs/wire.md 3.2l).
-    fn agent(&self, fa: IpAddr) -> Option<IkeId> {
+    pub(super) fn agent(&self, fa: IpAddr) -> Option<IkeId> {
         let is = |sa: &IkeSa| {
             let may = peer_of(sa).is_some_and(|peer| peer.is_foreign_agent(&self.config, fa));
             may && sa.is_up() && sa.traits.zones
@@ -56,13 +71,14 @@ impl Endpoint {
         self.sas.values().find(|sa| is(sa)).map(|sa| sa.id)
     }
 
-    pub(super) fn agent_up(&mut self, ike: IkeId) {
+    pub(super) fn agent_up(&mut self, ike: IkeId, now: Time, host: &mut dyn Host) {
         let Some(peer) = self.sas.get(&ike).and_then(|sa| peer_of(sa)) else {
             return;
         };
         let config = &self.config;
         if peer.is_any_foreign_agent(config) {
             self.home.agent_up(|fa| peer.is_foreign_agent(config, fa));
+            self.review_groups(now, host);
         }
     }
 
@@ -98,11 +114,16 @@ impl Endpoint {
     /// Does what the HA's book asks for.
     pub(super) fn act(&mut self, now: Time, host: &mut dyn Host) {
         let mut gifts: BTreeMap<(IpAddr, bool), Vec<ChildId>> = BTreeMap::new();
+        let mut standbys: BTreeMap<ChildId, BTreeSet<IpAddr>> = BTreeMap::new();
         let mut revocations: BTreeMap<IpAddr, Vec<Revocation>> = BTreeMap::new();
         for act in self.home.acts(now + self.config.home.farewell) {
             match act {
-                Act::Give(fa, child, standby) => {
-                    gifts.entry((fa, standby)).or_default().push(child)
+                Act::Give(fa, child, Gift::Standby) => {
+                    standbys.entry(child).or_default().insert(fa);
+                }
+                Act::Give(fa, child, gift) => {
+                    let standby = gift == Gift::Alone;
+                    gifts.entry((fa, standby)).or_default().push(child);
                 }
                 Act::Revoke(fa, one) => revocations.entry(fa).or_default().push(one),
                 Act::Release(ike, id) => {
@@ -116,6 +137,9 @@ impl Endpoint {
                     self.out.push_back(Output::Event(event));
                 }
             }
+        }
+        for (fa, child) in self.cast(standbys, now, host) {
+            gifts.entry((fa, true)).or_default().push(child);
         }
         // As many in one message as it holds.
         for ((fa, standby), children) in gifts {
@@ -162,7 +186,7 @@ impl Endpoint {
         let mut payloads = Vec::new();
         for child in children {
             payloads.extend(
-                self.group(*child, fa, standby, now, host)
+                self.group(*child, Some(fa), standby, now, host)
                     .unwrap_or_default(),
             );
         }
@@ -174,17 +198,17 @@ impl Endpoint {
         self.work(agent, now, host, |sa, cx| sa.want(Task::Csa(task), cx));
     }
 
-    /// One CSA, as that FA gets it (docs/wire.md 3.2h).
-    fn group(
+    /// One CSA, as that FA gets it (docs/wire.md 3.2h); as many get it, without what is one's own (docs/wire.md 3.3f).
+    pub(super) fn group(
         &mut self,
         child: ChildId,
-        fa: IpAddr,
+        fa: Option<IpAddr>,
         standby: bool,
         now: Time,
         host: &mut dyn Host,
     ) -> Option<Vec<Payload>> {
         let ike = self.home.csa(child)?.ike;
-        let number = self.home.next_number(child);
+        let number = fa.map_or(0, |_| self.home.next_number(child));
         let sa = self.sas.get(&ike)?;
         let one = sa.children.iter().find(|one| one.id == child)?;
         let composite = one.composite.as_ref()?;
@@ -219,7 +243,7 @@ impl Endpoint {
             map: composite.map,
             transforms: composite.transforms.iter().map(|t| vec![*t]).collect(),
         };
-        let k_fa = (!composite.k_ho.is_empty()).then(|| {
+        let k_fa = fa.filter(|_| !composite.k_ho.is_empty()).map(|fa| {
             let key = crate::crypto::k_fa(composite.prf, &composite.k_ho, fa, composite.generation);
             (composite.prf, key)
         });
@@ -249,9 +273,19 @@ impl Endpoint {
             GroupStatus::Refused,
         ]))];
         let answer = match (exchange, ask_in(payloads)) {
-            (ExchangeType::CSA_DISTRIBUTE, _) => {
-                self.foreign.distribute(config, peer, payloads, by, out)
+            (ExchangeType::CSA_DISTRIBUTE, _) => match group_key_in(payloads) {
+                Some(key) => {
+                    let status = self.memberships.join(config, peer, key, ike);
+                    vec![Payload::CsaData(CsaData::Status(vec![status]))]
+                }
+                None => self.foreign.distribute(config, peer, payloads, by, out),
+            },
+            // docs/wire.md 3.1m.
+            (ExchangeType::CSA_REPORT, _) if peer.is_any_foreign_agent(config) => {
+                self.reported(ike, payloads);
+                Vec::new()
             }
+            (ExchangeType::CSA_REPORT, _) => refused,
             (ExchangeType::CSA_REVOKE, _) => self.foreign.revoke(config, peer, payloads, by, out),
             (ExchangeType::CSA_REQUEST, Some(ask)) => {
                 self.foreign.request(config, peer, ask, host, now)
@@ -335,12 +369,9 @@ impl Endpoint {
     ) {
         match purpose {
             CsaPurpose::Distribute(children, fa) => {
-                let statuses = payloads.unwrap_or_default().iter().find_map(|p| match p {
-                    Payload::CsaData(CsaData::Status(list)) => Some(list.as_slice()),
-                    _ => None,
-                });
+                let statuses = statuses_in(payloads.unwrap_or_default());
                 for (at, child) in children.into_iter().enumerate() {
-                    let status = statuses.and_then(|list| list.get(at)).copied();
+                    let status = statuses.get(at).copied();
                     self.out
                         .push_back(Output::Event(Event::Distributed { child, fa, status }));
                     let accepted = status == Some(GroupStatus::Accepted);
@@ -350,7 +381,11 @@ impl Endpoint {
             CsaPurpose::Revoke(list, fa) => {
                 list.iter().for_each(|one| self.home.revoked(one, fa));
             }
-            CsaPurpose::Neighbours => {}
+            CsaPurpose::Neighbours | CsaPurpose::Report => {}
+            CsaPurpose::GroupKey(fa, epoch, member) => {
+                let status = statuses_in(payloads.unwrap_or_default()).first();
+                self.group_key_answered(fa, epoch, member, status.copied());
+            }
             CsaPurpose::Request(home) => {
                 let previous = self.peer(ike).cloned();
                 let by = By {
@@ -383,6 +418,7 @@ impl Endpoint {
     pub(super) fn tick_zones(&mut self, now: Time, host: &mut dyn Host) {
         self.home.tick(now);
         self.foreign.tick(now, &mut self.out);
+        self.tick_groups(now, host);
         let due: Vec<_> = self
             .handovers
             .iter()

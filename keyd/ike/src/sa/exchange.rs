@@ -58,6 +58,8 @@ pub(crate) enum Effect {
     Up(IkeId),
     /// The peer says it has no other IKE SA.
     InitialContact(IkeId, Id),
+    /// An IKE SA is no more, nor has it a successor; whom it was with.
+    Down(IkeId, Option<Id>),
     /// HA: a CSA came up, in another's place. With a message ID, the answer to that request waits for the relay.
     ChildRaised(IkeId, ChildId, Option<u32>, Option<ChildId>),
     /// A composite SA was taken down.
@@ -95,6 +97,9 @@ pub(crate) enum CsaPurpose {
     Neighbours,
     Request(IpAddr),
     Handover(IpAddr),
+    /// The key of the group of this FA's neighbours, in that epoch, to that one of them.
+    GroupKey(IpAddr, u32, IpAddr),
+    Report,
 }
 
 /// What this side wants to ask.

@@ -479,6 +479,8 @@ impl IkeSa {
             cx.effects.push_back(Effect::Orphans(peer.clone(), orphans));
         }
         if !self.inherited {
+            cx.effects
+                .push_back(Effect::Down(self.id, self.peer.clone()));
             cx.leases
                 .retain(|(_, address), _| !self.inner.contains(address) || self.initiator);
         }

@@ -117,7 +117,8 @@ impl IkeSa {
                 | ExchangeType::NEIGHBOR_NOTIFY
                 | ExchangeType::CSA_REQUEST
                 | ExchangeType::CSA_REVOKE
-                | ExchangeType::CSA_HANDOVER,
+                | ExchangeType::CSA_HANDOVER
+                | ExchangeType::CSA_REPORT,
                 _,
             ) if self.knows_zones(cx) => {
                 let serve = Effect::Serve(self.id, header.message_id, header.exchange, payloads);

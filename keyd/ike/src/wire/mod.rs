@@ -6,6 +6,7 @@
 
 mod error;
 mod header;
+mod multicast;
 mod number;
 mod payload;
 pub(crate) mod reader;
@@ -15,6 +16,7 @@ mod zone;
 
 pub use error::Error;
 pub use header::{Header, HEADER_LEN, PAYLOAD_HEADER_LEN};
+pub use multicast::{GroupKey, MulticastHeader, Report, PUBLIC_KEY_LEN};
 pub use number::{
     AuthMethod, CertEncoding, CfgAttribute, CfgType, Encr, ExchangeType, Group, HashAlgorithm,
     IdType, NotifyType, PayloadType, Prf, ProtocolId, TransformType,

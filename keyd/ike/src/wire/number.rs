@@ -48,6 +48,7 @@ numbers! {
         CSA_REQUEST = 244,
         CSA_REVOKE = 245,
         CSA_HANDOVER = 246,
+        CSA_REPORT = 247,
     }
 }
 

@@ -2,6 +2,7 @@
 //! The payloads of ML-IKE (docs/wire.md §3.1): Zone Map, SECRET, CSA Identity, and what the CSA exchanges say beside
 //! them (docs/ike.md).
 
+use super::multicast::{GroupKey, Report};
 use super::reader::{family, len16, len8, wide, Put, Reader};
 use super::{Encr, Error, Id, IdType};
 use crate::secret::Secret;
@@ -328,6 +329,10 @@ pub enum CsaData {
     Revoke(Vec<Revocation>),
     /// SNOOP's state, as the module wrote it.
     SnoopState(Secret),
+    /// CSA_DISTRIBUTE: the key of a group of neighbours (docs/wire.md 3.3a).
+    GroupKey(GroupKey),
+    /// CSA_REPORT.
+    Report(Vec<Report>),
 }
 
 /// Neighbours, or groups, in one message (docs/wire.md 3.1d, 3.1e).
@@ -374,6 +379,11 @@ impl CsaData {
                 CsaData::Revoke(list?)
             }
             5 if count == 1 => CsaData::SnoopState(Secret::copy(r.rest())),
+            6 if count == 1 => CsaData::GroupKey(GroupKey::decode(&mut r)?),
+            7 => {
+                let list: Result<_, Error> = (0..count).map(|_| Report::decode(&mut r)).collect();
+                CsaData::Report(list?)
+            }
             _ => return Err(Error::Value("CSA data's kind")),
         };
         r.end()?;
@@ -387,6 +397,8 @@ impl CsaData {
             CsaData::Ask(_) => (3, 1),
             CsaData::Revoke(list) => (4, list.len()),
             CsaData::SnoopState(_) => (5, 1),
+            CsaData::GroupKey(_) => (6, 1),
+            CsaData::Report(list) => (7, list.len()),
         };
         out.put(&[kind, 0]);
         out.put_u16(len16(count));
@@ -417,6 +429,8 @@ impl CsaData {
                 }
             }
             CsaData::SnoopState(state) => out.put(state.expose()),
+            CsaData::GroupKey(key) => key.encode(out),
+            CsaData::Report(list) => list.iter().for_each(|report| report.encode(out)),
         }
     }
 }

@@ -119,7 +119,40 @@ impl Foreign {
         vec![Payload::CsaData(CsaData::Status(statuses.collect()))]
     }
 
-    #[expect(clippy::too_many_arguments, reason = "it has two callers")]
+    /// A CSA by a datagram to many: a standby alone, which leaves what is here as it is (docs/wire.md 3.3f).
+    pub fn predistribute(
+        &mut self,
+        config: &Config,
+        peer: Peer<'_>,
+        payloads: &[Payload],
+        by: By,
+        out: &mut VecDeque<Output>,
+    ) -> GroupStatus {
+        let Some(Group { csa, k_fa }) = group::parse(payloads) else {
+            return GroupStatus::Malformed;
+        };
+        let identity = &csa.identity;
+        let bare = identity.standby && !identity.may_write && identity.relay_number == 0;
+        let agent = peer.home_agent(config, &csa.ts_home);
+        if !bare || k_fa.is_some() || !agent.is_some_and(|agent| agent.standby) {
+            return GroupStatus::Refused;
+        }
+        let key = (identity.destination, identity.spi_out);
+        // By whichever way the revocation came, the datagram says nothing of being later: whose host came back gets the CSA
+        // by CSA_DISTRIBUTE.
+        let revoked = self.revoked.get(&(key, peer.id.clone()));
+        if revoked.is_some_and(|revoked| identity.generation <= revoked.generation) {
+            return GroupStatus::Revoked;
+        }
+        let held = self.relays.get(&key);
+        let held = held.filter(|held| held.distributor == *peer.id);
+        if held.is_some_and(|held| held.csa.identity.generation == identity.generation) {
+            return GroupStatus::Accepted;
+        }
+        self.take(config, csa, None, payloads, peer.id, by, out)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "it has three callers")]
     fn take(
         &mut self,
         config: &Config,

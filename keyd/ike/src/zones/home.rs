@@ -16,12 +16,23 @@ struct Relays {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Holder {
     Sending,
-    Held,
+    /// A datagram to many went out with it; nobody has said yet that it came.
+    Cast,
+    Held(By),
     /// It is to be revoked a while from now: its host went to another one.
-    Leaving,
+    Leaving(By),
     Revoking,
     /// It couldn't be reached, or refused.
     Failed,
+}
+
+/// How it was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum By {
+    /// To that FA alone, with K_FA.
+    Itself,
+    /// By a datagram to many, without (docs/wire.md 3.3f).
+    Datagram,
 }
 
 /// A CSA of this HA.
@@ -38,10 +49,21 @@ pub(crate) struct Held {
     seal: Option<ChildId>,
 }
 
+/// As what an FA gets a CSA.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Gift {
+    /// The host is there.
+    Current,
+    /// The host may go there; others may get it by the same datagram.
+    Standby,
+    /// The host may go there, and no datagram brought it.
+    Alone,
+}
+
 /// Something for the end point to do.
 pub(crate) enum Act {
-    /// Give it to that FA, as a standby or not.
-    Give(IpAddr, ChildId, bool),
+    /// Give it to that FA, and as what.
+    Give(IpAddr, ChildId, Gift),
     Revoke(IpAddr, Revocation),
     /// Send the answer held back.
     Release(IkeId, u32),
@@ -192,28 +214,43 @@ impl Home {
             match held.holders.get_mut(fa) {
                 None => {}
                 // The host came back before it was revoked.
-                Some(holder @ Holder::Leaving) => {
-                    *holder = Holder::Held;
+                Some(holder @ Holder::Leaving(_)) => {
+                    if let Holder::Leaving(by) = *holder {
+                        *holder = Holder::Held(by);
+                    }
                     self.leaving.retain(|(_, of, id)| (of, *id) != (fa, child));
-                    continue;
                 }
-                // A standby becomes current with its host's registration; it isn't given the CSA again for that.
-                Some(_) => continue,
+                Some(_) => {}
             }
+            // A standby becomes current with its host's registration; it isn't given the CSA again for that, unless it lacks
+            // K_FA (docs/wire.md 3.3h).
+            let gift = match held.holders.get(fa) {
+                None if *standby => Gift::Standby,
+                None => Gift::Current,
+                Some(Holder::Cast | Holder::Held(By::Datagram)) if !standby => Gift::Current,
+                Some(_) => continue,
+            };
             held.holders.insert(*fa, Holder::Sending);
-            self.acts.push(Act::Give(*fa, child, *standby));
+            self.acts.push(Act::Give(*fa, child, gift));
         }
         // The one that is left is told once the new one has it (docs/wire.md 3.2k).
-        let settled = relays
-            .current
-            .is_none_or(|fa| matches!(held.holders.get(&fa), Some(Holder::Held | Holder::Failed)));
+        let settled = relays.current.is_none_or(|fa| {
+            let holder = held.holders.get(&fa);
+            matches!(holder, Some(Holder::Held(_) | Holder::Failed))
+        });
         for (fa, holder) in &mut held.holders {
             let unwanted = !wanted.iter().any(|(wanted, _)| wanted == fa);
-            if !(unwanted && settled && *holder == Holder::Held) {
+            let by = match holder {
+                Holder::Held(by) => *by,
+                // It may have it.
+                Holder::Cast => By::Datagram,
+                _ => continue,
+            };
+            if !(unwanted && settled) {
                 continue;
             }
             if relays.current.is_some() {
-                *holder = Holder::Leaving;
+                *holder = Holder::Leaving(by);
                 self.leaving.push((None, *fa, child));
             } else {
                 *holder = Holder::Revoking;
@@ -258,7 +295,7 @@ impl Home {
     pub fn given(&mut self, child: ChildId, fa: IpAddr, accepted: bool) {
         if let Some(held) = self.csas.get_mut(&child) {
             let holder = if accepted {
-                Holder::Held
+                Holder::Held(By::Itself)
             } else {
                 Holder::Failed
             };
@@ -270,6 +307,42 @@ impl Home {
             }
             self.sync(child);
         }
+    }
+
+    /// A datagram brings it to that FA, to be reported.
+    pub fn cast(&mut self, child: ChildId, fa: IpAddr) {
+        if let Some(held) = self.csas.get_mut(&child) {
+            held.holders.insert(fa, Holder::Cast);
+        }
+    }
+
+    /// An FA has what a datagram brought: whether that was still to be heard of.
+    pub fn cast_taken(&mut self, child: ChildId, fa: IpAddr) -> bool {
+        let held = self.csas.get_mut(&child);
+        let holder = held.and_then(|held| held.holders.get_mut(&fa));
+        let Some(holder @ Holder::Cast) = holder else {
+            return false;
+        };
+        *holder = Holder::Held(By::Datagram);
+        true
+    }
+
+    /// An FA doesn't say that it has what a datagram brought: it gets it alone (docs/wire.md 3.3j). Whether it does.
+    pub fn cast_missed(&mut self, child: ChildId, fa: IpAddr) -> bool {
+        let held = self.csas.get_mut(&child);
+        let holder = held.and_then(|held| held.holders.get_mut(&fa));
+        let Some(holder @ Holder::Cast) = holder else {
+            return false;
+        };
+        *holder = Holder::Sending;
+        self.acts.push(Act::Give(fa, child, Gift::Alone));
+        true
+    }
+
+    /// The FA a CSA's host is at, and those it may go to next.
+    pub fn places(&self, child: ChildId) -> (Option<IpAddr>, Vec<IpAddr>) {
+        let relays = self.relays_of_child(child);
+        (relays.current, relays.standbys)
     }
 
     fn relays_of_child(&self, child: ChildId) -> Relays {
@@ -335,7 +408,7 @@ impl Home {
                 continue;
             };
             let revocation = held.revocation;
-            if let Some(holder @ Holder::Leaving) = held.holders.get_mut(&fa) {
+            if let Some(holder @ Holder::Leaving(_)) = held.holders.get_mut(&fa) {
                 *holder = Holder::Revoking;
                 self.acts.push(Act::Revoke(fa, revocation));
             }

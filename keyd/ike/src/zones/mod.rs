@@ -4,4 +4,6 @@
 pub(crate) mod access;
 pub(crate) mod foreign;
 pub(crate) mod group;
+pub(crate) mod groups;
 pub(crate) mod home;
+pub(crate) mod member;

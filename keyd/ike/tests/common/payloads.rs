@@ -131,6 +131,15 @@ fn csa_identity() -> impl Strategy<Value = CsaIdentity> {
         )
 }
 
+fn report() -> impl Strategy<Value = Report> {
+    (any::<[u32; 2]>(), any::<[u64; 2]>()).prop_map(|([group, epoch], [counter, taken])| Report {
+        group,
+        epoch,
+        counter,
+        taken,
+    })
+}
+
 fn csa_data() -> impl Strategy<Value = CsaData> {
     let status = prop_oneof![
         Just(GroupStatus::Accepted),
@@ -155,6 +164,24 @@ fn csa_data() -> impl Strategy<Value = CsaData> {
         prop::collection::vec(neighbour, 0..33).prop_map(CsaData::Neighbours),
         prop::collection::vec(revocation, 0..40).prop_map(CsaData::Revoke),
         octets(0..100).prop_map(|o| CsaData::SnoopState(Secret::new(o))),
+        (
+            any::<[u32; 2]>(),
+            any::<u16>(),
+            octets(0..40),
+            octets(0..8),
+            any::<[u8; 32]>()
+        )
+            .prop_map(|([group, epoch], encr, key, salt, public)| {
+                CsaData::GroupKey(GroupKey {
+                    group,
+                    epoch,
+                    encr: Encr(encr),
+                    key: Secret::new(key),
+                    salt: Secret::new(salt),
+                    public,
+                })
+            }),
+        prop::collection::vec(report(), 0..33).prop_map(CsaData::Report),
         (addresses(), any::<u64>(), octets(0..64)).prop_map(
             |((home, care_of), identification, token)| CsaData::Ask(Ask {
                 home,

@@ -156,7 +156,21 @@ impl Net {
         }
     }
 
-    pub fn send(&mut self, mut datagram: Datagram) {
+    /// Sends a datagram; one to many goes to each node but its sender as a datagram of its own, to the same port.
+    pub fn send(&mut self, datagram: Datagram) {
+        if !datagram.to.ip().is_multicast() {
+            return self.carry(datagram);
+        }
+        let others = self.nodes.iter().map(|node| node.address);
+        let others: Vec<_> = others.filter(|one| *one != datagram.from.ip()).collect();
+        for other in others {
+            let mut copy = datagram.clone();
+            copy.to.set_ip(other);
+            self.carry(copy);
+        }
+    }
+
+    fn carry(&mut self, mut datagram: Datagram) {
         let fate = (self.filter)(self.carried, &mut datagram);
         self.carried += 1;
         let mut put = |at, datagram| {

@@ -5,7 +5,7 @@
     keyd/ike/tests/vectors/make.py            writes ike-keys.json beside it
     keyd/ike/tests/vectors/make.py --check    exits 1 if ike-keys.json differs
 
-Needs Python 3.9 and, for ML-KEM alone, the `cryptography` package (47 or later). Nothing in it is random but ML-KEM's
+Needs Python 3.9 and, for ML-KEM and multicast PKD, the `cryptography` package (47 or later). Nothing in it is random but ML-KEM's
 encapsulation, which is kept from the file there is, and checked by decapsulating it.
 """
 
@@ -104,6 +104,30 @@ def ml_kem():
     return {"seed": seed, "public": private.public_key().public_bytes_raw(), "ciphertext": ciphertext, "shared": shared}
 
 
+def multicast():
+    """A datagram of multicast PKD (docs/wire.md 3.3c-3.3e), the second under its key, for each AEAD."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.ciphers import aead
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    group, epoch, counter = 0x11223344, 7, 1
+    header = group.to_bytes(4, "big") + epoch.to_bytes(4, "big") + counter.to_bytes(8, "big")
+    vectors = []
+    for (encr, bits), octets in CIPHERS.items():
+        name = f"multicast {encr} {bits}"
+        key, salt = stream(name + " key", octets), stream(name + " salt", 4)
+        seed, payloads = stream(name + " seed", 32), stream(name + " payloads", 270)
+        signer = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+        signature = signer.sign(b"mml-ipsec pkd 1" + header + payloads)
+        cipher = aead.AESGCM(key) if bits else aead.ChaCha20Poly1305(key)
+        sealed = cipher.encrypt(salt + header[8:], signature + payloads, header[:8])
+        vectors.append({
+            "encr": encr, "bits": bits, "group": group, "epoch": epoch, "key": key, "salt": salt, "seed": seed,
+            "public": signer.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
+            "payloads": payloads, "datagram": header + sealed,
+        })
+    return vectors
+
+
 def plain(value):
     if isinstance(value, bytes):
         return value.hex()
@@ -120,7 +144,7 @@ def main():
         for number in PRFS
         for cipher, zones in zip(CIPHERS, ([16, 16], [32, 32], [16, 32]))
     ]
-    text = json.dumps(plain({"keys": vectors, "ml_kem_768": ml_kem()}), indent=1) + "\n"
+    text = json.dumps(plain({"keys": vectors, "multicast": multicast(), "ml_kem_768": ml_kem()}), indent=1) + "\n"
     if "--check" in sys.argv[1:]:
         sys.exit(FILE.read_text() != text)
     FILE.write_text(text)

@@ -84,6 +84,30 @@ fn head(status: &Value) -> String {
     line
 }
 
+/// A group of foreign agents that one datagram brings CSAs, in a line: at its home agent, or at a member.
+fn group(one: &Value) -> String {
+    let number = one["group"].as_u64().unwrap_or(0);
+    let head = format!("group {number:#010x}, epoch {}", text(&one["epoch"]));
+    let Value::Array(members) = &one["members"] else {
+        let said = match &one["last"] {
+            Value::Null => "nothing heard yet".to_owned(),
+            last => format!("datagram {} heard", text(last)),
+        };
+        return format!("{head}, of {}: {said}", text(&one["home_agent"]));
+    };
+    let members: Vec<String> = members.iter().map(text).collect();
+    format!(
+        "{head}, neighbours of {}: {}; sent: {}",
+        text(&one["neighbours_of"]),
+        if members.is_empty() {
+            "none".to_owned()
+        } else {
+            members.join(", ")
+        },
+        text(&one["datagrams"])
+    )
+}
+
 pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
     let status = ask(daemon, &Request::Status)?;
     if !output.json {
@@ -95,6 +119,11 @@ pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
                 care_of => format!("{home} is at {}, for {since}", text(care_of)),
             });
         }
+    }
+    if !output.json {
+        list(&status["groups"])
+            .iter()
+            .for_each(|one| print(&group(one)));
     }
     let names = [
         "connection",

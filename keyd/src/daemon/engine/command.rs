@@ -256,6 +256,7 @@ impl Engine {
             "uptime_seconds": now.as_secs(),
             "connections": connections.collect::<Vec<_>>(),
             "mobile": mobile.collect::<Vec<_>>(),
+            "groups": self.groups(),
             "children": book.children.len(),
             "relays": book.relays.len(),
             "unclaimed": book.orphans.len(),

@@ -126,6 +126,21 @@ impl Engine {
                 self.counters.without_relay += 1;
                 tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer in time; the rekeying went on without it");
             }
+            Event::GroupJoined { member, fa, group } => self.group_joined(member, fa, group),
+            Event::Predistributed {
+                fa,
+                child,
+                members,
+                octets,
+            } => {
+                self.counters.predistributed += 1;
+                tracing::info!(neighbours_of = %fa, child = child.0, members, octets, "a CSA goes to all of a group by one datagram");
+            }
+            Event::PredistributionMissed { child, fa } => {
+                self.counters.predistribution_missed += 1;
+                tracing::warn!(%fa, child = child.0, "it doesn't say that it has what the group's datagram brought, and is given it by itself; does multicast reach it?");
+            }
+            Event::GroupHeard(heard) => self.group_heard(heard),
             Event::Neighbours { ike, list } => self.neighbours_told(ike, &list, now),
             Event::CsaRequested { home, given } => self.csa_requested(home, given, now),
             Event::HandoverAsked {

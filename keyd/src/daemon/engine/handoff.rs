@@ -71,6 +71,9 @@ impl Engine {
         tracing::info!(%peer, ?neighbours, "a foreign agent says who its neighbours are");
         for address in &own {
             self.neighbours.insert(*address, neighbours.clone());
+            let host = &mut self.host;
+            self.endpoint
+                .set_neighbours(*address, &neighbours, now, host);
         }
         let there = self.host.book.mobile.iter().filter_map(|(home, place)| {
             let care_of = place.care_of?;

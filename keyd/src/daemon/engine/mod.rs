@@ -15,6 +15,7 @@ mod host;
 mod mobile;
 mod moves;
 mod policies;
+mod predistribution;
 mod relays;
 mod reload;
 mod restart;

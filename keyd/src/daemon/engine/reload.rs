@@ -53,7 +53,7 @@ impl Engine {
         let closed = names(&plan.closed, &self.config.connections);
         let before = self.static_relays();
         self.close(&plan.closed, &rules, now);
-        self.take_up(new, &plan);
+        self.take_up(new, &plan, now);
 
         let fresh: Vec<usize> = plan
             .places
@@ -203,7 +203,7 @@ impl Engine {
     }
 
     /// Puts the new connections into their places, and tells the protocol.
-    fn take_up(&mut self, new: Config, plan: &Plan) {
+    fn take_up(&mut self, new: Config, plan: &Plan, now: Time) {
         let nobody = |one: &ike::Connection| ike::Connection {
             remote_id: IdMatch::Nobody,
             remote: None,
@@ -241,10 +241,11 @@ impl Engine {
             ..config.ike.clone()
         };
         let zones = self.endpoint.config().zones;
-        self.endpoint.reconfigure(ike::Config {
+        let config = ike::Config {
             zones,
             ..config.ike.clone()
-        });
+        };
+        self.endpoint.reconfigure(config, now, &mut self.host);
     }
 
     /// HA: where the file says that hosts are.
