@@ -105,6 +105,17 @@ fn mistakes_name_key_cause_and_mend() {
         ("fa", "links = [\"wl1\"]\nhome = \"203.0.113.7\"\n".to_owned(), "home: of no use with `role = \"fa\"`; remove it"),
         ("mh", MOBILE.to_owned() + HOST, "host: of no use with `role = \"mh\"`; remove it"),
         ("mh", MOBILE.to_owned() + "predistribute = true\n", "predistribute: of no use with `role = \"mh\"`; remove it"),
+        ("mh", MOBILE.to_owned() + "predistribute-by = \"multicast\"\n", "predistribute-by: of no use with `role = \"mh\"`; remove it"),
+        ("fa", "links = [\"wl1\"]\npredistribute-ttl = 3\n".to_owned(), "predistribute-ttl: of no use with `role = \"fa\"`; remove it"),
+        ("ha", "predistribute-by = \"broadcast\"\n".to_owned() + HOST, "unknown variant `broadcast`"),
+        ("ha", "predistribute-group = \"239.192.4.35\"\n".to_owned() + HOST, "predistribute-group: of use with `predistribute-by = \"multicast\"` alone"),
+        ("ha", "predistribute-by = \"copies\"\npredistribute-interface = \"core\"\n".to_owned() + HOST, "predistribute-interface: of use with `predistribute-by = \"multicast\"` alone"),
+        ("ha", "predistribute-port = 50000\n".to_owned() + HOST, "predistribute-port: of no use where CSAs are given one by one"),
+        ("ha", "predistribute = false\npredistribute-by = \"copies\"\n".to_owned() + HOST, "predistribute: nothing is given beforehand"),
+        ("ha", "predistribute-by = \"multicast\"\npredistribute-group = \"10.0.0.1\"\n".to_owned() + HOST, "predistribute-group: no multicast address that routers forward"),
+        ("fa", "links = [\"wl1\"]\npredistribute-by = \"multicast\"\npredistribute-group = \"224.0.0.11\"\n".to_owned(), "predistribute-group: no multicast address that routers forward"),
+        ("ha", "predistribute-by = \"multicast\"\npredistribute-ttl = 0\n".to_owned() + HOST, "predistribute-ttl: with 0 nothing leaves this node"),
+        ("ha", "predistribute-by = \"copies\"\npredistribute-port = 434\n".to_owned() + HOST, "predistribute-port: none, or IKE's or Mobile IP's own"),
         ("mh", MOBILE.replace("spi = 256\n", ""), "spi: missing; write the number the home agent knows the secret by"),
         ("mh", MOBILE.replace("256", "255"), "spi: 0 to 255 are reserved (RFC 5944); write 256 or more"),
         ("mh", MOBILE.replace("mobile.key", "no.key"), "secret-file: "),
@@ -130,6 +141,35 @@ fn mistakes_name_key_cause_and_mend() {
             .to_string()
             .contains("address: of use with [mobile-ip] alone"),
         "{mistake}"
+    );
+}
+
+/// docs/wire.md 3.3l.
+#[test]
+fn how_keys_are_given_beforehand_is_told_to_the_protocol() {
+    use mml_ike::config::{Delivery, Multicast};
+    let one_by_one = parsed(&node("ha", HOST));
+    assert!(one_by_one.mobile_ip.unwrap().predistribution.is_none());
+    assert!(one_by_one.ike.home.multicast.is_none());
+    let by = |how: &str| format!("predistribute-by = \"{how}\"\n");
+    let from: std::net::SocketAddr = "203.0.113.1:49434".parse().unwrap();
+    let group = Delivery::Group("239.192.4.34:49434".parse().unwrap());
+    for (how, to) in [("multicast", group), ("copies", Delivery::Copies(49_434))] {
+        let config = parsed(&node("ha", &(by(how) + HOST)));
+        assert_eq!(config.ike.home.multicast, Some(Multicast { from, to }));
+        assert!(config.ike.foreign.multicast.is_none());
+        let config = parsed(&node("fa", &(by(how) + "links = [\"wl1\"]\n")));
+        assert_eq!(config.ike.foreign.multicast, Some(49_434));
+        assert!(config.ike.home.multicast.is_none());
+    }
+    let own = "predistribute-group = \"239.255.0.9\"\npredistribute-port = 50000\npredistribute-ttl = 2\npredistribute-interface = \"core\"\n";
+    let config = parsed(&node("ha", &(by("multicast") + own + HOST)));
+    let mobile = config.mobile_ip.unwrap();
+    let told = mobile.predistribution.unwrap();
+    assert_eq!(told.group(), Some("239.255.0.9:50000".parse().unwrap()));
+    assert_eq!(
+        (told.ttl, told.interface.as_deref(), told.sends),
+        (2, Some("core"), true)
     );
 }
 

@@ -221,6 +221,10 @@ pub async fn run(
     let mut sockets = Sockets::open(&config.addresses, config.port, config.nat_port)
         .await
         .map_err(|e| system(&e))?;
+    let mobile = config.mobile_ip.as_ref();
+    if let Some(one) = mobile.and_then(|mobile| mobile.predistribution.as_ref()) {
+        sockets.open_predistribution(one).map_err(|e| system(&e))?;
+    }
     let mut scrapers = match config.metrics {
         Some(address) => {
             let listener = TcpListener::bind(address)

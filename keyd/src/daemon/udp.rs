@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Ports 500 and 4500: a socket for each address of the node, so that every datagram's own end is known.
+//! Ports 500 and 4500: a socket for each address of the node, so that every datagram's own end is known; and the port of
+//! multicast PKD.
 
+mod predistribution;
+
+use super::config::Predistribution;
 use super::kernel::xfrm_message::ESP_IN_UDP;
 use nix::sys::socket::sockopt::SetStruct;
 use nix::sys::socket::SetSockOpt;
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -46,6 +50,9 @@ pub struct SocketError {
 }
 
 fn mend(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(libc::ENODEV) {
+        return "; no interface leads there: set or correct `predistribute-interface`";
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another key manager runs on it: stop it",
         io::ErrorKind::AddrNotAvailable => {
@@ -60,8 +67,9 @@ fn mend(error: &io::Error) -> &'static str {
 pub struct Sockets {
     sockets: Vec<(SocketAddr, Arc<UdpSocket>)>,
     queue: mpsc::Receiver<Received>,
+    sender: mpsc::Sender<Received>,
     /// Who listens; they end with the sockets.
-    _listeners: JoinSet<()>,
+    listeners: JoinSet<()>,
 }
 
 impl Sockets {
@@ -91,8 +99,43 @@ impl Sockets {
         Ok(Sockets {
             sockets,
             queue,
-            _listeners: listeners,
+            sender,
+            listeners,
         })
+    }
+
+    /// Opens what multicast PKD wants: at a home agent a socket to send from, at a foreign agent one that takes copies, and
+    /// one that is in the group (docs/wire.md 3.3l).
+    ///
+    /// # Errors
+    /// Which address it was, why, and what mends it.
+    pub fn open_predistribution(&mut self, one: &Predistribution) -> Result<(), SocketError> {
+        let failed = |address: SocketAddrV4| {
+            move |error| SocketError {
+                address: address.into(),
+                error,
+            }
+        };
+        let own = predistribution::own(one).map_err(failed(one.own))?;
+        let group = one.group().filter(|_| !one.sends);
+        let group = group.map(|to| {
+            predistribution::member(one, to)
+                .map_err(failed(to))
+                .map(|socket| (socket, to))
+        });
+        let mut add = |socket: UdpSocket, address: SocketAddrV4| {
+            let socket = Arc::new(socket);
+            self.sockets.push((address.into(), socket.clone()));
+            if !one.sends {
+                let listener = listen(socket, address.into(), self.sender.clone());
+                self.listeners.spawn(listener);
+            }
+        };
+        add(own, one.own);
+        if let Some((socket, address)) = group.transpose()? {
+            add(socket, address);
+        }
+        Ok(())
     }
 
     /// The addresses and ports they are bound to.
@@ -113,6 +156,10 @@ impl Sockets {
             return;
         };
         if let Err(error) = socket.send_to(octets, to).await {
+            if to.ip().is_multicast() {
+                tracing::warn!(%from, %to, "not sent: {error}; is there a route for it?");
+                return;
+            }
             tracing::debug!(%from, %to, "not sent: {error}");
         }
     }

@@ -4,6 +4,7 @@
 mod control;
 mod life;
 mod mobile;
+mod multicast;
 mod negotiate;
 mod net;
 mod recorder;

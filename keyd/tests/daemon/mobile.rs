@@ -10,11 +10,11 @@ use std::time::Duration;
 
 const HOME: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// The nodes, by their place.
-const HA: usize = 0;
-const MH: usize = 1;
-const FA: [usize; 2] = [2, 3];
+pub const HA: usize = 0;
+pub const MH: usize = 1;
+pub const FA: [usize; 2] = [2, 3];
 
-fn at(test: u8, node: usize) -> Ipv4Addr {
+pub fn at(test: u8, node: usize) -> Ipv4Addr {
     let number = u8::try_from(node + 1).unwrap();
     address(test, number).parse().unwrap()
 }
@@ -25,22 +25,29 @@ fn mobile(more: &str) -> String {
 
 /// Home agent, mobile host and two foreign agents that are neighbours. Does the home agent give keys beforehand?
 async fn four(test: u8, beforehand: bool) -> Net {
+    agents(test, &format!("predistribute = {beforehand}\n"), "", 2).await
+}
+
+/// Home agent, mobile host and so many foreign agents, each the others' neighbour; what `[mobile-ip]` has besides at the
+/// home agent, and at each foreign agent.
+pub async fn agents(test: u8, at_home: &str, abroad: &str, count: usize) -> Net {
     let folder = folder();
     secret(folder.path(), "mobile.key", "correct horse battery staple");
-    let [ha, mh, fa1, fa2] = [HA, MH, FA[0], FA[1]].map(|node| at(test, node).to_string());
+    let text = |node: usize| at(test, node).to_string();
+    let (ha, mh) = (text(HA), text(MH));
     let association = "spi = 256\nsecret-file = \"mobile.key\"\n";
-    let foreign = |name: &str, address: &str| {
+    let foreign = |fa: usize| {
+        let (name, address) = (format!("fa{}", fa + 1), text(FA[0] + fa));
         format!("[[foreign-agent]]\nname = \"{name}\"\nidentity = \"{name}.test\"\naddresses = [\"{address}\"]\n")
-            + &connection(name, address, &format!("{name}.test"), "")
+            + &connection(&name, &address, &format!("{name}.test"), "")
     };
-    let home = mobile(&format!("predistribute = {beforehand}\n"))
-        + &format!("[[mobile-ip.host]]\naddress = \"{HOME}\"\n{association}");
+    let home =
+        mobile(at_home) + &format!("[[mobile-ip.host]]\naddress = \"{HOME}\"\n{association}");
     let to_mh =
         "start = \"peer\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nzones = \"required\"\n";
     let ha_text = node("ha", "ha.test", &ha)
         + &home
-        + &foreign("fa1", &fa1)
-        + &foreign("fa2", &fa2)
+        + &(0..count).map(foreign).collect::<String>()
         + &connection("mh", &mh, "mh.test", to_mh);
     let mh_text = node("mh", "mh.test", &mh)
         + &mobile(&format!(
@@ -52,23 +59,33 @@ async fn four(test: u8, beforehand: bool) -> Net {
             "ha.test",
             "[connection.tunnel]\nlocal = \"203.0.113.7\"\nzones = \"required\"\n",
         );
-    let fa_text = |own: &str, name: &str, other: &str, next: &str, start: &str| {
-        node("fa", &format!("{name}.test"), own)
-            + &mobile("links = [\"lo\"]\n")
+    let next = |own: usize, other: usize| {
+        let (name, address) = (format!("fa{}", other + 1), text(FA[0] + other));
+        let start = if other < own {
+            "start = \"peer\"\n"
+        } else {
+            ""
+        };
+        format!("[[neighbour]]\nidentity = \"{name}.test\"\naddresses = [\"{address}\"]\n")
+            + &connection(&name, &address, &format!("{name}.test"), start)
+    };
+    let fa_text = |own: usize| {
+        let others = (0..count).filter(|other| *other != own);
+        node("fa", &format!("fa{}.test", own + 1), &text(FA[0] + own))
+            + &mobile(&format!("links = [\"lo\"]\n{abroad}"))
             + "[[home-agent]]\nidentity = \"ha.test\"\nprefixes = [\"203.0.113.0/24\"]\nstandby = true\n"
-            + &format!("[[neighbour]]\nidentity = \"{next}.test\"\naddresses = [\"{other}\"]\n")
             + &connection("ha", &ha, "ha.test", "start = \"peer\"\n")
-            + &connection("next", other, &format!("{next}.test"), start)
+            + &others.map(|other| next(own, other)).collect::<String>()
     };
     let mut net = Net::new();
     net.start(&ha_text, folder.path()).await;
     net.start(&mh_text, folder.path()).await;
-    let first = fa_text(&fa1, "fa1", &fa2, "fa2", "");
-    net.start(&first, folder.path()).await;
-    let second = fa_text(&fa2, "fa2", &fa1, "fa1", "start = \"peer\"\n");
-    net.start(&second, folder.path()).await;
+    for own in 0..count {
+        net.start(&fa_text(own), folder.path()).await;
+    }
     net.until("agents that speak with each other", |nodes| {
-        nodes[FA[0]].engine.book().ikes.len() == 2 && nodes[FA[1]].engine.book().ikes.len() == 2
+        let mut fas = nodes[FA[0]..].iter();
+        fas.all(|fa| fa.engine.book().ikes.len() == count)
     })
     .await;
     net
@@ -81,7 +98,7 @@ impl Net {
     }
 
     /// A registration as its nodes see it, one after the other.
-    fn registers(&mut self, test: u8, fa: usize, previous: Option<Predecessor>, number: u64) {
+    pub fn registers(&mut self, test: u8, fa: usize, previous: Option<Predecessor>, number: u64) {
         let (care_of, home_agent) = (at(test, FA[fa]), at(test, HA));
         let identification = Identification(number);
         let address = previous.as_ref().map(|previous| previous.address);
@@ -123,13 +140,13 @@ impl Net {
 }
 
 /// SAs at a foreign agent: none, or both directions of one CSA; and whether they wait.
-fn relays(node: &Node) -> (usize, bool) {
+pub fn relays(node: &Node) -> (usize, bool) {
     let state = node.mml.state();
     assert!(state.sas.iter().all(|sa| sa.id.role == Role::Relay));
     (state.sas.len(), state.sas.iter().any(|sa| sa.standby))
 }
 
-fn whole(node: &Node) -> bool {
+pub fn whole(node: &Node) -> bool {
     node.mml.state().sas.len() == 2
 }
 

@@ -89,9 +89,13 @@ impl Net {
         xfrm: Recorder,
     ) {
         let config = Config::parse("keyd.toml", text, folder).unwrap_or_else(|e| panic!("{e}"));
-        let sockets = Sockets::open(&config.addresses, config.port, config.nat_port)
+        let mut sockets = Sockets::open(&config.addresses, config.port, config.nat_port)
             .await
             .unwrap();
+        let mobile = config.mobile_ip.as_ref();
+        if let Some(one) = mobile.and_then(|mobile| mobile.predistribution.as_ref()) {
+            sockets.open_predistribution(one).unwrap();
+        }
         let kernels = Kernels {
             mml: mml.clone().map(|mml| Box::new(mml) as Box<dyn Kernel>),
             xfrm: Some(Box::new(xfrm.clone())),

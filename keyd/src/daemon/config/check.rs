@@ -85,13 +85,20 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
             ..one
         });
     }
-    let ike = ike::Config {
+    let mobile_ip = checker.mobile_ip()?;
+    let mut ike = ike::Config {
         connections: protocol,
         home: checker.home()?,
         foreign: checker.foreign()?,
         retransmission,
         ..ike::Config::default()
     };
+    let predistribution = mobile_ip
+        .as_ref()
+        .and_then(|one| one.predistribution.as_ref());
+    if let Some(predistribution) = predistribution {
+        predistribution.tell(&mut ike);
+    }
     let snoop = checker.snoop()?;
     let hosts = file.home_agent.iter().flat_map(|agent| {
         let agent = agent.get_ref();
@@ -111,7 +118,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         log_format: file.log.format,
         snoop,
         registered: hosts.collect(),
-        mobile_ip: checker.mobile_ip()?,
+        mobile_ip,
         parts: parts::parts(source, folder, &connections)?,
         connections,
         ike,

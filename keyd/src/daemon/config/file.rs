@@ -347,6 +347,19 @@ pub(super) enum Reverse {
     Refused,
 }
 
+/// How foreign agents get CSAs beforehand.
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PredistributeBy {
+    /// Each by IKE.
+    #[default]
+    Sequence,
+    /// All by one datagram to a multicast address.
+    Multicast,
+    /// All by the same datagram, to each one's own address.
+    Copies,
+}
+
 /// Which keys are whose, `config/mobile.rs` says.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -357,6 +370,11 @@ pub(super) struct MobileIp {
     pub interval: Option<Spanned<Age>>,
     pub reverse_tunnel: Option<Spanned<Reverse>>,
     pub predistribute: Option<Spanned<bool>>,
+    pub predistribute_by: Option<Spanned<PredistributeBy>>,
+    pub predistribute_group: Option<Spanned<Ipv4Addr>>,
+    pub predistribute_port: Option<Spanned<u16>>,
+    pub predistribute_ttl: Option<Spanned<u8>>,
+    pub predistribute_interface: Option<Spanned<String>>,
     pub handover: Option<Spanned<bool>>,
     pub home: Option<Spanned<Ipv4Addr>>,
     pub home_agent: Option<Spanned<Ipv4Addr>>,

@@ -4,6 +4,7 @@
 use super::check::Checker;
 use super::credential;
 use super::file::{self, MobileAlgorithm, MobilePeer, Reverse, Role};
+use super::predistribution::Predistribution;
 use super::source::Mistake;
 use super::value::Age;
 use mml_mip::{
@@ -33,6 +34,8 @@ pub struct MobileIp {
     pub interval: Duration,
     /// HA: whether the neighbours of a host's foreign agent get its CSAs beforehand (PKD).
     pub predistribute: bool,
+    /// HA, FA: how CSAs go to many foreign agents at once; each by IKE without.
+    pub predistribution: Option<Predistribution>,
     /// FA, MH: whether packets are held for a handoff, and follow the host (CSA_HANDOVER).
     pub handover: bool,
     /// What the node is, without its links.
@@ -92,6 +95,7 @@ impl Checker<'_> {
             links,
             interval: interval.map_or(INTERVAL, |interval| interval.get_ref().0),
             predistribute: t.predistribute.as_ref().is_none_or(|said| *said.get_ref()),
+            predistribution: self.predistribution(table)?,
             handover: t.handover.as_ref().is_none_or(|said| *said.get_ref()),
             agent,
         }))
@@ -104,6 +108,8 @@ impl Checker<'_> {
         let (agent, node) = (role != Role::Mh, role == Role::Mh);
         let span = |place: &Option<Spanned<Ipv4Addr>>| place.as_ref().map(Spanned::span);
         let first = |list: &[Spanned<MobilePeer>]| list.first().map(Spanned::span);
+        let by = t.predistribute_by.as_ref().map(Spanned::span);
+        let ttl = t.predistribute_ttl.as_ref().map(Spanned::span);
         let wrong = [
             ("address", span(&t.address), agent),
             ("interval", t.interval.as_ref().map(Spanned::span), agent),
@@ -112,6 +118,8 @@ impl Checker<'_> {
                 t.predistribute.as_ref().map(Spanned::span),
                 role == Role::Ha,
             ),
+            ("predistribute-by", by, agent),
+            ("predistribute-ttl", ttl, role == Role::Ha),
             (
                 "handover",
                 t.handover.as_ref().map(Spanned::span),
@@ -142,7 +150,10 @@ impl Checker<'_> {
     }
 
     /// The address the agent is known by: the named one, or the node's first of IPv4.
-    fn mobile_address(&self, table: &Spanned<file::MobileIp>) -> Result<Ipv4Addr, Mistake> {
+    pub(super) fn mobile_address(
+        &self,
+        table: &Spanned<file::MobileIp>,
+    ) -> Result<Ipv4Addr, Mistake> {
         let own = self.file.node.addresses.get_ref();
         if let Some(address) = &table.get_ref().address {
             if !own.contains(&IpAddr::V4(*address.get_ref())) {

@@ -10,12 +10,14 @@ mod credential;
 mod file;
 mod mobile;
 mod parts;
+mod predistribution;
 mod source;
 pub mod value;
 
 pub use file::{Level, LogFormat, Role, Start, Zones};
 pub use mobile::{Agent, MobileIp};
 pub use parts::Parts;
+pub use predistribution::Predistribution;
 pub use source::Mistake;
 
 use mml_ike::wire::Id;
