@@ -32,6 +32,7 @@ mod kernel_log;
 mod keyd;
 mod module;
 mod mounts;
+mod multicast;
 mod netns;
 mod paper;
 mod report;

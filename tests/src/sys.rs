@@ -56,14 +56,24 @@ pub fn packet_socket_drops(socket: &impl AsRawFd) -> io::Result<u32> {
 
 /// Sets an integer socket option.
 pub fn set_option(socket: &impl AsRawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
-    // SAFETY: `value` is alive for the call and its own size is what is passed.
+    set_option_octets(socket, level, option, &value.to_ne_bytes())
+}
+
+/// Sets a socket option that is a structure.
+pub fn set_option_octets(
+    socket: &impl AsRawFd,
+    level: i32,
+    option: i32,
+    octets: &[u8],
+) -> io::Result<()> {
+    // SAFETY: `octets` is alive for the call and its own size is what is passed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             option,
-            std::ptr::from_ref(&value).cast(),
-            std::mem::size_of_val(&value) as libc::socklen_t,
+            octets.as_ptr().cast(),
+            octets.len() as libc::socklen_t,
         )
     };
     if result == 0 {

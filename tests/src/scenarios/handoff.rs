@@ -44,7 +44,7 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-const PSK: (&str, &str) = (
+pub const PSK: (&str, &str) = (
     "ike.psk",
     "8f0d6a1c5be2497799aa4f7c0f3d2b61c1a7e5d0b94d4f2a8e6c3b5a79180246\n",
 );
@@ -113,9 +113,9 @@ pub fn start<'a>(ctx: &'a Ctx, files: &[String; 4]) -> Result<Nodes<'a>> {
 }
 
 /// What a node's kernel holds: by SPI, which zones it can open or seal.
-type Held = BTreeMap<u64, Vec<bool>>;
+pub type Held = BTreeMap<u64, Vec<bool>>;
 
-fn held(node: &Netns) -> Result<Held> {
+pub fn held(node: &Netns) -> Result<Held> {
     let list: serde_json::Value =
         serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
     let one = |csa: &serde_json::Value| {
@@ -196,7 +196,7 @@ pub fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
 }
 
 /// The states of a foreign agent's CSAs.
-fn states(node: &Netns) -> Result<BTreeSet<String>> {
+pub fn states(node: &Netns) -> Result<BTreeSet<String>> {
     let list: serde_json::Value =
         serde_json::from_str(&zone_tunnel::mmlctl(node, &["--json", "csa", "list"])?)?;
     let states = list.as_array().into_iter().flatten();

@@ -19,6 +19,7 @@ mod malformed_messages;
 mod memory;
 mod mmlctl;
 pub mod mobility;
+mod multicast;
 mod neighbours;
 mod offload;
 mod pair;
@@ -75,6 +76,7 @@ const TABLES: &[&[Scenario]] = &[
     strongswan_life::TABLE,
     mobility::TABLE,
     handoff::TABLE,
+    multicast::TABLE,
     handoff_stream::TABLE,
     hold::TABLE,
     snoop::TABLE,
