@@ -26,6 +26,8 @@ const TIME_MS: u32 = 250;
 const BYTES: u64 = 16 << 20;
 /// Packets sent again in one go, before softirqs get their turn.
 const TOGETHER: u64 = 64;
+/// Packets sent again until those that come meanwhile are no longer put behind them.
+const MOST_TOGETHER: u64 = 4 * PACKETS_MAX as u64;
 /// Nanoseconds in a millisecond.
 const MS: u64 = 1_000_000;
 
@@ -104,6 +106,8 @@ struct State {
     packets: usize,
     /// When the timer is set for, in nanoseconds; 0 if it isn't.
     armed: u64,
+    /// What is held is being sent: what comes meanwhile goes behind it, so that nothing is overtaken.
+    drains: bool,
 }
 
 /// What one CSA holds.
@@ -148,6 +152,7 @@ impl Hold {
             list: List::new(),
             packets: 0,
             armed: 0,
+            drains: false,
         };
         let hold = try_pin_init!(Hold {
             sends,
@@ -177,15 +182,19 @@ impl Hold {
 
 impl Timed<Hold> {
     /// Keeps a copy of a packet that is forwarded, which is of this CSA: of those of the last time, as far as there is room.
-    /// The oldest go first. In softirq.
-    pub(crate) fn keep(&self, ns: &Namespace, skb: &Buffer) {
+    /// The oldest go first. Whether the copy is sent in the packet's stead, behind others. In softirq.
+    pub(crate) fn keep(&self, ns: &Namespace, skb: &Buffer) -> bool {
         if ns.hold.time() == 0 {
-            return;
+            return false;
         }
-        let copy = skb.keep();
-        if copy.is_none_or(|copy| self.put(ns, copy, true).is_err()) {
-            ns.hold.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(copy) = skb.keep() {
+            let mut state = self.state.lock();
+            if self.put(ns, &mut state, copy, true).is_ok() {
+                return state.drains;
+            }
         }
+        ns.hold.refused.fetch_add(1, Ordering::Relaxed);
+        false
     }
 
     /// Puts a packet aside that finds no way out, behind those that wait already. Gives it back if there is no room. With
@@ -195,16 +204,27 @@ impl Timed<Hold> {
             return Err(skb);
         }
         skb.let_go();
-        self.put(ns, skb, false).inspect_err(|_| {
+        let put = self.put(ns, &mut self.state.lock(), skb, false);
+        put.inspect_err(|_| {
             ns.hold.refused.fetch_add(1, Ordering::Relaxed);
         })
     }
 
+    /// Puts a packet behind those that are being sent; gives it back if none are, or if there is no room. With bottom halves
+    /// off.
+    pub(crate) fn behind(&self, ns: &Namespace, mut skb: Skb) -> Result<(), Skb> {
+        let mut state = self.state.lock();
+        if !state.drains {
+            return Err(skb);
+        }
+        skb.let_go();
+        self.put(ns, &mut state, skb, false)
+    }
+
     /// `over`: room is made by letting the oldest go.
-    fn put(&self, ns: &Namespace, mut skb: Skb, over: bool) -> Result<(), Skb> {
+    fn put(&self, ns: &Namespace, state: &mut State, mut skb: Skb, over: bool) -> Result<(), Skb> {
         let (now, time) = (sync::now_ns(), ns.hold.time());
         skb.stamp(now);
-        let mut state = self.state.lock();
         if state.tether.is_cut() {
             return Err(skb);
         }
@@ -212,7 +232,7 @@ impl Timed<Hold> {
             let octets = ns.hold.octets.load(Ordering::Relaxed);
             state.packets < PACKETS_MAX && octets.saturating_add(skb.true_size()) <= ns.hold.most()
         };
-        while !has_room(&state) {
+        while !has_room(state) {
             match over.then(|| state.pop(&ns.hold)).flatten() {
                 Some(old) => old.consume(),
                 None => return Err(skb),
@@ -222,7 +242,7 @@ impl Timed<Hold> {
         state.list.push(skb);
         state.packets += 1;
         self.holds.store(true, Ordering::Relaxed);
-        self.rearm(&mut state, time, 0);
+        self.rearm(state, time, 0);
         Ok(())
     }
 
@@ -243,16 +263,19 @@ impl Timed<Hold> {
     pub(crate) fn take(&self, ns: &Namespace, _bh: &Bh) -> List {
         let mut state = self.state.lock();
         self.holds.store(false, Ordering::Relaxed);
+        state.drains = false;
         state.take(&ns.hold)
     }
 
-    /// Sends what is held, oldest first, by the routes there are now (docs/wire.md 2.2v). How many packets, and their octets.
-    /// From process context.
+    /// Sends what is held, oldest first, by the routes there are now, and what comes meanwhile behind it (docs/wire.md 2.2v). How
+    /// many packets, and their octets. From process context.
     pub(crate) fn resend(&self, ns: &Namespace) -> (u64, u64) {
         let mut bh = Bh::off();
-        let mut all = self.take(ns, &bh);
+        self.state.lock().drains = true;
         let (mut packets, mut octets) = (0u64, 0);
-        while let Some(skb) = all.pop() {
+        // Where as much comes as can be sent, the rest goes without what comes yet.
+        let mut rest = List::new();
+        while let Some(skb) = rest.pop().or_else(|| self.next(ns)) {
             packets += 1;
             octets += skb.len() as u64;
             if self.sends {
@@ -265,10 +288,31 @@ impl Timed<Hold> {
             if packets % TOGETHER == 0 {
                 bh = bh.pause();
             }
+            if packets == MOST_TOGETHER {
+                rest = self.take(ns, &bh);
+            }
         }
         drop(bh);
         ns.hold.resent.fetch_add(packets, Ordering::Relaxed);
         (packets, octets)
+    }
+
+    /// The oldest, while nothing has ended that more is put behind it: that there is none does.
+    fn next(&self, ns: &Namespace) -> Option<Skb> {
+        let mut state = self.state.lock();
+        let oldest = state.drains.then(|| state.pop(&ns.hold)).flatten();
+        match oldest {
+            Some(mut skb) => {
+                skb.unstamp();
+                Some(skb)
+            }
+            None => {
+                state.drains = false;
+                let holds = state.list.first().is_some();
+                self.holds.store(holds, Ordering::Relaxed);
+                None
+            }
+        }
     }
 }
 
@@ -276,6 +320,10 @@ impl OnTimer for Hold {
     fn fire(this: &Timed<Self>, bh: &Bh) {
         let mut state = this.state.lock();
         state.armed = 0;
+        if state.drains {
+            // All of it is on its way.
+            return;
+        }
         let Some(ns) = state.tether.namespace(bh) else {
             return;
         };

@@ -207,7 +207,9 @@ fn opened(
     };
     if let (Some(hold), Disposition::Accept) = (csa.hold(), done) {
         // docs/wire.md 2.2v.
-        hold.keep(ns, skb);
+        if hold.keep(ns, skb) {
+            return Some(Disposition::Drop);
+        }
     }
     Some(done)
 }

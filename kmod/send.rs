@@ -275,6 +275,10 @@ fn send<'g, const N: usize>(
         (Ok(route), Some(hold)) if route.is_up() => {
             // Those that waited go first.
             if hold.holds() {
+                let Err(back) = hold.behind(ns, skb) else {
+                    return Ok(());
+                };
+                skb = back;
                 hold.take(ns, bh).for_each(|skb| again(ns, skb, bh));
             }
             route

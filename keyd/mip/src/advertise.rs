@@ -28,6 +28,9 @@ pub struct Link {
 /// Between multicast advertisements, however many solicit.
 const LEAST_GAP: Duration = Duration::from_millis(500);
 
+/// Between those for a link that came up.
+const LEAST_GAP_UP: Duration = Duration::from_millis(100);
+
 /// The first sequence number after 0xFFFF (RFC 5944 §2.3.2): what is below tells of a restart.
 const ROLL_OVER: u16 = 256;
 
@@ -45,6 +48,8 @@ pub(crate) struct Advertiser {
     sequence: u16,
     next: Option<Duration>,
     last: Option<Duration>,
+    /// When the link came up last, or the advertisement that is due for it.
+    up: Option<Duration>,
     answers: Bucket,
 }
 
@@ -57,6 +62,7 @@ impl Advertiser {
             sequence: 0,
             next: Some(now.monotonic),
             last: None,
+            up: None,
         }
     }
 
@@ -78,6 +84,16 @@ impl Advertiser {
         self.next = Some(now.after(self.link.interval.mul_f64(0.9 + 0.2 * spread)));
         self.last = Some(now.monotonic);
         self.packet(offer, ALL_SYSTEMS, None)
+    }
+
+    /// The link is up: what was said on it lately nobody heard. One that goes up and down is advertised on now and then only.
+    pub(crate) fn up(&mut self, now: Now) {
+        let earliest = self
+            .up
+            .map_or(now.monotonic, |last| last.saturating_add(LEAST_GAP_UP))
+            .max(now.monotonic);
+        self.up = Some(earliest);
+        self.next = self.next.map(|next| next.min(earliest));
     }
 
     /// Brings the next multicast advertisement forward.

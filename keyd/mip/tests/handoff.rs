@@ -449,7 +449,12 @@ fn an_agent_whose_link_comes_up_advertises_at_once_but_not_for_each_flap() {
     assert_eq!(sent(&mut agent, 2000), 1);
     agent.link_up(interface, at(2010));
     assert_eq!(sent(&mut agent, 2010), 0);
-    assert_eq!(agent.next_deadline(), Some(ms(2500)));
+    assert_eq!(agent.next_deadline(), Some(ms(2100)));
+    // What was said a moment before was said to nobody.
+    assert_eq!(sent(&mut agent, 2100), 1);
+    assert_eq!(sent(&mut agent, 11_500), 1);
+    agent.link_up(interface, at(11_510));
+    assert_eq!(sent(&mut agent, 11_510), 1);
 }
 
 /// docs/wire.md 3.2y.

@@ -199,7 +199,7 @@ impl ForeignAgent {
     pub fn link_up(&mut self, interface: Interface, now: Now) {
         let here = |one: &&mut Advertiser| one.link.interface == interface;
         if let Some(advertiser) = self.advertisers.iter_mut().find(here) {
-            advertiser.soon(now);
+            advertiser.up(now);
         }
     }
 
