@@ -214,7 +214,7 @@ async fn three(test: u8) -> Net {
 /// docs/wire.md 1.2b, 3.1d.
 #[tokio::test]
 async fn the_ha_gives_the_fa_zone_1_of_both_directions_and_nothing_of_zone_2() {
-    let mut net = three(23).await;
+    let mut net = three(34).await;
     net.until("the HA knows that it is there", |nodes| {
         nodes[0].engine.counters.distributed == 1
     })
