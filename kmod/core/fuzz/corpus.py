@@ -91,3 +91,45 @@ for name, events in scripts.items():
         for slots, threshold in ((5, 0), (40, 3)):
             head = struct.pack(">IBBBB", start, slots, 49, threshold, 0x2A)
             write("snoop", f"{name}-{start:x}-{slots}", head + b"".join(events))
+
+# What flows were to another foreign agent (docs/wire.md 3.4): sound ones, and each absurdity once.
+ENDS4 = bytes([192, 0, 2, 10]) + bytes(12) + bytes([203, 0, 113, 7]) + bytes(12)
+ENDS6 = bytes.fromhex("20010db8") + bytes(11) + b"\x0a" + bytes.fromhex("20010db8") + bytes(11) + b"\x07"
+
+
+def state(una, sent=0, family=4, flags=0, window=1000, ports=(80, 4242), ends=ENDS4, fin=0, duplicates=0, rtt=(5000, 500, 4000) * 2):
+    numbers = una, (una + sent) & 0xFFFFFFFF, fin, duplicates
+    return struct.pack(">BBHHH", family, flags, window, *ports) + ends + struct.pack(">10I", *numbers, *rtt)
+
+
+def states(*flows, version=1, count=None):
+    return struct.pack(">BBHHH", version, 0, 0, 0, len(flows) if count is None else count) + b"".join(flows)
+
+
+for name, octets in {
+    "none": states(),
+    "quiet": states(state(100)),
+    "wraps": states(state(2**32 - 10, 1000, flags=1, duplicates=3)),
+    "fin": states(state(100, 50, flags=3, fin=150)),
+    "unmeasured": states(state(100, 50, rtt=(0,) * 6)),
+    "IPv6": states(state(100, family=6, ends=ENDS6)),
+    "slow": states(state(100, 2**30, duplicates=8192, window=0, rtt=(60_000_000, 1, 1) * 2)),
+    "three": states(*(state(at, 10, ports=(80, at)) for at in (1, 2, 3))),
+    "most": states(*(state(at, 10, ports=(80, at)) for at in range(1, 33))),
+    "too many": states(*(state(at, 10, ports=(80, at)) for at in range(1, 34))),
+    "twice": states(state(100), state(200)),
+    "version": states(state(100), version=2),
+    "count": states(state(100), count=2),
+    "family": states(state(100, family=5)),
+    "wide IPv4": states(state(100, ends=ENDS6)),
+    "no port": states(state(100, ports=(0, 1))),
+    "flag": states(state(100, flags=4)),
+    "far": states(state(100, 2**30 + 1)),
+    "fin past": states(state(100, 50, flags=2, fin=151)),
+    "fin unsaid": states(state(100, 50, fin=120)),
+    "duplicates": states(state(100, duplicates=8193)),
+    "round trip": states(state(100, rtt=(60_000_001, 1, 1) * 2)),
+    "half a round trip": states(state(100, rtt=(1, 0, 1) * 2)),
+    "short": states(state(100))[:-1],
+}.items():
+    write("state", name, octets)

@@ -45,7 +45,7 @@ impl Flow {
         let Some(ack) = segment.ack.filter(|_| self.started && !segment.syn) else {
             return Verdict::Forward;
         };
-        if after(ack, self.next) || span(ack, self.una) > REACH {
+        if after(ack, later(self.next, self.promised)) || span(ack, self.una) > REACH {
             self.counters.ahead = self.counters.ahead.saturating_add(1);
             return Verdict::Forward;
         }
@@ -60,20 +60,23 @@ impl Flow {
                 Verdict::Forward
             };
         }
+        // Of what another router was told nobody knows whether it has reached the sender.
+        let first = self.vouched && !self.confirmed;
         self.confirmed = true;
+        self.next = later(self.next, ack);
         if segment.blocks != 0 {
             self.selective = true;
             self.learn_order(ack, segment.sack());
         }
         if after(ack, self.una) {
             self.advance(ack, segment, &mut scene);
-            if plain && self.held_back(segment, &mut scene) {
+            if plain && !first && self.held_back(segment, &mut scene) {
                 return self.suppress();
             }
             (self.told, self.window) = (ack, segment.window);
             return Verdict::Forward;
         }
-        self.duplicate(plain, segment, &mut scene)
+        self.duplicate(plain, first, segment, &mut scene)
     }
 
     /// Whether an acknowledgement of something new is held back, for its SACK blocks would have the sender repair what is
@@ -181,6 +184,7 @@ impl Flow {
         self.visible = later(self.visible, ack);
         self.sack_high = later(self.sack_high, ack);
         self.looked = later(self.looked, ack);
+        self.promised = later(self.promised, ack);
         self.backoff = 0;
         if self.fin == Some(ack) {
             self.closed = true;
@@ -202,6 +206,7 @@ impl Flow {
     fn duplicate<S: Store>(
         &mut self,
         plain: bool,
+        first: bool,
         segment: &Segment,
         scene: &mut Scene<'_, S>,
     ) -> Verdict {
@@ -238,7 +243,7 @@ impl Flow {
         }
         self.overdue(scene);
         self.set_alarm(scene);
-        let hidden = self.hole_is_cached(scene) && !after(self.visible, self.una);
+        let hidden = !first && self.hole_is_cached(scene) && !after(self.visible, self.una);
         // A larger window is no news to a sender that hasn't used up the one it has; the next acknowledgement tells it.
         let urgent = shrunk || (changed && self.window == 0);
         if hidden && !urgent {

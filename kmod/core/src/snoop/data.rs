@@ -55,6 +55,15 @@ impl Flow {
             self.fin = Some(end);
         }
         self.drop_too_old(&mut scene);
+        if !after(end, self.una) && !self.confirmed {
+            if self.vouched {
+                // The mobile host has it: it is a copy that followed it here, or its answer will be the first, which goes on.
+                return None;
+            }
+            // What passed here first need not be the first that is missing: what follows a mobile host from where it was
+            // may come behind what goes straight to where it is.
+            self.start_anew(seq);
+        }
         if !after(end, self.una) {
             self.settle();
             // The receiver has it, but the sender doesn't know: the answer must reach it.
@@ -97,7 +106,18 @@ impl Flow {
     fn start(&mut self, seq: u32) {
         self.started = true;
         (self.una, self.told, self.next, self.visible) = (seq, seq, seq, seq);
-        (self.sack_high, self.looked) = (seq, seq);
+        (self.sack_high, self.looked, self.promised) = (seq, seq, seq);
+    }
+
+    /// It begins elsewhere than was taken for its beginning. Nothing has been acknowledged here yet.
+    pub(super) fn start_anew(&mut self, seq: u32) {
+        let (next, una, visible) = (self.next, self.una, self.visible);
+        self.start(seq);
+        self.next = later(next, seq);
+        if visible != una {
+            // The sender repairs up to there.
+            self.visible = later(visible, seq);
+        }
     }
 
     fn kept<S: Store>(&mut self, place: Option<u16>, scene: &mut Scene<'_, S>) -> Option<u16> {
@@ -167,7 +187,8 @@ impl Flow {
             return None;
         }
         let place = self.ring(scene.slots).insert(covered, slot);
-        if place.is_some() {
+        // Until something was acknowledged here it may as well be late.
+        if place.is_some() && self.confirmed {
             self.list(slot.seq, true, scene);
         }
         self.kept(place, scene)

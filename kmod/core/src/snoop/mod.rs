@@ -24,6 +24,7 @@ mod rtt;
 mod segment;
 mod serial;
 mod settings;
+mod state;
 mod timer;
 
 pub use counters::Counters;
@@ -31,6 +32,7 @@ pub use ring::{prepare, Slot};
 pub use segment::{Block, Ends, Segment, BLOCKS};
 pub use serial::{after, before};
 pub use settings::Settings;
+pub use state::{Absurd, State, States};
 
 use ring::Ring;
 use rtt::Rtt;
@@ -103,6 +105,8 @@ pub struct Flow {
     started: bool,
     /// Something of it was acknowledged, so that it isn't made up.
     confirmed: bool,
+    /// Another router says so, and nothing has shown it here.
+    vouched: bool,
     /// It was broken off, or its data is through and acknowledged.
     closed: bool,
     persisted: bool,
@@ -114,6 +118,8 @@ pub struct Flow {
     told: u32,
     /// The number behind the last the sender has sent.
     next: u32,
+    /// The same as another router has seen it: an acknowledgement up to there may be of what never passed here.
+    promised: u32,
     /// The window of the last acknowledgement forwarded, unscaled.
     window: u16,
     /// Arrivals behind the hole at `una`, as duplicates have told of them.
@@ -178,12 +184,14 @@ impl Flow {
             len: 0,
             started: false,
             confirmed: false,
+            vouched: false,
             closed: false,
             persisted: false,
             fin: None,
             una: 0,
             told: 0,
             next: 0,
+            promised: 0,
             window: 0,
             duplicates: 0,
             selective: false,

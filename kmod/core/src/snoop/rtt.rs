@@ -2,7 +2,7 @@
 //! A round trip over the wireless hop, estimated as RFC 6298 does.
 
 /// Smoothed round-trip time and its variation, in nanoseconds.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Rtt {
     smoothed: u64,
     variation: u64,
@@ -11,6 +11,8 @@ pub(crate) struct Rtt {
 
 /// Above it a sample is no round trip of a hop, but a host that slept: a minute.
 const LONGEST: u64 = 60_000_000_000;
+/// Nanoseconds.
+const MICROSECOND: u64 = 1_000;
 
 impl Rtt {
     /// Takes a sample (RFC 6298 §2.2, §2.3; the weights are 1/8 and 1/4).
@@ -42,6 +44,36 @@ impl Rtt {
         }
         self.smoothed
             .saturating_add(self.variation.saturating_mul(4))
+    }
+
+    /// Begins with another router's estimate, if there is none here yet.
+    pub(crate) fn or(&mut self, other: &Self) {
+        if self.smoothed == 0 {
+            *self = *other;
+        }
+    }
+
+    /// Smoothed, variation and shortest sample in microseconds; zeros before the first.
+    pub(crate) fn to_micros(self) -> [u32; 3] {
+        // What was measured is not nothing. Each is at most LONGEST, a minute.
+        let least = |ns: u64| (ns / MICROSECOND).max(self.smoothed.min(1));
+        [self.smoothed, self.variation, self.least]
+            .map(|ns| u32::try_from(least(ns)).unwrap_or(u32::MAX))
+    }
+
+    /// See [`Self::to_micros`]. `None` if no samples give that.
+    pub(crate) fn from_micros(micros: [u32; 3]) -> Option<Self> {
+        let [smoothed, variation, least] =
+            micros.map(|micros| u64::from(micros).saturating_mul(MICROSECOND));
+        let none = smoothed == 0 && variation == 0 && least == 0;
+        let some = [smoothed, variation, least]
+            .iter()
+            .all(|ns| (1..=LONGEST).contains(ns));
+        (none || some).then_some(Rtt {
+            smoothed,
+            variation,
+            least,
+        })
     }
 
     /// The shortest sample, 0 before the first.

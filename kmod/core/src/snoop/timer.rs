@@ -9,6 +9,11 @@ const PERSIST_BURST: u32 = 16;
 const DELAYED_ACK: u64 = 50 * MS;
 
 impl Flow {
+    /// Whether there is somebody who answers, here or where the mobile host was before.
+    const fn is_answered(&self) -> bool {
+        self.confirmed || self.vouched
+    }
+
     /// How long the oldest segment's acknowledgement may take.
     fn patience<S: Store>(&self, scene: &Scene<'_, S>) -> u64 {
         let wait = self
@@ -51,7 +56,7 @@ impl Flow {
     /// When [`Flow::timer`] is next due, in nanoseconds.
     pub fn deadline(&self, settings: &Settings) -> u64 {
         let mut at = self.touched.saturating_add(settings.garbage);
-        if self.len == 0 || !self.confirmed || self.window == 0 {
+        if self.len == 0 || !self.is_answered() || self.window == 0 {
             return at;
         }
         if !self.persisted {
@@ -89,7 +94,7 @@ impl Flow {
             return false;
         }
         // Nobody has answered yet, or the receiver has no room: sending more is no repair.
-        if self.len == 0 || !self.confirmed || self.window == 0 {
+        if self.len == 0 || !self.is_answered() || self.window == 0 {
             return true;
         }
         if !self.persisted && now >= self.touched.saturating_add(settings.persist) {

@@ -2,9 +2,11 @@
 //! A flow and its caller: packets and their places are watched.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod state;
+
 use std::collections::HashMap;
 
-use mml_core::snoop::{prepare, Flow, Segment, Settings, Slot, Store, Verdict, BLOCKS};
+use mml_core::snoop::{prepare, Flow, Segment, Settings, Slot, State, Store, Verdict, BLOCKS};
 
 pub const MS: u64 = 1_000_000;
 /// Local retransmissions of one packet at most.
@@ -115,6 +117,17 @@ impl Fa {
         );
         self.check();
         verdict
+    }
+
+    /// Takes over what another router knew.
+    pub fn take_over(&mut self, state: &State) -> bool {
+        let (now, settings) = (self.now, self.settings);
+        let slots = &mut self.slots;
+        let taken = self
+            .flow
+            .take_over(slots, state, now, &settings, &mut self.kept);
+        self.check();
+        taken
     }
 
     /// Runs the timer until nothing is due; `false` once the flow is over.
