@@ -6,6 +6,8 @@
 //! Readers find a flow under RCU; its own lock guards the rest. A flow that goes is emptied under its lock first, so
 //! that nothing of it is touched afterwards but its memory, which goes after a grace period.
 
+mod state;
+
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::alloc::{flags::*, KVVec, KVec};
 use kernel::new_spinlock;
@@ -189,6 +191,8 @@ pub(crate) struct Snoop {
     refused: AtomicU64,
     /// Super-packets that went by unseen.
     super_packets: AtomicU64,
+    /// Flows taken over from another foreign agent.
+    taken_over: AtomicU64,
 }
 
 /// What a flow does to its packets while its lock is held.
@@ -287,6 +291,7 @@ impl Snoop {
             evicted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             super_packets: AtomicU64::new(0),
+            taken_over: AtomicU64::new(0),
         })
     }
 
@@ -749,7 +754,8 @@ impl Snoop {
         f("octets-kept", self.bytes.load(Ordering::Relaxed))?;
         f("evicted", self.evicted.load(Ordering::Relaxed))?;
         f("refused", self.refused.load(Ordering::Relaxed))?;
-        f("super-packets", self.super_packets.load(Ordering::Relaxed))
+        f("super-packets", self.super_packets.load(Ordering::Relaxed))?;
+        f("taken-over", self.taken_over.load(Ordering::Relaxed))
     }
 
     /// The flow at a place of the list, as it stands.

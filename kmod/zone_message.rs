@@ -6,11 +6,12 @@
 use kernel::alloc::{flags::*, KVec};
 use kernel::prelude::*;
 use mml_core::ip::{Addresses, Ports};
+use mml_core::snoop::States;
 use mml_core::zone::Mode;
 use pfkey::number::{message as kind, policy, satype};
 use pfkey::{
     genl, Csa as CsaMessage, CsaId, CsaUpdate, Lifetime, Message, Migrate, NewMapping,
-    Policy as PolicyMessage, PolicyExt, PolicyId, PortRange, Role, SpiRequest, Writer,
+    Policy as PolicyMessage, PolicyExt, PolicyId, PortRange, Role, SnoopState, SpiRequest, Writer,
 };
 
 use crate::ends::{Outer, Path};
@@ -66,6 +67,7 @@ pub(crate) fn request(request: &mut Request<'_>) -> Result {
         kind::GET => get(request, &message),
         kind::X_MIGRATE => migrate(request, &message),
         kind::X_CSA_RESEND => resend(request, &message),
+        kind::X_CSA_SNOOP => snoop(request, &message),
         kind::FLUSH => flush(request, &message),
         kind::X_SPDADD => policy_add(request, &message),
         kind::X_SPDDELETE => policy_delete(request, &message),
@@ -312,6 +314,48 @@ fn resend(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     };
     answer(request, message, |w| {
         id.write(w, &csa.standing())?.lifetime_current(&sent)
+    })
+}
+
+/// Says what SNOOP knows of a CSA's flows, or has it take over what another foreign agent knew of them; the answer's
+/// LIFETIME_CURRENT counts those then (docs/wire.md 2.2y).
+fn snoop(request: &mut Request<'_>, message: &Message<'_>) -> Result {
+    let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
+    let given = message.snoop_state();
+    let states = given.map(|given| States::parse(given.octets)).transpose();
+    let states = states.map_err(|absurd| {
+        request.say(absurd.0);
+        EINVAL
+    })?;
+    let ns = request.ns;
+    // No flow is made behind the back of who takes the CSA away.
+    let config = ns.config.lock();
+    let Some(csa) = config.csas.iter().find(|csa| named(csa, &id)) else {
+        return missing(request);
+    };
+    if !csa.snoops() {
+        request.say(c"SNOOP: this CSA is not looked after; an UPDATE with SNOOP changes that");
+        return Err(EOPNOTSUPP);
+    }
+    let standing = csa.standing();
+    let Some(states) = states else {
+        let octets = ns.snoop.states(csa)?;
+        drop(config);
+        return answer_of(pfkey::MAX_LEN, request, message, |w| {
+            id.write(w, &standing)?
+                .snoop_state(&SnoopState { octets: &octets })
+        });
+    };
+    let taken = ns.snoop.take_over(ns, csa, states).inspect_err(|_| {
+        request.say(c"SNOOP_STATE: a flow that can't come in this CSA");
+    })?;
+    drop(config);
+    let taken = Lifetime {
+        allocations: taken,
+        ..Lifetime::default()
+    };
+    answer(request, message, |w| {
+        id.write(w, &standing)?.lifetime_current(&taken)
     })
 }
 

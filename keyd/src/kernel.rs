@@ -6,7 +6,8 @@ use crate::netlink::frame::{self, Attributes};
 use crate::netlink::{Error, Socket};
 use pfkey::number::{message, satype};
 use pfkey::{
-    genl, Csa, CsaExt, CsaId, Message, Mode, Policy, PolicyId, Role, Snoop, State, Writer,
+    genl, Csa, CsaExt, CsaId, Message, Mode, Policy, PolicyId, Role, Snoop, SnoopState, State,
+    Writer,
 };
 use std::net::{IpAddr, SocketAddr};
 use zeroize::Zeroizing;
@@ -202,6 +203,35 @@ impl Kernel {
             Ok(())
         })?;
         Ok(packets)
+    }
+
+    /// What SNOOP knows of a relay's CSA's flows, as the module writes it (docs/wire.md 2.2y).
+    pub fn snoop_state(&mut self, id: &CsaId) -> Result<Vec<u8>, Error> {
+        let mut state = None;
+        self.csa_request(message::X_CSA_SNOOP, id, &naming(id.role), &mut |answer| {
+            state = answer.snoop_state().map(|state| state.octets.to_vec());
+            Ok(())
+        })?;
+        state.ok_or(Error::Malformed("an answer without SNOOP's state"))
+    }
+
+    /// Has SNOOP take over what another foreign agent's knew of a CSA's flows (docs/wire.md 2.2y). Of how many it did.
+    pub fn take_over_snoop(&mut self, id: &CsaId, state: &[u8]) -> Result<u32, Error> {
+        let state = SnoopState { octets: state };
+        let mut buffer = [0; pfkey::MAX_LEN];
+        let octets = Writer::new(&mut buffer, message::X_CSA_SNOOP, satype::MLESP, 0, 0)
+            .and_then(|w| id.write(w, &naming(id.role)))
+            .and_then(|w| w.snoop_state(&state))
+            .and_then(Writer::finish)
+            .map_err(refused)?;
+        let mut flows = 0;
+        self.ask(octets, &mut |answer| {
+            flows = answer
+                .lifetime_current()
+                .map_or(0, |taken| taken.allocations);
+            Ok(())
+        })?;
+        Ok(flows)
     }
 
     /// Gives a relay's CSA other settings of SNOOP, which hold for new flows; its state stays `state`.

@@ -11,7 +11,7 @@ use crate::standard::{
     Supported,
 };
 use crate::text::Fault;
-use crate::zone::{Binding, CsaExt, Relay, Snoop, ZoneMap, ZoneSa};
+use crate::zone::{Binding, CsaExt, Relay, Snoop, SnoopState, ZoneMap, ZoneSa};
 
 macro_rules! extensions {
     ($($number:ident $variant:ident $body:ident $(<$life:lifetime>)?;)+) => {
@@ -71,4 +71,5 @@ extensions! {
     SNOOP Snoop Snoop;
     RELAY Relay Relay;
     BINDING Binding Binding<'a>;
+    SNOOP_STATE SnoopState SnoopState<'a>;
 }

@@ -48,6 +48,6 @@ pub use standard::{
 };
 pub use writer::Writer;
 pub use zone::{
-    Binding, CsaExt, Mode, Relay, Role, Snoop, State, ZoneKeys, ZoneMap, ZoneSa, END, MAX_BINDING,
-    MAX_ZONES, TRANSPORT_END, WINDOW_DEFAULT, WINDOW_MAX, WINDOW_MIN,
+    Binding, CsaExt, Mode, Relay, Role, Snoop, SnoopState, State, ZoneKeys, ZoneMap, ZoneSa, END,
+    MAX_BINDING, MAX_SNOOP_STATE, MAX_ZONES, TRANSPORT_END, WINDOW_DEFAULT, WINDOW_MAX, WINDOW_MIN,
 };

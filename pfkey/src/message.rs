@@ -12,7 +12,7 @@ use crate::standard::{
     Supported,
 };
 use crate::text::Fault;
-use crate::zone::{Binding, CsaExt, Relay, Snoop, ZoneMap, ZoneSa};
+use crate::zone::{Binding, CsaExt, Relay, Snoop, SnoopState, ZoneMap, ZoneSa};
 
 /// Octets of `sadb_msg`.
 pub const HEADER_LEN: usize = 16;
@@ -187,6 +187,8 @@ accessors! {
     relay RELAY Relay Relay;
     /// BINDING.
     binding BINDING Binding Binding<'a>;
+    /// SNOOP_STATE.
+    snoop_state SNOOP_STATE SnoopState SnoopState<'a>;
 }
 
 /// The extensions of a message, in the order they came.

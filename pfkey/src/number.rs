@@ -35,10 +35,12 @@ pub mod message {
     pub const X_CSA_STATE: u8 = 128;
     /// What is held for a CSA is sent; ours (docs/wire.md 2.2v).
     pub const X_CSA_RESEND: u8 = 129;
+    /// What SNOOP knows of a CSA's flows, asked for or given; ours (docs/wire.md 2.2y).
+    pub const X_CSA_SNOOP: u8 = 130;
 
     /// Whether a message of this type exists.
     pub const fn known(number: u8) -> bool {
-        matches!(number, GETSPI..=X_MIGRATE | X_CSA_STATE | X_CSA_RESEND)
+        matches!(number, GETSPI..=X_MIGRATE | X_CSA_STATE..=X_CSA_SNOOP)
     }
 }
 
@@ -92,6 +94,7 @@ pub mod ext {
     pub const SNOOP: u16 = 132;
     pub const RELAY: u16 = 133;
     pub const BINDING: u16 = 134;
+    pub const SNOOP_STATE: u16 = 135;
 }
 
 /// What a policy does with a packet (`sadb_x_policy_type`, Linux's `ipsec.h`).

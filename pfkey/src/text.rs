@@ -95,6 +95,7 @@ fn texts(number: u16) -> &'static Texts {
         ext::SNOOP => texts!("SNOOP"),
         ext::RELAY => texts!("RELAY"),
         ext::BINDING => texts!("BINDING"),
+        ext::SNOOP_STATE => texts!("SNOOP_STATE"),
         _ => texts!("extension of unknown number"),
     }
 }

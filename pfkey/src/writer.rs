@@ -8,7 +8,7 @@ use crate::message::{Header, EXT_HEADER_LEN, HEADER_LEN, MAX_LEN};
 use crate::reader::Cursor;
 use crate::selector::Selector;
 use crate::standard::{Lifetime, PolicyExt, Sa};
-use crate::zone::{Binding, CsaExt, Relay, Snoop, ZoneMap, ZoneSa};
+use crate::zone::{Binding, CsaExt, Relay, Snoop, SnoopState, ZoneMap, ZoneSa};
 
 /// A message being written. It is as good as its parts: what [`crate::Message::parse`] would refuse can be written.
 pub struct Writer<'a> {
@@ -142,6 +142,11 @@ impl<'a> Writer<'a> {
     /// BINDING.
     pub fn binding(self, binding: &Binding<'_>) -> Result<Self, Error> {
         self.extension(&Extension::Binding(*binding))
+    }
+
+    /// SNOOP_STATE.
+    pub fn snoop_state(self, state: &SnoopState<'_>) -> Result<Self, Error> {
+        self.extension(&Extension::SnoopState(*state))
     }
 
     /// Ends the message and gives its octets.

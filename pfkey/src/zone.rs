@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The extensions of the zones, 128 to 134 (docs/wire.md §2).
+//! The extensions of the zones, 128 to 135 (docs/wire.md §2).
 
 use crate::algorithm::Algorithm;
 use crate::error::Error;
@@ -20,6 +20,8 @@ pub const WINDOW_MAX: u32 = 65_536;
 pub const WINDOW_DEFAULT: u32 = 8_192;
 /// Octets of an identity in BINDING.
 pub const MAX_BINDING: usize = 1_024;
+/// Octets of a SNOOP_STATE: 32 flows (docs/wire.md 3.4a).
+pub const MAX_SNOOP_STATE: usize = 2_568;
 
 macro_rules! numbered {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal $text:literal),+ $(,)? }) => {
@@ -453,5 +455,33 @@ impl<'a> Binding<'a> {
         // An identity too long for the field is refused by whoever reads it.
         w.u16(u16::try_from(self.data.len()).unwrap_or(0))?;
         w.put(self.data)
+    }
+}
+
+/// SNOOP_STATE: what SNOOP knows of a CSA's flows, as it goes from one foreign agent to the next, in network order
+/// (docs/wire.md 2.3n). What is in it is SNOOP's to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnoopState<'a> {
+    /// Up to [`MAX_SNOOP_STATE`] octets.
+    pub octets: &'a [u8],
+}
+
+impl<'a> SnoopState<'a> {
+    pub(crate) fn decode(mut r: Reader<'a>) -> Result<Self, Fault> {
+        let len = usize::from(r.u16()?);
+        r.reserved(2)?;
+        if len == 0 || len > MAX_SNOOP_STATE {
+            return Err(Fault::Value);
+        }
+        let octets = r.bytes(len)?;
+        r.end()?;
+        Ok(SnoopState { octets })
+    }
+
+    pub(crate) fn encode(&self, w: &mut Cursor<'_>) -> Result<(), Error> {
+        // One too long for the field is refused by whoever reads it.
+        w.u16(u16::try_from(self.octets.len()).unwrap_or(0))?;
+        w.zeros(2)?;
+        w.put(self.octets)
     }
 }

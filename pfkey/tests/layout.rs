@@ -203,3 +203,14 @@ fn binding_counts_the_octets_of_its_identity() {
     ]);
     assert_eq!(octets(ext::BINDING), expected);
 }
+
+/// docs/wire.md 2.3n.
+#[test]
+fn snoops_state_counts_its_octets() {
+    let expected = join(&[
+        &u16s(&[3, 135, 9, 0]),
+        &[1, 0, 0, 0, 0, 0, 0, 0, 9],
+        &[0; 7],
+    ]);
+    assert_eq!(octets(ext::SNOOP_STATE), expected);
+}

@@ -72,7 +72,7 @@ fn another_version_an_unknown_type_and_a_reserved_field_are_refused() {
         );
     }
     octets[0] = 2;
-    for kind in [0, 25, 127, 130, 255] {
+    for kind in [0, 25, 127, 131, 255] {
         octets[1] = kind;
         assert_eq!(refused(&octets), (errno::EINVAL, "message: unknown type"));
     }
@@ -234,6 +234,8 @@ fn reserved_fields_and_padding_must_be_zero() {
         (ext::RELAY, 12),
         (ext::BINDING, 5),
         (ext::BINDING, 18),
+        (ext::SNOOP_STATE, 6),
+        (ext::SNOOP_STATE, 17),
     ];
     for (number, place) in places {
         let mut octets = one(number);
@@ -264,37 +266,39 @@ fn fields_out_of_range_are_refused() {
         (ext::ZONE_MAP, 4, 0), // number of zones
         (ext::ZONE_MAP, 4, 1), // zone 2 left over, and zone 1 not to the end
         (ext::ZONE_MAP, 4, 9),
-        (ext::ZONE_MAP, 5, 0),    // mode
-        (ext::ZONE_MAP, 5, 3),    // mode
-        (ext::ZONE_MAP, 8, 2),    // zone
-        (ext::ZONE_MAP, 12, 1),   // zone
-        (ext::ZONE_MAP, 10, 255), // zone 1's stop is END
-        (ext::ZONE_MAP, 14, 0),   // the last stop isn't
-        (ext::ZONE_SA, 4, 0),     // zone
-        (ext::ZONE_SA, 4, 9),     // zone
-        (ext::ZONE_SA, 5, 1),     // null, yet with keys
-        (ext::ZONE_SA, 5, 2),     // flags
-        (ext::ZONE_SA, 9, 0),     // key bits
-        (ext::ZONE_SA, 8, 192),   // key bits
-        (ext::ZONE_SA, 10, 3),    // salt octets
-        (ext::ZONE_SA, 11, 12),   // ICV octets
-        (ext::CSA, 4, 0),         // role
-        (ext::CSA, 4, 4),         // role
-        (ext::CSA, 5, 0),         // mode
-        (ext::CSA, 6, 4),         // state
-        (ext::SELECTOR, 4, 4),    // family
-        (ext::SELECTOR, 6, 33),   // source prefix length
-        (ext::SELECTOR, 7, 31),   // a host bit of the destination
-        (ext::SELECTOR, 9, 1),    // a source port beyond the last
-        (ext::SELECTOR, 11, 1),   // a source port of a protocol without
-        (ext::SELECTOR, 12, 1),   // a host bit of the source
-        (ext::SELECTOR, 47, 1),   // a destination port of a protocol without
-        (ext::SELECTOR, 33, 1),   // behind an IPv4 address
-        (ext::RELAY, 4, 4),       // flags
-        (ext::RELAY, 7, 128),     // number
-        (ext::BINDING, 4, 0),     // type
-        (ext::BINDING, 6, 0),     // length
-        (ext::BINDING, 7, 5),     // length above the bound
+        (ext::ZONE_MAP, 5, 0),     // mode
+        (ext::ZONE_MAP, 5, 3),     // mode
+        (ext::ZONE_MAP, 8, 2),     // zone
+        (ext::ZONE_MAP, 12, 1),    // zone
+        (ext::ZONE_MAP, 10, 255),  // zone 1's stop is END
+        (ext::ZONE_MAP, 14, 0),    // the last stop isn't
+        (ext::ZONE_SA, 4, 0),      // zone
+        (ext::ZONE_SA, 4, 9),      // zone
+        (ext::ZONE_SA, 5, 1),      // null, yet with keys
+        (ext::ZONE_SA, 5, 2),      // flags
+        (ext::ZONE_SA, 9, 0),      // key bits
+        (ext::ZONE_SA, 8, 192),    // key bits
+        (ext::ZONE_SA, 10, 3),     // salt octets
+        (ext::ZONE_SA, 11, 12),    // ICV octets
+        (ext::CSA, 4, 0),          // role
+        (ext::CSA, 4, 4),          // role
+        (ext::CSA, 5, 0),          // mode
+        (ext::CSA, 6, 4),          // state
+        (ext::SELECTOR, 4, 4),     // family
+        (ext::SELECTOR, 6, 33),    // source prefix length
+        (ext::SELECTOR, 7, 31),    // a host bit of the destination
+        (ext::SELECTOR, 9, 1),     // a source port beyond the last
+        (ext::SELECTOR, 11, 1),    // a source port of a protocol without
+        (ext::SELECTOR, 12, 1),    // a host bit of the source
+        (ext::SELECTOR, 47, 1),    // a destination port of a protocol without
+        (ext::SELECTOR, 33, 1),    // behind an IPv4 address
+        (ext::RELAY, 4, 4),        // flags
+        (ext::RELAY, 7, 128),      // number
+        (ext::BINDING, 4, 0),      // type
+        (ext::BINDING, 6, 0),      // length
+        (ext::BINDING, 7, 5),      // length above the bound
+        (ext::SNOOP_STATE, 4, 0),  // length
+        (ext::SNOOP_STATE, 5, 11), // length above the bound
     ];
     for (number, place, value) in places {
         let mut octets = one(number);

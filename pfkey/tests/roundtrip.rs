@@ -240,6 +240,9 @@ impl Stuff {
                 kind: self.bytes[0].max(1),
                 data: &self.octets,
             }),
+            Extension::SnoopState(_) => Extension::SnoopState(SnoopState {
+                octets: &self.octets,
+            }),
             fixed @ (Extension::Proposal(_)
             | Extension::SupportedAuth(_)
             | Extension::SupportedEncrypt(_)) => fixed,
@@ -397,6 +400,10 @@ fn the_accessors_find_each_its_own() {
     assert_eq!(message.snoop().map(Extension::Snoop), Some(all[25]));
     assert_eq!(message.relay().map(Extension::Relay), Some(all[26]));
     assert_eq!(message.binding().map(Extension::Binding), Some(all[27]));
+    assert_eq!(
+        message.snoop_state().map(Extension::SnoopState),
+        Some(all[28])
+    );
 }
 
 /// The seeds of the fuzz target: one message of each kind. `MML_WRITE_CORPUS=1` writes them anew.
@@ -441,6 +448,7 @@ fn the_fuzzers_seeds_are_sound_messages() {
         ("expire_hard", message::EXPIRE, with(ext::LIFETIME_HARD)),
         ("update_life", message::UPDATE, with(ext::LIFETIME_HARD)),
         ("getspi", message::GETSPI, asked.to_vec()),
+        ("snoop_give", message::X_CSA_SNOOP, with(ext::SNOOP_STATE)),
         (
             "resend",
             message::X_CSA_RESEND,

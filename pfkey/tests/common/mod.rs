@@ -6,7 +6,7 @@ use pfkey::number::{ext, message, satype};
 use pfkey::*;
 
 /// Every extension number there is.
-pub const NUMBERS: [u16; 28] = [
+pub const NUMBERS: [u16; 29] = [
     ext::SA,
     ext::LIFETIME_CURRENT,
     ext::LIFETIME_HARD,
@@ -35,10 +35,11 @@ pub const NUMBERS: [u16; 28] = [
     ext::SNOOP,
     ext::RELAY,
     ext::BINDING,
+    ext::SNOOP_STATE,
 ];
 
 /// The name an error has for each of [`NUMBERS`].
-pub const NAMES: [&str; 28] = [
+pub const NAMES: [&str; 29] = [
     "SA",
     "LIFETIME_CURRENT",
     "LIFETIME_HARD",
@@ -67,6 +68,7 @@ pub const NAMES: [&str; 28] = [
     "SNOOP",
     "RELAY",
     "BINDING",
+    "SNOOP_STATE",
 ];
 
 pub const LIFETIME: Lifetime = Lifetime {
@@ -166,6 +168,9 @@ pub fn sample(number: u16) -> Extension<'static> {
         ext::BINDING => Extension::Binding(Binding {
             kind: 2,
             data: b"mh.example",
+        }),
+        ext::SNOOP_STATE => Extension::SnoopState(SnoopState {
+            octets: &[1, 0, 0, 0, 0, 0, 0, 0, 9],
         }),
         other => panic!("no extension {other}"),
     }

@@ -202,7 +202,7 @@ fn framing(good: &Message, forms: &mut Forms) {
             "",
         );
     }
-    for kind in [0, 25, 127, 130, 255] {
+    for kind in [0, 25, 127, 131, 255] {
         forms.push(
             format!("message type {kind}"),
             patched(good, 1, U8(kind)),

@@ -420,6 +420,25 @@ pub enum Snoop {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
     },
+    /// Write what it knows of a relay's CSA's flows into a file, for where the mobile host goes
+    Export(SnoopFile),
+    /// Take over what another foreign agent exported of the same CSA
+    Import(SnoopFile),
+}
+
+#[derive(Args)]
+pub struct SnoopFile {
+    /// The CSA's SPI
+    #[arg(long, value_name = "SPI", value_parser = spi)]
+    pub spi: u32,
+    /// The CSA's outer source, where the SPI is not enough
+    #[arg(long, value_name = "ADDRESS")]
+    pub src: Option<IpAddr>,
+    /// The CSA's outer destination, likewise
+    #[arg(long, value_name = "ADDRESS")]
+    pub dst: Option<IpAddr>,
+    /// The file; it names the flows' ends, and holds no keys
+    pub file: PathBuf,
 }
 
 #[derive(Args)]

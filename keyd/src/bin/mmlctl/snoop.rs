@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `mmlctl snoop`.
 
-use crate::cli::{self, SnoopSet, Which};
+use crate::cli::{self, SnoopFile, SnoopSet, Which};
 use crate::csa::{find, kernel, name};
 use crate::failure::Failure;
-use crate::output::{print, Output};
+use crate::output::{count, print, Output};
 use crate::table::Table;
 use keyd::kernel::{Flow, Kernel};
 use pfkey::{Role, Snoop};
 use serde_json::{json, Map, Value};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 /// What the names of SNOOP's counters and settings begin with.
@@ -31,6 +32,8 @@ pub fn run(command: cli::Snoop, output: Output) -> Result<(), Failure> {
             Some(spi) => set_csa(spi, &arguments, output),
             None => set_plain(&arguments, output),
         },
+        cli::Snoop::Export(arguments) => export(&arguments, output),
+        cli::Snoop::Import(arguments) => import(&arguments, output),
         cli::Snoop::Flows { watch } => again(watch, output, |kernel, _| show_flows(kernel, output)),
         cli::Snoop::Stats { watch } => {
             let mut last = None;
@@ -90,6 +93,72 @@ fn set_csa(spi: u32, arguments: &SnoopSet, output: Output) -> Result<(), Failure
     output.say(
         &format!("{name}: SNOOP looks after its TCP flows"),
         &json!({ "updated": csa.json() }),
+    );
+    Ok(())
+}
+
+impl SnoopFile {
+    /// The relay's CSA that is meant.
+    fn which(&self) -> Which {
+        Which {
+            spi: self.spi,
+            src: self.src,
+            dst: self.dst,
+            role: Some(Role::Relay),
+        }
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Failure {
+        Failure::usage(format!("{}: {error}", self.file.display()))
+    }
+}
+
+fn export(arguments: &SnoopFile, output: Output) -> Result<(), Failure> {
+    let (mut kernel, csa) = find(&arguments.which())?;
+    let name = name(&csa.id);
+    let state = kernel
+        .snoop_state(&csa.id)
+        .map_err(|e| Failure::kernel(&name, &e))?;
+    let mut options = std::fs::OpenOptions::new();
+    // Who speaks with whom is nobody else's business.
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(&arguments.file)
+        .and_then(|mut file| file.write_all(&state))
+        .map_err(|error| arguments.failed(&error))?;
+    let file = arguments.file.display().to_string();
+    output.say(
+        &format!("{name}: what SNOOP knows of its flows is in {file}"),
+        &json!({ "exported": csa.json(), "file": file, "octets": state.len() }),
+    );
+    Ok(())
+}
+
+fn import(arguments: &SnoopFile, output: Output) -> Result<(), Failure> {
+    let mut state = Vec::new();
+    // One octet more shows that it is too long.
+    let most = pfkey::MAX_SNOOP_STATE as u64 + 1;
+    std::fs::File::open(&arguments.file)
+        .and_then(|file| file.take(most).read_to_end(&mut state))
+        .map_err(|error| arguments.failed(&error))?;
+    if state.len() > pfkey::MAX_SNOOP_STATE {
+        return Err(Failure::usage(format!(
+            "{}: longer than {} octets, so nothing that `mmlctl snoop export` wrote",
+            arguments.file.display(),
+            pfkey::MAX_SNOOP_STATE
+        )));
+    }
+    let (mut kernel, csa) = find(&arguments.which())?;
+    let name = name(&csa.id);
+    let flows = kernel
+        .take_over_snoop(&csa.id, &state)
+        .map_err(|e| Failure::kernel(&name, &e))?;
+    output.say(
+        &format!(
+            "{name}: {} taken over",
+            count(flows as usize, "flow", "flows")
+        ),
+        &json!({ "imported": csa.json(), "flows": flows }),
     );
     Ok(())
 }
