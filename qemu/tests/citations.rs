@@ -42,11 +42,7 @@ enum Gap {
 
 /// The rules that lack something, and what. Whoever fills a gap takes it out of the list.
 const GAPS: &[(&str, Gap, &str)] = &[
-    (
-        "3.1h",
-        Gap::Part,
-        "the daemon answers without a state: nothing takes SNOOP's out of the module yet; and no home agent asks by itself",
-    ),
+    ("3.1h", Gap::Part, "no home agent asks by itself"),
 ];
 
 /// A file's name, from the root on, and its text.

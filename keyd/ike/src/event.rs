@@ -4,10 +4,9 @@
 use crate::auth::AuthError;
 use crate::crypto::KeyPair;
 use crate::negotiate::EspSuite;
-use crate::secret::Secret;
 use crate::wire::{
-    Ask, CsaIdentity, GroupStatus, Id, Neighbour, NotifyType, Revocation, TrafficSelector,
-    ZoneTransform,
+    Ask, CsaIdentity, GroupStatus, Id, Neighbour, NotifyType, Revocation, SnoopState,
+    TrafficSelector, ZoneTransform,
 };
 use pfkey::{Mode, ZoneMap};
 use std::net::{IpAddr, SocketAddr};
@@ -257,7 +256,7 @@ pub enum Event {
         /// Whether there was a CSA.
         given: bool,
     },
-    /// Previous FA: answer by `Endpoint::answer_handover` with SNOOP's state, and send held packets to `ask.care_of`.
+    /// Previous FA: answer by `Endpoint::answer_handover` with SNOOP's states, and send held packets to `ask.care_of`.
     HandoverAsked {
         /// By whom.
         ike: IkeId,
@@ -266,12 +265,12 @@ pub enum Event {
         /// What it asked.
         ask: Ask,
     },
-    /// New FA: SNOOP's state, as the previous FA's module wrote it; `None` when it refused.
+    /// New FA: SNOOP's states, as the previous FA's module wrote them; `None` when it refused.
     HandedOver {
         /// The host.
         home: IpAddr,
-        /// The state.
-        state: Option<Secret>,
+        /// Its CSAs' states.
+        states: Option<Vec<SnoopState>>,
     },
 }
 

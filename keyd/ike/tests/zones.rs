@@ -9,7 +9,8 @@ use mml_ike::config::{Agent, Config, HomeAgent, Prefix, ZoneRole};
 use mml_ike::event::{AdoptedCsa, ChildSa, ChildUp, Down, Event, RelayCsa};
 use mml_ike::secret::Secret;
 use mml_ike::wire::{
-    Ask, CsaIdentity, GroupStatus, Id, Message, Neighbour, NotifyType, Payload, TrafficSelector,
+    Ask, CsaIdentity, GroupStatus, Id, Message, Neighbour, NotifyType, Payload, SnoopState,
+    TrafficSelector, MAX_STATES,
 };
 use mml_ike::Endpoint;
 use std::net::IpAddr;
@@ -997,17 +998,23 @@ fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
             _ => None,
         })
         .expect("it was asked");
-    let state = Secret::copy(&[7; 3000]);
-    let given = state.clone();
+    let full = |spi| SnoopState {
+        spi,
+        flows: Secret::copy(&[7; pfkey::MAX_SNOOP_STATE]),
+    };
+    // As much as there may be comes through.
+    let states: Vec<SnoopState> = (0..8).map(full).collect();
+    assert_eq!(states.len(), MAX_STATES);
+    let given = states.clone();
     net.at(FA1, |e, now, host| {
         e.answer_handover(ike, message_id, given, now, host)
     });
     net.run(SECOND);
     let got = net.nodes[FA2].find(|e| match e {
-        Event::HandedOver { state, .. } => state.clone(),
+        Event::HandedOver { states, .. } => states.clone(),
         _ => None,
     });
-    assert_eq!(got, Some(state));
+    assert_eq!(got, Some(states));
     // Bent: refused without asking the module.
     let bent = Ask {
         token: Secret::copy(&[1; 32]),
@@ -1020,15 +1027,21 @@ fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
         1
     );
     assert_eq!(
-        net.nodes[FA2].count(|e| matches!(e, Event::HandedOver { state: None, .. })),
+        net.nodes[FA2].count(|e| matches!(e, Event::HandedOver { states: None, .. })),
         1
     );
-    // A module that says nothing: an empty state after a second.
+    // A module that says nothing: no states after a second.
     let newer = self::ask(&net, 101);
     handover(&mut net, &newer);
     net.run(3 * SECOND);
     assert_eq!(
-        net.nodes[FA2].count(|e| matches!(e, Event::HandedOver { state: Some(_), .. })),
+        net.nodes[FA2].count(|e| matches!(
+            e,
+            Event::HandedOver {
+                states: Some(_),
+                ..
+            }
+        )),
         2
     );
 }

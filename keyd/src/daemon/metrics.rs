@@ -48,6 +48,7 @@ counters! {
     group_forged "Datagrams to a group that were not the home agent's",
     handed_on "CSAs that the previous foreign agent handed on to this one",
     handed_over "Hosts whose held packets followed them to the next foreign agent",
+    flows_taken_over "Flows whose SNOOP's state the previous foreign agent gave along",
     without_relay "Rekeyings that went on without the relay",
     acquires "Packets that asked for an SA",
     expires "Limits that SAs came to",

@@ -376,7 +376,7 @@ async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone()
 async fn what_is_held_is_asked_for_as_soon_as_it_can_be_taken_in_before_the_home_agent_has_answered(
 ) {
     // Keys beforehand, and from the previous foreign agent.
-    for (test, beforehand) in [(66, true), (67, false)] {
+    for (test, beforehand) in [(38, true), (39, false)] {
         let mut net = four(test, beforehand).await;
         for fa in FA {
             obeys(&mut net, fa);
@@ -414,5 +414,47 @@ async fn what_is_held_is_asked_for_as_soon_as_it_can_be_taken_in_before_the_home
         net.run(Duration::from_millis(300)).await;
         assert!(obeys(&mut net, FA[0]).is_empty());
         assert_eq!(net.nodes[FA[0]].engine.counters.handed_over, 1);
+    }
+}
+
+/// docs/wire.md 3.1h.
+#[tokio::test]
+async fn snoops_state_goes_along_to_the_csa_it_is_of() {
+    // Keys given beforehand, and keys that come from the previous one, too.
+    for (test, beforehand) in [(35, true), (36, false)] {
+        let mut net = four(test, beforehand).await;
+        obeys(&mut net, FA[0]);
+        net.registers(test, 0, None, 1);
+        let have = if beforehand { 2 } else { 0 };
+        net.until("zone 1 at the first", |nodes| {
+            relays(&nodes[FA[0]]).0 == 2 && relays(&nodes[FA[1]]).0 == have
+        })
+        .await;
+        let spi = {
+            let mut state = net.nodes[FA[0]].mml.state();
+            let mh = at(test, MH);
+            let to_mh = state.sas.iter().find(|sa| sa.id.dst == mh);
+            let spi = to_mh.expect("a CSA to the host").id.spi;
+            state.snoop.insert(spi, vec![7; 88]);
+            spi
+        };
+        let keys = net.nodes[MH].engine.handover_keys();
+        let (fa, key) = keys.into_iter().next_back().unwrap();
+        let key: HandoverKey = key.expect("K_FA of the one it is at");
+        let token = key.token(&Handover {
+            new_fa: at(test, FA[1]),
+            home: HOME,
+            identification: Identification(2),
+        });
+        let previous = Some(Predecessor { address: fa, token });
+        net.registers(test, 1, previous, 2);
+        net.run(Duration::from_millis(300)).await;
+        assert_eq!(obeys(&mut net, FA[0]).len(), 1);
+        net.until("the state at the second", |nodes| {
+            nodes[FA[1]].mml.state().snoop.get(&spi) == Some(&vec![7; 88])
+        })
+        .await;
+        assert_eq!(net.nodes[FA[1]].engine.counters.flows_taken_over, 1);
+        assert_eq!(net.nodes[FA[0]].engine.counters.flows_taken_over, 0);
     }
 }

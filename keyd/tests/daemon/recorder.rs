@@ -13,6 +13,8 @@ pub struct State {
     pub rules: Vec<Rule>,
     pub reserved: BTreeSet<u32>,
     pub sequences: BTreeMap<u32, u64>,
+    /// What SNOOP knows of flows, by SPI.
+    pub snoop: BTreeMap<u32, Vec<u8>>,
     pub log: Vec<String>,
     /// What of a kind is refused, with that errno.
     pub refuse: Option<(&'static str, i32)>,
@@ -123,6 +125,21 @@ impl Kernel for Recorder {
     fn resend(&mut self, id: &SaId) -> Result<u32, Error> {
         self.asked("resend", id)?;
         Ok(0)
+    }
+
+    fn snoop_state(&mut self, id: &SaId) -> Result<Vec<u8>, Error> {
+        self.asked("snoop state", id)?;
+        let state = self.state();
+        state.snoop.get(&id.spi).cloned().ok_or(Error::Refused {
+            errno: errno::EOPNOTSUPP,
+            text: None,
+        })
+    }
+
+    fn take_over_snoop(&mut self, id: &SaId, given: &[u8]) -> Result<u32, Error> {
+        self.asked("take over snoop", id)?;
+        self.state().snoop.insert(id.spi, given.to_vec());
+        Ok(1)
     }
 
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {

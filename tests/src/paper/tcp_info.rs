@@ -9,10 +9,17 @@ use crate::sys;
 
 /// Octets asked for: the structure of Linux 7.2 and 7.3, and room.
 const SIZE: usize = 512;
+/// Bits of `tcpi_options`.
+const SACK: u8 = 2;
+const SCALING: u8 = 4;
 
 /// The fields that are used, by their offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpInfo {
+    /// Both ends permit SACK.
+    pub sack: bool,
+    /// By how many bits the windows that come are to be shifted; 0 where the ends agreed on no scaling.
+    pub scale: u8,
     /// The sender's segment size, in octets of payload.
     pub mss: u32,
     /// The congestion window, in segments.
@@ -43,7 +50,15 @@ impl TcpInfo {
                 .and_then(|rest| rest.first_chunk())
                 .map(|word| u32::from_ne_bytes(*word))
         };
+        let (options, scales) = (*octets.get(5)?, *octets.get(6)?);
         Some(Self {
+            sack: options & SACK != 0,
+            // The sender's scale is in the low half on a little-endian machine.
+            scale: if options & SCALING != 0 {
+                scales & 0x0F
+            } else {
+                0
+            },
             mss: word(16)?,
             round_trip: word(68)?,
             window: word(80)?,

@@ -7,6 +7,7 @@ mod full_rate;
 mod ground;
 mod guard;
 pub mod handoff;
+mod handoff_snoop;
 mod handoff_stream;
 mod hardship;
 mod hold;
@@ -78,6 +79,7 @@ const TABLES: &[&[Scenario]] = &[
     handoff::TABLE,
     multicast::TABLE,
     handoff_stream::TABLE,
+    handoff_snoop::TABLE,
     hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::sa::exchange::{CsaPurpose, CsaTask, Path, Task};
 use crate::sa::{IkeSa, State};
 use crate::secret::Secret;
-use crate::wire::{Ask, CsaData, ExchangeType, Id, Neighbour, Payload, MAX_GROUPS};
+use crate::wire::{Ask, CsaData, ExchangeType, Id, Neighbour, Payload, SnoopState, MAX_GROUPS};
 use crate::zones::access;
 use std::net::{IpAddr, SocketAddr};
 
@@ -297,18 +297,18 @@ impl Endpoint {
         self.csa_task(ike, exchange, CsaData::Ask(ask), purpose, now, host)
     }
 
-    /// Previous FA: SNOOP's state, in answer to [`Event::HandoverAsked`].
+    /// Previous FA: SNOOP's states, [`MAX_STATES`](crate::wire::MAX_STATES) at most, in answer to [`Event::HandoverAsked`].
     pub fn answer_handover(
         &mut self,
         ike: IkeId,
         message_id: u32,
-        state: Secret,
+        states: Vec<SnoopState>,
         now: Time,
         host: &mut dyn Host,
     ) {
         self.handovers
             .retain(|(_, of, id)| (*of, *id) != (ike, message_id));
-        let payload = Payload::CsaData(CsaData::SnoopState(state));
+        let payload = Payload::CsaData(CsaData::SnoopStates(states));
         self.with(ike, now, host, |sa, cx| {
             sa.answer(ExchangeType::CSA_HANDOVER, message_id, &[payload], cx);
         });

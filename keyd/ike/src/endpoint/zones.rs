@@ -8,7 +8,6 @@ use crate::sa::child::Child;
 use crate::sa::exchange::{CsaPurpose, CsaTask, Task};
 use crate::sa::informational::is_claimed;
 use crate::sa::IkeSa;
-use crate::secret::Secret;
 use crate::wire::{
     Ask, CsaData, CsaIdentity, ExchangeType, GroupKey, GroupStatus, NotifyType, Payload,
     Revocation, ZoneMapPayload, MAX_GROUPS,
@@ -405,12 +404,12 @@ impl Endpoint {
                     .push_back(Output::Event(Event::CsaRequested { home, given }));
             }
             CsaPurpose::Handover(home) => {
-                let state = payloads.unwrap_or_default().iter().find_map(|p| match p {
-                    Payload::CsaData(CsaData::SnoopState(state)) => Some(state.clone()),
+                let states = payloads.unwrap_or_default().iter().find_map(|p| match p {
+                    Payload::CsaData(CsaData::SnoopStates(states)) => Some(states.clone()),
                     _ => None,
                 });
                 self.out
-                    .push_back(Output::Event(Event::HandedOver { home, state }));
+                    .push_back(Output::Event(Event::HandedOver { home, states }));
             }
         }
     }
@@ -426,7 +425,7 @@ impl Endpoint {
             .copied()
             .collect();
         for (_, ike, id) in due {
-            self.answer_handover(ike, id, Secret::default(), now, host);
+            self.answer_handover(ike, id, Vec::new(), now, host);
         }
         let orphans = std::mem::take(&mut self.orphans);
         let (gone, kept): (Vec<Orphan>, Vec<Orphan>) =

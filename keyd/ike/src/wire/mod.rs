@@ -29,7 +29,7 @@ pub use sa::{Proposal, Transform};
 pub use ts::TrafficSelector;
 pub use zone::{
     Ask, CsaData, CsaIdentity, Direction, GroupStatus, Neighbour, Revocation, SecretPayload,
-    ZoneMapPayload, ZoneTransform, MAX_GROUPS,
+    SnoopState, ZoneMapPayload, ZoneTransform, MAX_GROUPS, MAX_STATES,
 };
 
 use reader::{len16, Put, Reader};

@@ -327,27 +327,39 @@ pub enum CsaData {
     Ask(Ask),
     /// CSA_REVOKE: what to drop, and in the answer what was dropped.
     Revoke(Vec<Revocation>),
-    /// SNOOP's state, as the module wrote it.
-    SnoopState(Secret),
+    /// SNOOP's state, of each CSA to the host (docs/wire.md 3.1h).
+    SnoopStates(Vec<SnoopState>),
     /// CSA_DISTRIBUTE: the key of a group of neighbours (docs/wire.md 3.3a).
     GroupKey(GroupKey),
     /// CSA_REPORT.
     Report(Vec<Report>),
 }
 
+/// What SNOOP knew of a CSA's flows where a host was before, as the module wrote it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnoopState {
+    /// The CSA's SPI towards the host.
+    pub spi: u32,
+    /// Its flows (docs/wire.md 3.4a), [`pfkey::MAX_SNOOP_STATE`] octets at most.
+    pub flows: Secret,
+}
+
 /// Neighbours, or groups, in one message (docs/wire.md 3.1d, 3.1e).
 pub const MAX_GROUPS: usize = 32;
 const MAX_REVOCATIONS: usize = 1024;
+/// CSAs whose flows' states go in one message: 20 KiB in all, which the 64 fragments that are put together hold whatever
+/// the path carries (RFC 7383 §2.5).
+pub const MAX_STATES: usize = 8;
 
 impl CsaData {
     pub(super) fn decode(mut r: Reader<'_>) -> Result<Self, Error> {
         let kind = r.u8()?;
         r.u8()?;
         let count = usize::from(r.u16()?);
-        let most = if kind == 4 {
-            MAX_REVOCATIONS
-        } else {
-            MAX_GROUPS
+        let most = match kind {
+            4 => MAX_REVOCATIONS,
+            5 => MAX_STATES,
+            _ => MAX_GROUPS,
         };
         if count > most {
             return Err(Error::TooMany("entries"));
@@ -378,7 +390,10 @@ impl CsaData {
                 let list: Result<_, Error> = (0..count).map(|_| revocation(&mut r)).collect();
                 CsaData::Revoke(list?)
             }
-            5 if count == 1 => CsaData::SnoopState(Secret::copy(r.rest())),
+            5 => {
+                let list: Result<_, Error> = (0..count).map(|_| snoop_state(&mut r)).collect();
+                CsaData::SnoopStates(list?)
+            }
             6 if count == 1 => CsaData::GroupKey(GroupKey::decode(&mut r)?),
             7 => {
                 let list: Result<_, Error> = (0..count).map(|_| Report::decode(&mut r)).collect();
@@ -396,7 +411,7 @@ impl CsaData {
             CsaData::Neighbours(list) => (2, list.len()),
             CsaData::Ask(_) => (3, 1),
             CsaData::Revoke(list) => (4, list.len()),
-            CsaData::SnoopState(_) => (5, 1),
+            CsaData::SnoopStates(list) => (5, list.len()),
             CsaData::GroupKey(_) => (6, 1),
             CsaData::Report(list) => (7, list.len()),
         };
@@ -428,7 +443,14 @@ impl CsaData {
                     out.put(&wide(r.destination));
                 }
             }
-            CsaData::SnoopState(state) => out.put(state.expose()),
+            CsaData::SnoopStates(list) => {
+                for state in list {
+                    out.put_u32(state.spi);
+                    out.put_u16(len16(state.flows.len()));
+                    out.put_u16(0);
+                    out.put(state.flows.expose());
+                }
+            }
             CsaData::GroupKey(key) => key.encode(out),
             CsaData::Report(list) => list.iter().for_each(|report| report.encode(out)),
         }
@@ -444,6 +466,18 @@ fn neighbour(r: &mut Reader<'_>) -> Result<Neighbour, Error> {
             kind,
             data: r.bytes(len)?.to_vec(),
         },
+    })
+}
+
+fn snoop_state(r: &mut Reader<'_>) -> Result<SnoopState, Error> {
+    let (spi, len) = (r.u32()?, usize::from(r.u16()?));
+    r.u16()?;
+    if len > pfkey::MAX_SNOOP_STATE {
+        return Err(Error::TooMany("octets of SNOOP's state"));
+    }
+    Ok(SnoopState {
+        spi,
+        flows: Secret::copy(r.bytes(len)?),
     })
 }
 

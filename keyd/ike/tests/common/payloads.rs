@@ -159,11 +159,15 @@ fn csa_data() -> impl Strategy<Value = CsaData> {
                 generation,
             }
         });
+    let state = (any::<u32>(), octets(0..100)).prop_map(|(spi, flows)| SnoopState {
+        spi,
+        flows: Secret::new(flows),
+    });
     prop_oneof![
         prop::collection::vec(status, 0..33).prop_map(CsaData::Status),
         prop::collection::vec(neighbour, 0..33).prop_map(CsaData::Neighbours),
         prop::collection::vec(revocation, 0..40).prop_map(CsaData::Revoke),
-        octets(0..100).prop_map(|o| CsaData::SnoopState(Secret::new(o))),
+        prop::collection::vec(state, 0..9).prop_map(CsaData::SnoopStates),
         (
             any::<[u32; 2]>(),
             any::<u16>(),

@@ -148,8 +148,11 @@ impl Engine {
                 message_id,
                 ask,
             } => self.handover_asked(ike, message_id, &ask, now),
-            Event::HandedOver { home, state } => match state {
-                Some(_) => tracing::info!(%home, "handed over"),
+            Event::HandedOver { home, states } => match states {
+                Some(states) => {
+                    tracing::info!(%home, "handed over");
+                    self.states_came(home, states, now);
+                }
                 None => tracing::warn!(%home, "the previous foreign agent hands nothing over"),
             },
         }

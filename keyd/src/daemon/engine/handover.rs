@@ -8,7 +8,7 @@ use crate::daemon::kernel::SaId;
 use mml_ike::config::Agent;
 use mml_ike::event::{IkeId, Time};
 use mml_ike::secret::Secret;
-use mml_ike::wire::Ask;
+use mml_ike::wire::{Ask, SnoopState};
 use mml_mip::{Identification, Predecessor};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -230,7 +230,7 @@ impl Engine {
                     message_id,
                 }));
             }
-            _ => self.answer_handover(ike, message_id, now),
+            _ => self.answer_handover(ike, message_id, Vec::new(), now),
         }
     }
 
@@ -245,15 +245,15 @@ impl Engine {
             self.counters.handed_over += 1;
             tracing::info!(home = %follow.home, to = %follow.care_of, packets, "what was held follows the host");
         }
-        self.answer_handover(follow.ike, follow.message_id, now);
+        // By now what comes goes after the host, so that SNOOP learns nothing more of its flows here.
+        let states = self.snoop_states(follow.home.into());
+        self.answer_handover(follow.ike, follow.message_id, states, now);
         self.collect(now);
     }
 
-    /// SNOOP's state stays where it is: nothing takes it out of the module yet.
-    fn answer_handover(&mut self, ike: IkeId, message_id: u32, now: Time) {
-        let nothing = Secret::default();
+    fn answer_handover(&mut self, ike: IkeId, message_id: u32, states: Vec<SnoopState>, now: Time) {
         self.endpoint
-            .answer_handover(ike, message_id, nothing, now, &mut self.host);
+            .answer_handover(ike, message_id, states, now, &mut self.host);
     }
 
     /// FA: has what is held for a host sent, by the routes there are now.

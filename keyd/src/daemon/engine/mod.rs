@@ -19,6 +19,7 @@ mod predistribution;
 mod relays;
 mod reload;
 mod restart;
+mod snoop_states;
 
 pub use book::{Book, Child, Ike, Relay};
 pub use command::Refusal;
@@ -110,6 +111,8 @@ pub struct Engine {
     orders: Vec<Order>,
     /// FA: registrations on their way, of hosts that were elsewhere before.
     arrivals: handover::Arrivals,
+    /// FA: what SNOOP knew elsewhere, of CSAs that aren't here yet.
+    waiting: snoop_states::Waiting,
     /// When packets last asked for a connection.
     demanded: HashMap<usize, Time>,
     /// What happened, in numbers.
@@ -151,6 +154,7 @@ impl Engine {
             given: HashSet::new(),
             orders: Vec::new(),
             arrivals: handover::Arrivals::default(),
+            waiting: snoop_states::Waiting::default(),
             demanded: HashMap::new(),
             counters: Counters::default(),
         };
@@ -248,6 +252,7 @@ impl Engine {
                 Task::Redundant(ike) => self.redundant(ike, now),
                 Task::Sweep => {
                     self.host.release_forgotten();
+                    self.waiting.sweep(now);
                     self.later(now + SWEEP, Task::Sweep);
                 }
                 Task::KeepAlive => {

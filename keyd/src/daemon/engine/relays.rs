@@ -32,6 +32,11 @@ impl Engine {
                     self.activate_relays(home);
                 }
                 self.replaced_relays(csa, now);
+                let key = (identity.destination, identity.spi_out);
+                let installed = self.host.book.relays.get(&key);
+                if let Some((home, id)) = home.zip(installed.map(|relay| relay.outbound)) {
+                    self.states_waited(home, &id, now);
+                }
                 tracing::info!(
                     home = home.map(|home| home.to_string()),
                     standby = identity.standby,

@@ -321,6 +321,14 @@ impl Kernel for Mml {
         self.module.resend_csa(&csa_id(id))
     }
 
+    fn snoop_state(&mut self, id: &SaId) -> Result<Vec<u8>, Error> {
+        self.module.snoop_state(&csa_id(id))
+    }
+
+    fn take_over_snoop(&mut self, id: &SaId, state: &[u8]) -> Result<u32, Error> {
+        self.module.take_over_snoop(&csa_id(id), state)
+    }
+
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {
         Ok(self.module.csa(&csa_id(id))?.ext.sequence)
     }

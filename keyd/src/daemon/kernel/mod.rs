@@ -240,6 +240,18 @@ pub trait Kernel {
     /// The kernel's; `EOPNOTSUPP` where the SA holds nothing.
     fn resend(&mut self, id: &SaId) -> Result<u32, Error>;
 
+    /// What SNOOP knows of the flows of a relay's SA (docs/wire.md 2.2y).
+    ///
+    /// # Errors
+    /// The kernel's; `EOPNOTSUPP` where SNOOP doesn't look after it.
+    fn snoop_state(&mut self, id: &SaId) -> Result<Vec<u8>, Error>;
+
+    /// Has SNOOP take over what another foreign agent's knew. Of how many flows that was.
+    ///
+    /// # Errors
+    /// The kernel's; `EOPNOTSUPP` where SNOOP doesn't look after it, `EINVAL` where the state can't be.
+    fn take_over_snoop(&mut self, id: &SaId, state: &[u8]) -> Result<u32, Error>;
+
     /// What is installed that can be claimed after a restart. XFRM has nothing of the kind.
     ///
     /// # Errors

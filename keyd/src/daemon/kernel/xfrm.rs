@@ -9,6 +9,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
+/// What is asked of `mml` alone.
+const UNSUPPORTED: Error = Error::Refused {
+    errno: errno::EOPNOTSUPP,
+    text: None,
+};
+
 /// XFRM of this network namespace.
 pub struct Xfrm {
     line: Line,
@@ -143,10 +149,7 @@ impl Kernel for Xfrm {
 
     /// XFRM moves policies and SAs together (`XFRM_MSG_MIGRATE`), by policy; a plain child is rekeyed instead.
     fn migrate(&mut self, _: &SaId, _: &Ends) -> Result<SaId, Error> {
-        Err(Error::Refused {
-            errno: errno::EOPNOTSUPP,
-            text: None,
-        })
+        Err(UNSUPPORTED)
     }
 
     fn remove(&mut self, id: &SaId) -> Result<(), Error> {
@@ -159,6 +162,15 @@ impl Kernel for Xfrm {
     /// XFRM drops what finds no way.
     fn resend(&mut self, _: &SaId) -> Result<u32, Error> {
         Ok(0)
+    }
+
+    /// It has no relays.
+    fn snoop_state(&mut self, _: &SaId) -> Result<Vec<u8>, Error> {
+        Err(UNSUPPORTED)
+    }
+
+    fn take_over_snoop(&mut self, _: &SaId, _: &[u8]) -> Result<u32, Error> {
+        Err(UNSUPPORTED)
     }
 
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {
