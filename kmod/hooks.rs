@@ -42,6 +42,10 @@ pub(crate) fn guard(ns: &Namespace, skb: &Buffer, way: &Way<'_>, reader: &Reader
     if way.place != Place::Forward && is_link_control(skb, &of) {
         return Disposition::Accept;
     }
+    // docs/wire.md 5h.
+    if way.place == Place::Forward && of.protocol == ip::ESP && is_own(ns, skb, &of, reader) {
+        return Disposition::Accept;
+    }
     match way.place {
         Place::LocalOut => outgoing(ns, skb, &of, false, reader),
         // ESP that was let in but is passing through is a packet like any other; unless it came out of a tunnel.
@@ -156,6 +160,22 @@ fn is_encapsulated(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader
         .terminus(&outer, u32::from_be_bytes([s0, s1, s2, s3]), reader)
         .and_then(|csa| csa.ends.get().encap)
         .is_some_and(|encap| encap.dport == u16::from_be_bytes([d0, d1]))
+}
+
+/// Whether it is ESP of an origin's CSA of this node: sealed here, and passing a second time, for who held it gave it back.
+/// Whatever it is, nothing of it is in clear that a policy would have sealed: only who has the keys opens it.
+#[inline(never)]
+fn is_own(ns: &Namespace, skb: &Buffer, of: &Addresses, reader: &Reader) -> bool {
+    let Some(spi) = skb.octets(of.header_len).filter(|_| !of.fragment) else {
+        return false;
+    };
+    let outer = Outer {
+        family: of.family,
+        src: of.src,
+        dst: of.dst,
+    };
+    let spi = u32::from_be_bytes(spi);
+    ns.sadb.origin_by_spi(&outer, spi, reader).is_some()
 }
 
 /// Control of the link itself (docs/wire.md §5), to link-local or multicast destinations: ICMP router discovery, IGMP;

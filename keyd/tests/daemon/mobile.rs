@@ -2,7 +2,7 @@
 //! What key management makes of Mobile IP's events: who gets zone 1's keys when a host moves.
 
 use super::net::{address, connection, folder, node, secret, Net, Node};
-use keyd::daemon::engine::Order;
+use keyd::daemon::engine::{Order, Recall};
 use mml_mip::{Event, Handover, HandoverKey, Identification, Predecessor, Reason};
 use pfkey::Role;
 use std::net::Ipv4Addr;
@@ -457,4 +457,70 @@ async fn snoops_state_goes_along_to_the_csa_it_is_of() {
         assert_eq!(net.nodes[FA[1]].engine.counters.flows_taken_over, 1);
         assert_eq!(net.nodes[FA[0]].engine.counters.flows_taken_over, 0);
     }
+}
+
+/// docs/wire.md 3.1h, 3.2y, 3.2z.
+#[tokio::test]
+async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
+    let test = 37;
+    let mut net = four(test, true).await;
+    obeys(&mut net, FA[0]);
+    net.registers(test, 0, None, 1);
+    net.until("zone 1 at both", |nodes| {
+        relays(&nodes[FA[0]]).0 == 2 && relays(&nodes[FA[1]]).0 == 2
+    })
+    .await;
+    let [ha, fa1, fa2] = [HA, FA[0], FA[1]].map(|node| at(test, node));
+    let bound = |to, from, named, number| Event::Bound {
+        home: HOME,
+        care_of: to,
+        previous: from,
+        named,
+        identification: Identification(number),
+        lifetime: 600,
+    };
+    let recalled = |from| [Order::Recall(Recall { home: HOME, from })];
+    assert!(obeys(&mut net, HA).is_empty());
+    // Between neighbours, one of which the registration names, it leaves that to them; a renewal is no move.
+    for (to, from, named) in [
+        (fa2, Some(fa1), Some(fa1)),
+        (fa1, Some(fa2), Some(fa2)),
+        (fa1, None, None),
+    ] {
+        net.happens(HA, &bound(to, from, named, 2));
+        assert!(obeys(&mut net, HA).is_empty());
+    }
+    // The host had no token, for its key manager was another one.
+    net.happens(HA, &bound(fa2, Some(fa1), None, 3));
+    assert_eq!(obeys(&mut net, HA), recalled(fa1));
+    net.run(Duration::from_millis(300)).await;
+    let orders = obeys(&mut net, FA[0]);
+    let [Order::Follow(follow)] = orders.as_slice() else {
+        panic!("{orders:?}");
+    };
+    assert_eq!((follow.home, follow.care_of), (HOME, ha));
+    assert_eq!(net.nodes[FA[0]].engine.counters.handed_over, 1);
+    // Whom it went to is nobody's neighbour; or it is at home.
+    let stranger = Ipv4Addr::new(127, 77, test, 99);
+    net.happens(HA, &bound(stranger, Some(fa2), Some(fa2), 4));
+    assert_eq!(obeys(&mut net, HA), recalled(fa2));
+    let unbound = |reason| Event::Unbound {
+        home: HOME,
+        care_of: fa1,
+        reason,
+    };
+    net.happens(HA, &unbound(Reason::ReturnedHome));
+    assert_eq!(obeys(&mut net, HA), recalled(fa1));
+    net.run(Duration::from_millis(300)).await;
+    assert_eq!(
+        obeys(&mut net, FA[0]).len(),
+        1,
+        "before its CSA is taken away"
+    );
+    assert_eq!(relays(&net.nodes[FA[0]]).0, 2);
+    net.until("zone 1 nowhere", |nodes| relays(&nodes[FA[0]]).0 == 0)
+        .await;
+    // One that ended its registration is nowhere.
+    net.happens(HA, &unbound(Reason::Deregistered));
+    assert!(obeys(&mut net, HA).is_empty());
 }

@@ -33,7 +33,7 @@ pub const TABLE: &[Scenario] = &[
 /// Datagrams a burst.
 const BURST: u32 = 40;
 
-fn sends(from: &UdpSocket, to: &UdpSocket, numbers: std::ops::Range<u32>) -> Result<()> {
+pub(super) fn sends(from: &UdpSocket, to: &UdpSocket, numbers: std::ops::Range<u32>) -> Result<()> {
     let to = to.local_addr()?;
     for number in numbers {
         from.send_to(&number.to_be_bytes(), to)?;
@@ -42,7 +42,7 @@ fn sends(from: &UdpSocket, to: &UdpSocket, numbers: std::ops::Range<u32>) -> Res
 }
 
 /// The numbers that come until nothing comes any more.
-fn arrived(ctx: &Ctx, at: &UdpSocket) -> Result<Vec<u32>> {
+pub(super) fn arrived(ctx: &Ctx, at: &UdpSocket) -> Result<Vec<u32>> {
     let mut numbers = Vec::new();
     while let Some(data) = traffic::receive(at, ctx.seconds(0.5))? {
         let number = data.as_slice().try_into().context("another datagram")?;

@@ -37,7 +37,7 @@ pub const FA1: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
 pub const FA2: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
 
 /// IP in IP (RFC 2003).
-const IP_IN_IP: u8 = 4;
+pub const IP_IN_IP: u8 = 4;
 
 pub const SECRETS: [(&str, &str); 2] = [
     (
@@ -364,7 +364,15 @@ fn traces(node: &Netns) -> Result<Vec<String>> {
     for what in ["route show table all", "rule show", "link show type ipip"] {
         let words: Vec<&str> = ["ip", "-o"].into_iter().chain(what.split(' ')).collect();
         let list = node.run(&words)?;
-        let ours = ["proto 77", "metric 434", "4340:", "4341:", ": mip"];
+        let ours = [
+            "proto 77",
+            "metric 434",
+            "4338:",
+            "4339:",
+            "4340:",
+            "4341:",
+            ": mip",
+        ];
         let ours = list
             .lines()
             .filter(|line| ours.iter().any(|one| line.contains(one)));

@@ -7,6 +7,7 @@ mod full_rate;
 mod ground;
 mod guard;
 pub mod handoff;
+mod handoff_recall;
 mod handoff_snoop;
 mod handoff_stream;
 mod hardship;
@@ -80,6 +81,7 @@ const TABLES: &[&[Scenario]] = &[
     multicast::TABLE,
     handoff_stream::TABLE,
     handoff_snoop::TABLE,
+    handoff_recall::TABLE,
     hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,

@@ -151,7 +151,10 @@ impl Engine {
             Event::HandedOver { home, states } => match states {
                 Some(states) => {
                     tracing::info!(%home, "handed over");
-                    self.states_came(home, states, now);
+                    // A home agent that asked repairs nothing.
+                    if self.own_care_of().is_some() {
+                        self.states_came(home, states, now);
+                    }
                 }
                 None => tracing::warn!(%home, "the previous foreign agent hands nothing over"),
             },

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! CSA_HANDOVER: what the previous foreign agent holds for a host, and what still comes there, follows it
-//! (docs/wire.md 3.1h, 3.1l). The new one asks with the registration's token as soon as it can take the packets in.
+//! (docs/wire.md 3.1h, 3.1l). The new one asks with the registration's token as soon as it can take the packets in; where it
+//! can't, or the host is at home, its home agent does.
 
 use super::relays::home_of;
 use super::Engine;
+use crate::daemon::config::Agent as MobileAgent;
 use crate::daemon::kernel::SaId;
 use mml_ike::config::Agent;
 use mml_ike::event::{IkeId, Time};
@@ -23,6 +25,17 @@ pub enum Order {
     LetIn(Ipv4Addr),
     /// Previous FA: what comes for a host goes to its new care-of address.
     Follow(Follow),
+    /// HA: what comes back for a host from this foreign agent is let in.
+    Recall(Recall),
+}
+
+/// A host whose packets come back to its home agent, from where it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recall {
+    /// Which.
+    pub home: Ipv4Addr,
+    /// Where it was.
+    pub from: Ipv4Addr,
 }
 
 /// A host whose packets follow it.
@@ -184,7 +197,7 @@ impl Engine {
             return;
         };
         let Some(ike) = self.ike_with_neighbour(previous.address) else {
-            tracing::warn!(%home, previous = %previous.address, "no IKE SA with the previous foreign agent, so that what it holds is lost");
+            tracing::warn!(%home, previous = %previous.address, "no IKE SA with the previous foreign agent, so that the home agent has to ask for what it holds");
             return;
         };
         let ask = ask(*home, care_of, *identification, previous);
@@ -209,11 +222,67 @@ impl Engine {
 
     /// The IKE SA with the neighbour of that address.
     pub(super) fn ike_with_neighbour(&self, address: Ipv4Addr) -> Option<IkeId> {
+        self.ike_with(&self.config.ike.foreign.neighbours, address)
+    }
+
+    /// The IKE SA with that one of these agents which has the address.
+    fn ike_with(&self, agents: &[Agent], address: Ipv4Addr) -> Option<IkeId> {
         let is_there = |agent: &&Agent| agent.addresses.contains(&address.into());
-        let neighbour = self.config.ike.foreign.neighbours.iter().find(is_there)?;
+        let agent = agents.iter().find(is_there)?;
         let mut ikes = self.host.book.ikes.iter();
-        ikes.find(|(_, ike)| ike.zones && neighbour.identity.matches(&ike.peer))
+        ikes.find(|(_, ike)| ike.zones && agent.identity.matches(&ike.peer))
             .map(|(ike, _)| *ike)
+    }
+
+    /// HA: a host moved, and its registration named a previous foreign agent, or none. Whether the new one can ask that for
+    /// what it holds hangs on whether they are neighbours, as the new one has said. If not, it comes back here, from where it
+    /// goes on to the host: the new one takes nothing from strangers. Whether that will be asked.
+    pub(super) fn left_behind(
+        &mut self,
+        home: Ipv4Addr,
+        from: Ipv4Addr,
+        to: Option<Ipv4Addr>,
+        named: Option<Ipv4Addr>,
+    ) -> bool {
+        let neighbours = to.and_then(|to| self.neighbours.get(&to.into()));
+        let speaks = neighbours.is_some_and(|list| list.contains(&from.into()));
+        let agents = &self.config.ike.home.foreign_agents;
+        let asks = !(named == Some(from) && speaks) && self.ike_with(agents, from).is_some();
+        if asks {
+            self.orders.push(Order::Recall(Recall { home, from }));
+        }
+        asks
+    }
+
+    /// HA: it is let in: it is asked for.
+    fn ask_back(&mut self, recall: &Recall, now: Time) {
+        let Recall { home, from } = *recall;
+        let own = match self.config.mobile_ip.as_ref().map(|one| &one.agent) {
+            Some(MobileAgent::Home(agent)) => agent.addresses.first().copied(),
+            _ => None,
+        };
+        let ike = self.ike_with(&self.config.ike.home.foreign_agents, from);
+        let Some((own, ike)) = own.zip(ike) else {
+            return;
+        };
+        // Who gave the CSA needs no token.
+        let ask = Ask {
+            home: home.into(),
+            care_of: own.into(),
+            identification: 0,
+            token: Secret::default(),
+        };
+        match self
+            .endpoint
+            .request_handover(ike, ask, now, &mut self.host)
+        {
+            Ok(()) => {
+                tracing::debug!(%home, %from, "the foreign agent that was left is asked for what it holds")
+            }
+            Err(error) => {
+                tracing::warn!(%home, "the foreign agent that was left can't be asked for what it holds: {error}");
+            }
+        }
     }
 
     /// Previous FA: it was asked, by who may ask.
@@ -237,8 +306,16 @@ impl Engine {
     /// That was done, or couldn't be.
     pub fn ordered(&mut self, order: &Order, done: bool, now: Time) {
         self.host.now = now;
-        let Order::Follow(follow) = order else {
-            return;
+        let follow = match order {
+            Order::LetIn(_) => return,
+            Order::Recall(recall) => {
+                if done {
+                    self.ask_back(recall, now);
+                    self.collect(now);
+                }
+                return;
+            }
+            Order::Follow(follow) => follow,
         };
         if done {
             let packets = self.resend_held(follow.home.into());

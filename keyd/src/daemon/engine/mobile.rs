@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What Mobile IP says happened, and what key management makes of it (docs/mobility.md).
 
-use super::Engine;
+use super::{Engine, Task};
 use crate::daemon::config::{Agent, Relays, Start};
 use mml_ike::auth::IdMatch;
 use mml_ike::event::Time;
 use mml_ike::wire::Id;
-use mml_mip::Event;
+use mml_mip::{Event, Reason};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// How long a foreign agent that was left for nobody keeps a CSA, so that what it holds can follow the host.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Where a mobile host is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +31,7 @@ impl Engine {
                 home,
                 care_of,
                 previous,
+                named,
                 lifetime,
                 ..
             } => {
@@ -35,7 +40,14 @@ impl Engine {
                     None => tracing::info!(%home, %care_of, lifetime, "bound"),
                 }
                 self.placed(*home, Some(*care_of), now);
-                self.relayed_by(*home, Some(*care_of), now);
+                let asked = previous
+                    .is_some_and(|from| self.left_behind(*home, from, Some(*care_of), *named));
+                // Whom it left for another agent is revoked later anyway (docs/wire.md 3.2z).
+                if asked && !self.is_agent((*care_of).into()) {
+                    self.later(now + FAREWELL, Task::Relayed(*home));
+                } else {
+                    self.relayed_by(*home, Some(*care_of), now);
+                }
             }
             Event::Unbound {
                 home,
@@ -44,7 +56,12 @@ impl Engine {
             } => {
                 tracing::info!(%home, %care_of, "bound no more: {reason:?}");
                 self.host.book.mobile.remove(home);
-                self.relayed_by(*home, None, now);
+                let returned = *reason == Reason::ReturnedHome;
+                if returned && self.left_behind(*home, *care_of, None, None) {
+                    self.later(now + FAREWELL, Task::Relayed(*home));
+                } else {
+                    self.relayed_by(*home, None, now);
+                }
             }
             Event::Relayed {
                 home,
@@ -170,13 +187,23 @@ impl Engine {
         }
     }
 
+    /// HA: whether a `[[foreign-agent]]` has that address.
+    fn is_agent(&self, address: IpAddr) -> bool {
+        let mut agents = self.config.ike.home.foreign_agents.iter();
+        agents.any(|agent| agent.addresses.contains(&address))
+    }
+
+    /// HA: what a host left behind has followed it by now: zone 1 is where it is.
+    pub(super) fn relayed(&mut self, home: Ipv4Addr, now: Time) {
+        let place = self.host.book.mobile.get(&home);
+        let care_of = place.and_then(|place| place.care_of);
+        self.relayed_by(home, care_of, now);
+    }
+
     /// HA: a host's zone 1 is for the foreign agent it is registered through, and for nobody else but that one's
     /// neighbours, as standbys.
     pub(super) fn relayed_by(&mut self, home: Ipv4Addr, care_of: Option<Ipv4Addr>, now: Time) {
-        let known = |address: &IpAddr| {
-            let mut agents = self.config.ike.home.foreign_agents.iter();
-            agents.any(|agent| agent.addresses.contains(address))
-        };
+        let known = |address: &IpAddr| self.is_agent(*address);
         let care_of = care_of.map(IpAddr::V4);
         let current = care_of.filter(known);
         if let (Some(unknown), None) = (care_of, current) {

@@ -23,7 +23,7 @@ mod snoop_states;
 
 pub use book::{Book, Child, Ike, Relay};
 pub use command::Refusal;
-pub use handover::{Follow, Order};
+pub use handover::{Follow, Order, Recall};
 pub use host::{Kernels, Random};
 pub use mobile::Place;
 
@@ -83,6 +83,8 @@ enum Task {
     Redundant(IkeId),
     /// FA: take a relay CSA away that stands since that time, unless it was given again.
     Forget((IpAddr, u32), Time),
+    /// HA: take a host's CSA from the foreign agents that it left.
+    Relayed(Ipv4Addr),
     /// Give back SPIs that came to nothing.
     Sweep,
     /// Keep NAT's mappings.
@@ -250,6 +252,7 @@ impl Engine {
                 Task::Reclaim(peer) => self.reclaim(&peer, now),
                 Task::Forget(key, since) => self.forget(key, since),
                 Task::Redundant(ike) => self.redundant(ike, now),
+                Task::Relayed(home) => self.relayed(home, now),
                 Task::Sweep => {
                     self.host.release_forgotten();
                     self.waiting.sweep(now);

@@ -267,15 +267,16 @@ impl Mobility {
         self.act(actions, monotonic, told);
     }
 
-    /// FA: does what key management wants for a handoff. False if it couldn't be.
+    /// An agent: does what key management wants for a handoff. False if it couldn't be.
     pub fn order(&mut self, order: &Order, monotonic: Duration) -> bool {
-        let Some(local) = self.care_of else {
+        let Some(local) = self.care_of.or(self.network.home_agent()) else {
             return false;
         };
         let to = |remote| Tunnel { local, remote };
         let done = match order {
             Order::LetIn(neighbour) => self.network.add_lasting(to(*neighbour)),
             Order::Follow(one) => self.network.follow(one.home, to(one.care_of), monotonic),
+            Order::Recall(one) => self.network.recall(one.home, to(one.from), monotonic),
         };
         if let Err(error) = &done {
             tracing::error!("{order:?} can't be done: {error}");

@@ -24,7 +24,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// The home agent's table of tunnels to its mobile hosts.
-const HOME_TABLE: u32 = 434;
+pub(super) const HOME_TABLE: u32 = 434;
 /// The foreign agent's table of visitors: what may come out of a tunnel.
 pub(super) const VISITORS_TABLE: u32 = 435;
 /// Of the route to a host at home, behind the one into its tunnel.
@@ -57,12 +57,14 @@ pub struct Network {
     leaving: BTreeMap<Tunnel, Duration>,
     pub(super) routes: Vec<Route>,
     at_home: BTreeSet<Path>,
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
     /// Hosts that left: what comes for them follows by a tunnel, until then.
     pub(super) following: BTreeMap<Ipv4Addr, (Duration, Tunnel)>,
     /// Hosts whose registration is on its way: what their home agent sends on from the moment it has accepted it comes
     /// before its answer has been dealt with.
     pub(super) expected: BTreeMap<Ipv4Addr, Expected>,
+    /// Hosts whose packets come back from where they were, and by which tunnel, until then.
+    pub(super) recalled: BTreeMap<(Tunnel, Ipv4Addr), Duration>,
     /// Rules that go when what is on its way has come.
     fading: Vec<(Duration, Rule)>,
 }
@@ -101,16 +103,26 @@ impl Network {
             rules: Vec::new(),
             following: BTreeMap::new(),
             expected: BTreeMap::new(),
+            recalled: BTreeMap::new(),
             fading: Vec::new(),
         };
         if let Side::Home(from) = side {
             network.add_rule(Rule {
                 from: Some(from),
+                to: None,
                 arrived_by: None,
                 table: Some(HOME_TABLE),
             })?;
         }
         Ok(network)
+    }
+
+    /// The home agent's own address, at a home agent.
+    pub fn home_agent(&self) -> Option<Ipv4Addr> {
+        match self.side {
+            Side::Home(address) => Some(address),
+            Side::Foreign | Side::Mobile(_) => None,
+        }
     }
 
     /// Home agent: a host that isn't away is on the home network's link, for what is sealed, too.
@@ -166,7 +178,7 @@ impl Network {
         }
     }
 
-    fn add_rule(&mut self, rule: Rule) -> Result<(), Error> {
+    pub(super) fn add_rule(&mut self, rule: Rule) -> Result<(), Error> {
         self.fading.retain(|(_, fading)| *fading != rule);
         if self.rules.contains(&rule) {
             return Ok(());
@@ -177,7 +189,7 @@ impl Network {
         Ok(())
     }
 
-    fn delete_rule(&mut self, rule: &Rule) -> Result<(), Error> {
+    pub(super) fn delete_rule(&mut self, rule: &Rule) -> Result<(), Error> {
         self.rules.retain(|other| other != rule);
         already(self.tell(&|seq| wire::delete_rule(seq, rule)), &GONE)
     }
@@ -205,6 +217,7 @@ impl Network {
         }
         let out_of_it = |table| Rule {
             from: None,
+            to: None,
             arrived_by: Some(wire::device(&tunnel)),
             table,
         };
@@ -225,7 +238,9 @@ impl Network {
         let following = self.following.values().map(|(at, _)| *at);
         let tunnels = self.leaving.values().copied();
         let expected = self.expected.values().map(|one| one.until);
-        tunnels.chain(rules).chain(following).chain(expected).min()
+        let recalled = self.recalled.values().copied();
+        let all = tunnels.chain(rules).chain(following).chain(expected);
+        all.chain(recalled).min()
     }
 
     /// Takes away the tunnels and rules whose time has come.
@@ -247,11 +262,18 @@ impl Network {
         for home in due.map(|(home, _)| *home).collect::<Vec<_>>() {
             self.stay(home, now);
         }
+        let due = self.recalled.iter().filter(|(_, at)| **at <= now);
+        for (tunnel, home) in due.map(|(of, _)| *of).collect::<Vec<_>>() {
+            self.recall_no_more(home, tunnel, now);
+        }
         let due = self.leaving.iter().filter(|(_, at)| **at <= now);
         let due: Vec<Tunnel> = due.map(|(tunnel, _)| *tunnel).collect();
         for tunnel in due {
             self.leaving.remove(&tunnel);
-            self.delete_tunnel(tunnel);
+            // What follows hosts by it, or comes back by it, gives it up in its time.
+            if !self.is_used(&tunnel) {
+                self.delete_tunnel(tunnel);
+            }
         }
     }
 
@@ -355,6 +377,9 @@ impl Network {
         }
         for home in self.following.keys().copied().collect::<Vec<_>>() {
             self.stay(home, Duration::ZERO);
+        }
+        for (tunnel, home) in self.recalled.keys().copied().collect::<Vec<_>>() {
+            self.recall_no_more(home, tunnel, Duration::ZERO);
         }
         self.lasting.clear();
         for route in std::mem::take(&mut self.routes) {
@@ -464,12 +489,14 @@ impl Network {
                 tunnel,
             } => Some(Rule {
                 from: Some(home),
+                to: None,
                 arrived_by: self.names.get(&interface.0).cloned(),
                 table: Some(u32::from(tunnel.remote)),
             }),
             // What comes from the host by its tunnel is routed as ever, and nothing else by that tunnel.
             Route::ToMobile { home, tunnel } => Some(Rule {
                 from: Some(home),
+                to: None,
                 arrived_by: Some(wire::device(&tunnel)),
                 table: Some(MAIN),
             }),

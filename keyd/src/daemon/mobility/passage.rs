@@ -2,8 +2,8 @@
 //! Nothing lost in a handoff: what comes for a host that left follows it, and what comes for one whose registration is on
 //! its way is let out to it.
 
-use super::network::{already, Network, GONE, VISITORS_TABLE};
-use super::route_message::{self as wire, Path, MAIN};
+use super::network::{already, Network, GONE, HOME_TABLE, VISITORS_TABLE};
+use super::route_message::{self as wire, Path, Rule, MAIN};
 use crate::netlink::Error;
 use mml_mip::{LinkAddress, Route, Tunnel};
 use std::net::Ipv4Addr;
@@ -35,8 +35,73 @@ impl Network {
         for path in self.following_paths(home, &tunnel)? {
             self.tell(&|seq| wire::new_route(seq, &path))?;
         }
-        self.following.insert(home, (now + FOLLOWS, tunnel));
+        let before = self.following.insert(home, (now + FOLLOWS, tunnel));
+        // Who asks last says where it goes.
+        if let Some((_, before)) = before.filter(|(_, before)| *before != tunnel) {
+            self.give_up(before, now);
+        }
         Ok(())
+    }
+
+    /// Home agent: what a foreign agent holds for a host, and what still comes there, comes back by the tunnel with it for a
+    /// while, from this node's own address, and goes on to where the host is now. Nothing else does that comes by that tunnel
+    /// and has this address (docs/wire.md 3.2z).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn recall(&mut self, home: Ipv4Addr, tunnel: Tunnel, now: Duration) -> Result<(), Error> {
+        self.add_tunnel(tunnel)?;
+        // First what keeps the rest out.
+        let [comes, rest] = recalling(home, &tunnel);
+        self.add_rule(rest)?;
+        self.add_rule(comes)?;
+        let device = self.device(&tunnel)?;
+        self.tell(&|seq| wire::accept_own(seq, device, true))?;
+        self.recalled.insert((tunnel, home), now + FOLLOWS);
+        Ok(())
+    }
+
+    /// Home agent: that time is over.
+    pub(super) fn recall_no_more(&mut self, home: Ipv4Addr, tunnel: Tunnel, now: Duration) {
+        self.recalled.remove(&(tunnel, home));
+        let [comes, rest] = recalling(home, &tunnel);
+        let others = self.recalled.keys().any(|(other, _)| *other == tunnel);
+        let mut done = self.delete_rule(&comes);
+        if !others {
+            let device = self.device(&tunnel);
+            done = done
+                .and(
+                    device
+                        .and_then(|device| self.tell(&|seq| wire::accept_own(seq, device, false))),
+                )
+                .and_then(|()| self.delete_rule(&rest));
+        }
+        if let Err(error) = done {
+            tracing::error!(%home, "what comes back for the host is still let in: {error}");
+        }
+        self.give_up(tunnel, now);
+    }
+
+    /// Whether anything goes by a tunnel, or will.
+    pub(super) fn is_used(&self, tunnel: &Tunnel) -> bool {
+        let by_it = |route: &Route| match route {
+            Route::ToMobile { tunnel: of, .. } | Route::FromVisitor { tunnel: of, .. } => {
+                of == tunnel
+            }
+            _ => false,
+        };
+        self.lasting.contains(tunnel)
+            || self.following.values().any(|(_, of)| of == tunnel)
+            || self.recalled.keys().any(|(of, _)| of == tunnel)
+            || self.expected.values().any(|one| one.tunnel == *tunnel)
+            || self.routes.iter().any(by_it)
+    }
+
+    /// A tunnel goes after a while, unless somebody else uses it.
+    fn give_up(&mut self, tunnel: Tunnel, now: Duration) {
+        if !self.is_used(&tunnel) {
+            self.remove_tunnel(tunnel, now);
+        }
     }
 
     /// Foreign agent: a registration was relayed, of a host that asked from this link. What its home agent's tunnel brings
@@ -117,10 +182,7 @@ impl Network {
         if let Err(error) = done {
             tracing::error!(%home, "what comes for the host still follows it: {error}");
         }
-        let used = self.following.values().any(|(_, other)| *other == tunnel);
-        if !used && !self.lasting.contains(&tunnel) {
-            self.remove_tunnel(tunnel, now);
-        }
+        self.give_up(tunnel, now);
     }
 
     /// Foreign agent: a tunnel with a neighbour, for what follows hosts, which stays.
@@ -144,6 +206,18 @@ impl Network {
             mtu: 0,
         }))
     }
+}
+
+/// What comes back for a host by a tunnel is routed as what this node sends it; then, what else comes from its address is
+/// dropped.
+fn recalling(home: Ipv4Addr, tunnel: &Tunnel) -> [Rule; 2] {
+    let rule = |to, table| Rule {
+        from: Some(tunnel.local),
+        to,
+        arrived_by: Some(wire::device(tunnel)),
+        table,
+    };
+    [rule(Some(home), Some(HOME_TABLE)), rule(None, None)]
 }
 
 /// What lets out to a host that is expected what its home agent's tunnel brings.

@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 pub const GROUP_LINK: u32 = 1;
 /// Who made a route or rule (`rtm_protocol`, `FRA_PROTOCOL`): a number nobody else has, "M".
 const PROTOCOL: u8 = 77;
-/// Of our rules: before `main` (32766), behind `local` (0) and room for others. One that drops comes after the rest.
+/// Of our rules: before `main` (32766), behind `local` (0) and room for others. One that drops comes after those of its
+/// kind; those that name a destination, and what drops the rest of that source, before all.
 const RULE_PRIORITY: u32 = 4340;
+const RULE_PRIORITY_FIRST: u32 = 4338;
 /// Of our routes in `main`: a route without a metric comes before it, so that what seals may take the packets.
 pub const METRIC: u32 = 434;
 /// `RT_TABLE_MAIN`.
@@ -23,6 +25,7 @@ mod kind {
     pub const NEWLINK: u16 = 16;
     pub const DELLINK: u16 = 17;
     pub const GETLINK: u16 = 18;
+    pub const SETLINK: u16 = 19;
     pub const NEWROUTE: u16 = 24;
     pub const DELROUTE: u16 = 25;
     pub const GETROUTE: u16 = 26;
@@ -84,6 +87,26 @@ fn named(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
 }
 
+/// An attribute that stands in another, padded.
+fn inner(number: u16, value: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut octets = [&len.to_ne_bytes()[..], &number.to_ne_bytes(), value].concat();
+    octets.resize(octets.len().next_multiple_of(4), 0);
+    octets
+}
+
+/// Lets packets with a source address of this node's own in by a device, or no more.
+pub fn accept_own(seq: u32, device: u32, accept: bool) -> Zeroizing<Vec<u8>> {
+    /// `IFLA_AF_SPEC`; within it, in `AF_INET`'s, `IFLA_INET_CONF` with `IPV4_DEVCONF_ACCEPT_LOCAL`.
+    const AF_SPEC: u16 = 26;
+    const CONF: u16 = 1;
+    const ACCEPT_LOCAL: u16 = 23;
+    let accept = inner(ACCEPT_LOCAL, &u32::from(accept).to_ne_bytes());
+    Request::with_body(kind::SETLINK, frame::ACK, seq, &ifinfo(device, 0, 0))
+        .nested(AF_SPEC, &[(INET.into(), &inner(CONF, &accept))])
+        .finish()
+}
+
 /// Makes an IP-in-IP device and sets it up.
 pub fn new_tunnel(seq: u32, tunnel: &Tunnel) -> Zeroizing<Vec<u8>> {
     /// `IFLA_IFNAME`, `IFLA_LINKINFO`; within it `IFLA_INFO_KIND`, `IFLA_INFO_DATA`.
@@ -96,17 +119,11 @@ pub fn new_tunnel(seq: u32, tunnel: &Tunnel) -> Zeroizing<Vec<u8>> {
     const REMOTE: u16 = 3;
     const TTL: u16 = 4;
     const PMTUDISC: u16 = 10;
-    let attribute = |number: u16, value: &[u8]| {
-        let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-        let mut octets = [&len.to_ne_bytes()[..], &number.to_ne_bytes(), value].concat();
-        octets.resize(octets.len().next_multiple_of(4), 0);
-        octets
-    };
     let data = [
-        attribute(LOCAL, &tunnel.local.octets()),
-        attribute(REMOTE, &tunnel.remote.octets()),
-        attribute(TTL, &[64]),
-        attribute(PMTUDISC, &[1]),
+        inner(LOCAL, &tunnel.local.octets()),
+        inner(REMOTE, &tunnel.remote.octets()),
+        inner(TTL, &[64]),
+        inner(PMTUDISC, &[1]),
     ]
     .concat();
     let flags = frame::ACK | CREATE | EXCLUSIVE;
@@ -243,6 +260,8 @@ pub fn delete_route(seq: u32, path: &Path) -> Zeroizing<Vec<u8>> {
 pub struct Rule {
     /// Those from this address; without, from any.
     pub from: Option<Ipv4Addr>,
+    /// Those to this address; without, to any.
+    pub to: Option<Ipv4Addr>,
     /// Those that came in by this interface; without, those of this node and of everybody.
     pub arrived_by: Option<String>,
     /// By this table; without, they are dropped, if no rule that comes before had a route for them.
@@ -250,21 +269,35 @@ pub struct Rule {
 }
 
 fn rule(kind: u16, flags: u16, seq: u32, rule: &Rule) -> Zeroizing<Vec<u8>> {
-    /// `FRA_SRC`, `FRA_IIFNAME`, `FRA_PRIORITY`, `FRA_TABLE`, `FRA_PROTOCOL`.
+    /// `FRA_DST`, `FRA_SRC`, `FRA_IIFNAME`, `FRA_PRIORITY`, `FRA_TABLE`, `FRA_PROTOCOL`.
+    const DST: u16 = 1;
     const SRC: u16 = 2;
     const IIF: u16 = 3;
     const PRIORITY: u16 = 6;
     const TABLE: u16 = 15;
     const MADE_BY: u16 = 21;
-    let src_len = if rule.from.is_some() { 32 } else { 0 };
-    let (action, priority) = match rule.table {
-        Some(_) => (TO_TABLE, RULE_PRIORITY),
-        None => (BLACKHOLE, RULE_PRIORITY + 1),
+    let bits = |address: Option<Ipv4Addr>| if address.is_some() { 32 } else { 0 };
+    let first = match rule.table {
+        Some(_) => rule.to.is_some(),
+        None => rule.from.is_some(),
     };
-    let body = [INET, 0, src_len, 0, 0, 0, 0, action, 0, 0, 0, 0];
+    let of_kind = if first {
+        RULE_PRIORITY_FIRST
+    } else {
+        RULE_PRIORITY
+    };
+    let (action, priority) = match rule.table {
+        Some(_) => (TO_TABLE, of_kind),
+        None => (BLACKHOLE, of_kind + 1),
+    };
+    let (dst_len, src_len) = (bits(rule.to), bits(rule.from));
+    let body = [INET, dst_len, src_len, 0, 0, 0, 0, action, 0, 0, 0, 0];
     let mut request = Request::with_body(kind, flags, seq, &body)
         .attribute(PRIORITY, &priority.to_ne_bytes())
         .attribute(MADE_BY, &[PROTOCOL]);
+    if let Some(to) = &rule.to {
+        request = request.attribute(DST, &to.octets());
+    }
     if let Some(from) = &rule.from {
         request = request.attribute(SRC, &from.octets());
     }
