@@ -120,6 +120,9 @@ pub enum Command {
         /// Only the scenarios, not the pure crates' tests
         #[arg(long)]
         only_guests: bool,
+        /// Guests at a time, for the scenarios; as many as processors where nobody says
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "topology")]
+        jobs: Option<u16>,
         /// Only the pure crates' tests, no guest
         #[arg(long, conflicts_with_all = ["only_guests", "names"])]
         only_pure: bool,

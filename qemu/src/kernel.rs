@@ -12,6 +12,7 @@ use crate::build_root::BuildRoot;
 use crate::cache::{Cache, Contents};
 use crate::error::{Context, Error, Result};
 use crate::key::Key;
+use crate::machine;
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -89,12 +90,6 @@ fn unpack(
         &[&script, &package, &root.inside(tree)],
     );
     progress::run(title, &mut command, log, None).map(|_| ())
-}
-
-fn jobs() -> usize {
-    std::thread::available_parallelism()
-        .map(usize::from)
-        .unwrap_or(1)
 }
 
 /// The stock kernel: its image and modules unpacked, its tree prepared.
@@ -314,7 +309,7 @@ fn build_debug(
     let build = format!(
         "cd '{tree}'; make LLVM=-19 -j{} all; mkdir ../modules; cp modules.builtin modules.builtin.modinfo modules.order ../modules; \
          find . -name '*.o' ! -path './tools/*' ! -path './scripts/*' -delete",
-        jobs()
+        machine::processors()
     );
     progress::run(
         "debug kernel: building",

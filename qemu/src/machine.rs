@@ -44,6 +44,11 @@ pub enum Clock {
     Virtual,
 }
 
+/// How many processors this machine has.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Clock {
     /// Processors of the guest.
     pub fn vcpus(self) -> u32 {

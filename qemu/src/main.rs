@@ -87,6 +87,7 @@ fn run(cli: Cli) -> Result<()> {
             topology,
             fail_fast,
             only_guests,
+            jobs,
             only_pure,
             shared,
         } => {
@@ -99,6 +100,7 @@ fn run(cli: Cli) -> Result<()> {
                 fail_fast,
                 only_guests,
                 only_pure,
+                jobs: jobs.map(usize::from),
             };
             test::command(&options, &shared)
         }

@@ -10,6 +10,7 @@ use crate::cache::{Cache, Contents};
 use crate::error::{Context, Error, Result};
 use crate::kernel::Kernel;
 use crate::key::{self, Key};
+use crate::machine;
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -82,9 +83,7 @@ fn build(
     })?;
     let sources = at.join("build");
     copy_sources(workspace, &sources)?;
-    let jobs = std::thread::available_parallelism()
-        .map(usize::from)
-        .unwrap_or(1);
+    let jobs = machine::processors();
     let make = |tree: &str, sources: &str, llvm: &str| {
         let llvm = if kernel.llvm { llvm } else { "" };
         format!(

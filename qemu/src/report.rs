@@ -41,6 +41,16 @@ impl Report {
         }
     }
 
+    /// Adds another's results behind its own.
+    pub fn append(&mut self, other: Report) {
+        for (name, value) in other.0 {
+            match (self.0.get_mut(&name), value) {
+                (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+                (_, value) => self.set(&name, value),
+            }
+        }
+    }
+
     /// The results of a kind.
     pub fn all(&self, kind: &str) -> &[Value] {
         self.0
@@ -88,5 +98,23 @@ mod tests {
         let back: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(back["rows"][1]["value"], 2);
         assert_eq!(back["checks"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn lists_of_several_reports_become_one() {
+        let one = |value: u64| {
+            let mut report = Report::default();
+            let fields = [("value".to_owned(), Value::from(value))];
+            report.add("scenario", fields.into_iter().collect());
+            report
+        };
+        let mut all = one(1);
+        all.append(one(2));
+        let values: Vec<_> = all
+            .all("scenario")
+            .iter()
+            .map(|one| &one["value"])
+            .collect();
+        assert_eq!(values, [&Value::from(1), &Value::from(2)]);
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -63,6 +64,8 @@ pub struct Options {
     pub only_guests: bool,
     /// Leave the guests out.
     pub only_pure: bool,
+    /// Guests at a time; none: as many as the machine has processors, where there is work for them.
+    pub jobs: Option<usize>,
 }
 
 /// The scenarios named: each name whole, or a part that several may share.
@@ -124,6 +127,14 @@ struct Tally {
 }
 
 impl Tally {
+    /// Takes another's in.
+    fn take_in(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed.extend(other.failed);
+        self.report.append(other.report);
+        self.logs.extend(other.logs);
+    }
+
     fn scenario(
         &mut self,
         name: &str,
@@ -297,26 +308,31 @@ fn guests(options: &Options, shared: &Shared, tally: &mut Tally) -> Result<()> {
         Ground::Namespaces => options.vcpus.as_slice(),
         Ground::VirtualTime | Ground::Guests(_) => &[1][..],
     };
-    let mut rounds: Vec<_> = passes
-        .iter()
-        .map(|vcpus| (&ground, &chosen, *vcpus))
-        .collect();
-    rounds.push((&Ground::VirtualTime, &exact, 1));
-    for (ground, scenarios, vcpus) in rounds.into_iter().filter(|round| !round.1.is_empty()) {
-        println!(
-            "\n{} scenarios on {}, {vcpus} vCPU{}",
-            scenarios.len(),
-            lab.kernel.origin,
-            match ground {
-                Ground::Namespaces => "",
-                Ground::VirtualTime => ", in virtual time",
-                Ground::Guests(_) => ", each node a guest",
-            }
-        );
-        pass(&lab, ground, scenarios, vcpus, options.fail_fast, tally)?;
-        if options.fail_fast && !tally.failed.is_empty() {
-            return Ok(());
-        }
+    let jobs = match &ground {
+        Ground::Guests(_) => 1,
+        _ => options.jobs.unwrap_or_else(machine::processors),
+    };
+    // What takes a processor the whole time begins first, so that others don't wait for it.
+    let mut batches = VecDeque::from([Batch {
+        ground: &Ground::VirtualTime,
+        scenarios: exact,
+        vcpus: 1,
+    }]);
+    for vcpus in passes {
+        let most = most_a_guest(chosen.len(), jobs);
+        batches.extend(chosen.chunks(most).map(|scenarios| Batch {
+            ground: &ground,
+            scenarios: scenarios.to_vec(),
+            vcpus: *vcpus,
+        }));
+    }
+    batches.retain(|batch| !batch.scenarios.is_empty());
+    for batch in &batches {
+        println!("{}", batch.title(&lab));
+    }
+    side_by_side(&lab, batches, jobs, options.fail_fast, tally)?;
+    if options.fail_fast && !tally.failed.is_empty() {
+        return Ok(());
     }
     boot_all(&lab, &boots, options.fail_fast, tally)?;
     if options.names.is_empty() && options.topology == Topology::Namespaces {
@@ -358,21 +374,101 @@ fn paper(lab: &Lab, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// All chosen scenarios with this many processors: one boot, and another after each scenario that takes its guest down.
-fn pass(
-    lab: &Lab,
-    ground: &Ground,
-    chosen: &[&Scenario],
+/// Fewer scenarios than these aren't worth a guest of their own.
+const LEAST_A_GUEST: usize = 12;
+/// Guests after each other on each processor, so that all end at about the same time, whatever each scenario takes.
+const GUESTS_A_JOB: usize = 3;
+
+/// How many scenarios a guest runs. Most of them wait most of the time, so that two guests hardly disturb one another.
+fn most_a_guest(count: usize, jobs: usize) -> usize {
+    match jobs {
+        0 | 1 => count.max(1),
+        _ => count.div_ceil(jobs * GUESTS_A_JOB).max(LEAST_A_GUEST),
+    }
+}
+
+/// What one guest runs, or several where scenarios take it down.
+struct Batch<'a> {
+    ground: &'a Ground,
+    scenarios: Vec<&'a Scenario>,
     vcpus: u32,
+}
+
+impl Batch<'_> {
+    fn title(&self, lab: &Lab) -> String {
+        let Batch {
+            ground,
+            scenarios,
+            vcpus,
+        } = self;
+        let (count, origin) = (scenarios.len(), &lab.kernel.origin);
+        let s = if count == 1 { "" } else { "s" };
+        let how = match ground {
+            Ground::Namespaces => "",
+            Ground::VirtualTime => ", in virtual time",
+            Ground::Guests(_) => ", each node a guest",
+        };
+        format!("{count} scenario{s} on {origin}, {vcpus} vCPU{how}")
+    }
+}
+
+/// Runs batches, some at a time.
+fn side_by_side(
+    lab: &Lab,
+    batches: VecDeque<Batch<'_>>,
+    jobs: usize,
     fail_fast: bool,
     tally: &mut Tally,
 ) -> Result<()> {
-    let mut left: VecDeque<&Scenario> = chosen.iter().copied().collect();
+    let lanes = jobs.clamp(1, batches.len().max(1));
+    let queue = Mutex::new(batches);
+    let shared = Mutex::new((tally, None));
+    fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    let lane = |number: usize| loop {
+        let Some(batch) = locked(&queue).pop_front() else {
+            return;
+        };
+        let mut own = Tally::default();
+        let done = pass(lab, &batch, number, fail_fast, &mut own);
+        let mut shared = locked(&shared);
+        shared.0.take_in(own);
+        let stops = done.is_err() || (fail_fast && !shared.0.failed.is_empty());
+        if let Err(error) = done {
+            shared.1.get_or_insert(error);
+        }
+        if stops {
+            locked(&queue).clear();
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..lanes {
+            let lane = &lane;
+            scope.spawn(move || lane(number));
+        }
+    });
+    match shared.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        (_, Some(error)) => Err(error),
+        (_, None) => Ok(()),
+    }
+}
+
+/// All scenarios of a batch: one boot, and another after each scenario that takes its guest down.
+fn pass(
+    lab: &Lab,
+    batch: &Batch<'_>,
+    number: usize,
+    fail_fast: bool,
+    tally: &mut Tally,
+) -> Result<()> {
+    let vcpus = batch.vcpus;
+    let mut left: VecDeque<&Scenario> = batch.scenarios.iter().copied().collect();
     let mut fruitless = 0;
     while !left.is_empty() {
         let before = left.len();
         let failed_before = tally.failed.len();
-        let (boot, stopped) = one_boot(lab, ground, &mut left, vcpus, fail_fast, tally)?;
+        let (boot, stopped) = one_boot(lab, batch, number, &mut left, fail_fast, tally)?;
         let died = boot.outcome.done.is_none();
         if died {
             // Whatever was running took the guest down with it.
@@ -462,12 +558,13 @@ fn handoffs() -> Result<Option<u32>> {
 
 fn one_boot(
     lab: &Lab,
-    ground: &Ground,
+    batch: &Batch<'_>,
+    number: usize,
     left: &mut VecDeque<&Scenario>,
-    vcpus: u32,
     fail_fast: bool,
     tally: &mut Tally,
 ) -> Result<(Boot, bool)> {
+    let Batch { ground, vcpus, .. } = *batch;
     let names: Vec<&str> = left.iter().map(|scenario| scenario.name.as_str()).collect();
     let mut order = json!({"mode": "test", "names": names, "options": {"fail_fast": fail_fast}});
     // Many in a row take longer than everybody wants to wait each time.
@@ -513,12 +610,10 @@ fn one_boot(
         } => {
             left.retain(|scenario| scenario.name != name);
             let detail = detail.unwrap_or_default();
+            // In one go: others have lines to print, too.
             progress::line(&format!(
-                "  {} {name} ({seconds:.1} s)",
-                if ok { "ok  " } else { "FAIL" }
-            ));
-            progress::line(&format!(
-                "         {}",
+                "  {} {name} ({seconds:.1} s)\n         {}",
+                if ok { "ok  " } else { "FAIL" },
                 if ok || detail.is_empty() {
                     &proves
                 } else {
@@ -532,11 +627,12 @@ fn one_boot(
         Event::Result { kind, fields } => tally.report.add(&kind, fields),
         _ => {}
     };
+    let name = format!("test-{number}");
     let boot = match ground {
         Ground::Namespaces => {
-            lab.boot("test", Clock::Real { vcpus }, &order, limit, &mut on_event)?
+            lab.boot(&name, Clock::Real { vcpus }, &order, limit, &mut on_event)?
         }
-        Ground::VirtualTime => lab.boot("test", Clock::Virtual, &order, limit, &mut on_event)?,
+        Ground::VirtualTime => lab.boot(&name, Clock::Virtual, &order, limit, &mut on_event)?,
         Ground::Guests(conductor) => {
             network::boot(lab, conductor, "test-guests", &order, limit, &mut on_event)?
         }
@@ -562,6 +658,14 @@ mod tests {
             proves: String::new(),
             topologies: vec![Topology::Namespaces],
         }
+    }
+
+    #[test]
+    fn long_lists_are_divided_among_guests_and_short_ones_are_not() {
+        assert_eq!(most_a_guest(180, 1), 180);
+        assert_eq!(most_a_guest(180, 2), 30);
+        assert_eq!(most_a_guest(20, 2), LEAST_A_GUEST);
+        assert_eq!(most_a_guest(0, 1), 1);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use serde_json::json;
 
 use crate::cli;
 use crate::error::{log_end, Error, Result};
+use crate::machine;
 use crate::report::Report;
 use crate::setup::Lab;
 use claims::Claim;
@@ -148,8 +149,7 @@ fn measure(
     options: &Options,
     state: &mut State,
 ) -> Result<()> {
-    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = options.jobs.unwrap_or_else(processors);
+    let jobs = options.jobs.unwrap_or_else(machine::processors);
     let mut rewrite = |key: &str, state: &State| {
         let mut with = plots
             .iter()
