@@ -3,7 +3,9 @@
 //! documentation are right.
 
 use keyd::daemon::config::{Agent, Config};
+use keyd::daemon::mobility::mtu;
 use mml_mip::{Algorithm, ReverseTunnel};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -197,4 +199,23 @@ fn the_examples_in_the_documentation_are_right() {
         })
         .collect();
     assert_eq!(roles, ["ha", "fa", "mh"]);
+}
+
+#[test]
+fn tunnels_lead_to_the_agents_on_the_other_side_and_interfaces_are_looked_at_without_permission() {
+    let agent = "[[foreign-agent]]\nname = \"fa1\"\nidentity = \"fa1.example\"\naddresses = [\"2001:db8::2\", \"127.1.1.1\"]\n";
+    let home = parsed(&(node("ha", HOST) + agent));
+    let ends = home.tunnel_ends();
+    assert_eq!(ends, [Ipv4Addr::new(127, 1, 1, 1)]);
+    let agent = "[[home-agent]]\nidentity = \"ha.example\"\nprefixes = [\"203.0.113.0/24\"]\naddress = \"127.1.1.2\"\n";
+    let foreign = parsed(&(node("fa", "links = [\"lo\", \"not-there\"]\n") + agent));
+    assert_eq!(foreign.tunnel_ends(), [Ipv4Addr::new(127, 1, 1, 2)]);
+    let host = parsed(&node("mh", MOBILE));
+    assert!(host.tunnel_ends().is_empty());
+    // The loopback device carries more than any of it needs.
+    for config in [home, foreign, host] {
+        let mobile = config.mobile_ip.as_ref().unwrap();
+        let said = mtu::look(mobile, &config.tunnel_ends()).unwrap();
+        assert!(said.iter().all(|one| one.interface != "lo"), "{said:?}");
+    }
 }

@@ -5,6 +5,7 @@
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use keyd::daemon::config::Config;
+use keyd::daemon::mobility::mtu;
 use keyd::daemon::run::{self, Options, RunError};
 use keyd::daemon::{control, log};
 use std::path::PathBuf;
@@ -147,6 +148,7 @@ fn check(file: &File) -> ExitCode {
             ),
         }
     }
+    advise(&config);
     if config.control != std::path::Path::new(control::SOCKET) {
         println!(
             "control socket {}: give it to mmlctl with --socket",
@@ -154,6 +156,17 @@ fn check(file: &File) -> ExitCode {
         );
     }
     ExitCode::SUCCESS
+}
+
+/// What the file can't say: whether the interfaces carry what there will be. No fault of the file's, and so no failure.
+fn advise(config: &Config) {
+    let Some(mobile) = &config.mobile_ip else {
+        return;
+    };
+    match mtu::look(mobile, &config.tunnel_ends()) {
+        Ok(list) => list.iter().for_each(|one| println!("advice: {one}")),
+        Err(error) => println!("advice: what interfaces carry can't be seen here: {error}"),
+    }
 }
 
 fn run(file: &File, options: Options) -> ExitCode {

@@ -22,7 +22,7 @@ pub use source::Mistake;
 
 use mml_ike::wire::Id;
 use pfkey::{Mode, Selector, Snoop};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -159,6 +159,28 @@ impl Config {
     /// The first mistake in it.
     pub fn parse(name: &str, text: &str, folder: &Path) -> Result<Self, Mistake> {
         check::config(&source::Source { file: name, text }, folder)
+    }
+
+    /// Addresses that Mobile IP's tunnels lead to, as far as the file has them: of the agents on the other side.
+    pub fn tunnel_ends(&self) -> Vec<Ipv4Addr> {
+        let mut ends: Vec<Ipv4Addr> = match self.mobile_ip.as_ref().map(|one| &one.agent) {
+            Some(Agent::Home(_)) => {
+                let agents = self.ike.home.foreign_agents.iter();
+                let addresses = agents.flat_map(|agent| &agent.addresses);
+                let v4 = addresses.filter_map(|address| match address {
+                    IpAddr::V4(address) => Some(*address),
+                    IpAddr::V6(_) => None,
+                });
+                v4.collect()
+            }
+            Some(Agent::Foreign(foreign)) => {
+                let agents = foreign.home_agents.iter().flatten();
+                agents.map(|(address, _)| *address).collect()
+            }
+            Some(Agent::Node(_)) | None => Vec::new(),
+        };
+        ends.sort_unstable();
+        ends
     }
 
     /// The connection of that name, by its place.

@@ -6,10 +6,12 @@
 //! | [`packet`] | IPv4, UDP, ICMP and ARP as octets |
 //! | [`socket`] | where they come in and go out |
 //! | [`links`] | which links are up |
+//! | [`mtu`] | whether what is wrapped fits its interfaces |
 //! | [`network`] | tunnels, routes, neighbours; [`route_message`] is how rtnetlink says them |
 //! | `passage` | the same for hosts that left, and for those that are about to come |
 
 pub mod links;
+pub mod mtu;
 pub mod network;
 pub mod packet;
 mod passage;

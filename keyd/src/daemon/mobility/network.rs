@@ -33,7 +33,7 @@ const AT_HOME_METRIC: u32 = 1000;
 /// may come back. Taking a device away takes the kernel long, too, and the registration reply would wait for it.
 const LINGER: Duration = Duration::from_secs(2);
 /// Octets that fit the path from mobile host to home agent, where a foreign agent tunnels it: 1500 less an IPv4 header.
-const TUNNELLED: u32 = 1480;
+pub(super) const TUNNELLED: u32 = 1480;
 
 /// Whose routing it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +67,8 @@ pub struct Network {
     pub(super) recalled: BTreeMap<(Tunnel, Ipv4Addr), Duration>,
     /// Rules that go when what is on its way has come.
     fading: Vec<(Duration, Rule)>,
+    /// Mobile host: what links carry, in octets, when a route by them was last set.
+    carry: BTreeMap<u32, u32>,
 }
 
 /// What is wanted is there, or what is not wanted isn't.
@@ -105,6 +107,7 @@ impl Network {
             expected: BTreeMap::new(),
             recalled: BTreeMap::new(),
             fading: Vec::new(),
+            carry: BTreeMap::new(),
         };
         if let Side::Home(from) = side {
             network.add_rule(Rule {
@@ -323,6 +326,15 @@ impl Network {
         if let Some((device, address, link)) = neighbour(route) {
             self.tell(&|seq| wire::new_neighbour(seq, device, address, Some(link)))?;
         }
+        if let Route::Default { interface, .. } = route {
+            // The kernel takes a route's MTU for the device's, and loses what is longer than that.
+            let carry = &mut self.carry;
+            self.line.exchange(&wire::links, &mut |message| {
+                let link = wire::carries(message).filter(|(index, ..)| *index == interface.0);
+                carry.extend(link.map(|(index, _, mtu)| (index, mtu)));
+                Ok(())
+            })?;
+        }
         for path in self.paths(route)? {
             self.tell(&|seq| wire::new_route(seq, &path))?;
         }
@@ -465,7 +477,10 @@ impl Network {
                     gateway: Some(agent),
                     source: Some(home),
                     metric: METRIC,
-                    mtu: TUNNELLED,
+                    mtu: self
+                        .carry
+                        .get(&device)
+                        .map_or(TUNNELLED, |mtu| TUNNELLED.min(*mtu)),
                     ..path(None, device)
                 };
                 let past = match self.side {

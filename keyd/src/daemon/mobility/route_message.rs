@@ -160,6 +160,50 @@ pub fn link(message: &Message<'_>) -> Option<(u32, bool)> {
     }
 }
 
+/// A link's index and name, and what it carries, in octets.
+pub fn carries(message: &Message<'_>) -> Option<(u32, String, u32)> {
+    /// Octets of `ifinfomsg`; `IFLA_IFNAME`, `IFLA_MTU`.
+    const BODY_LEN: usize = 16;
+    const NAME: u16 = 3;
+    const MTU: u16 = 4;
+    if message.kind != kind::NEWLINK {
+        return None;
+    }
+    let (index, _) = link(message)?;
+    let attributes = Attributes(message.body.get(BODY_LEN..)?);
+    let name = attributes.find(NAME)?;
+    let name = name.split(|octet| *octet == 0).next()?;
+    let mtu = attributes.find(MTU)?.first_chunk::<4>()?;
+    Some((
+        index,
+        String::from_utf8(name.to_vec()).ok()?,
+        u32::from_ne_bytes(*mtu),
+    ))
+}
+
+/// Asks which way packets to an address go.
+pub fn route_to(seq: u32, to: Ipv4Addr) -> Zeroizing<Vec<u8>> {
+    /// `RTA_DST`.
+    const DST: u16 = 1;
+    let body = [INET, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    Request::with_body(kind::GETROUTE, frame::ACK, seq, &body)
+        .attribute(DST, &to.octets())
+        .finish()
+}
+
+/// The device a route leads by.
+pub fn leaves_by(message: &Message<'_>) -> Option<u32> {
+    /// Octets of `rtmsg`; `RTA_OIF`.
+    const BODY_LEN: usize = 12;
+    const OIF: u16 = 4;
+    if message.kind != kind::NEWROUTE {
+        return None;
+    }
+    let attributes = Attributes(message.body.get(BODY_LEN..)?);
+    let device = attributes.find(OIF)?.first_chunk::<4>()?;
+    Some(u32::from_ne_bytes(*device))
+}
+
 /// A route.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Path {
@@ -406,6 +450,36 @@ mod tests {
         for other in ["mip0a0101", "mml0", "mipxa010101", "tun0a010101"] {
             assert_eq!(remote(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_link_carries_and_where_a_route_leads_are_read() {
+        let read = |octets: &[u8]| carries(&Messages(octets).next().unwrap());
+        let of = |kind, name: &[u8]| {
+            Request::with_body(kind, 0, 0, &ifinfo(5, UP, 0))
+                .attribute(3, name)
+                .attribute(4, &1400u32.to_ne_bytes())
+                .finish()
+        };
+        let expected = Some((5, "wl1".to_owned(), 1400));
+        assert_eq!(read(&of(kind::NEWLINK, b"wl1\0")), expected);
+        assert_eq!(read(&of(kind::DELLINK, b"wl1\0")), None);
+        assert_eq!(read(&of(kind::NEWLINK, b"\xFF\0")), None);
+        let bare = Request::with_body(kind::NEWLINK, 0, 0, &ifinfo(5, UP, 0)).finish();
+        assert_eq!(read(&bare), None);
+        let path = Path {
+            to: Some(HOME),
+            table: MAIN,
+            device: 9,
+            gateway: None,
+            source: None,
+            metric: 0,
+            mtu: 0,
+        };
+        let leads = |octets: &[u8]| leaves_by(&Messages(octets).next().unwrap());
+        assert_eq!(leads(&new_route(1, &path)), Some(9));
+        assert_eq!(leads(&delete_route(1, &path)), None);
+        assert_eq!(leads(&route_to(1, HOME)), None);
     }
 
     #[test]
