@@ -202,6 +202,14 @@ fn the_examples_in_the_documentation_are_right() {
 }
 
 #[test]
+fn alarms_begin_after_ten_seconds_unless_the_file_says_otherwise() {
+    let text = node("mh", MOBILE);
+    assert_eq!(parsed(&text).alarm_after, Duration::from_secs(10));
+    let text = text.replace("[mobile-ip]", "alarm-after = \"1m\"\n[mobile-ip]");
+    assert_eq!(parsed(&text).alarm_after, Duration::from_secs(60));
+}
+
+#[test]
 fn tunnels_lead_to_the_agents_on_the_other_side_and_interfaces_are_looked_at_without_permission() {
     let agent = "[[foreign-agent]]\nname = \"fa1\"\nidentity = \"fa1.example\"\naddresses = [\"2001:db8::2\", \"127.1.1.1\"]\n";
     let home = parsed(&(node("ha", HOST) + agent));

@@ -205,6 +205,16 @@ pub enum Event {
         /// What it said.
         status: Option<GroupStatus>,
     },
+    /// HA: whether an FA has answered that it holds a CSA no more (docs/wire.md 3.1g). One that hasn't is asked again when
+    /// its next IKE SA is up, until the CSA's life-time is over.
+    Revoked {
+        /// By whom.
+        fa: IpAddr,
+        /// The CSA's SPI towards the host.
+        spi: u32,
+        /// Whether it has answered.
+        confirmed: bool,
+    },
     /// HA: a member of the group of an FA's neighbours has its key, and gets CSAs by one datagram with the others; or
     /// doesn't take it, and gets them alone.
     GroupJoined {
@@ -272,6 +282,53 @@ pub enum Event {
         /// Its CSAs' states.
         states: Option<Vec<SnoopState>>,
     },
+}
+
+/// HA: zone 1 of one CSA at one FA.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// The host's home address.
+    pub home: IpAddr,
+    /// The FA.
+    pub fa: IpAddr,
+    /// The CSA's SPI towards the host.
+    pub spi: u32,
+    /// Which CSA of its pair of hosts.
+    pub generation: u32,
+    /// Why it is there.
+    pub place: Place,
+    /// How far it is there.
+    pub custody: Custody,
+}
+
+/// What an FA is to a host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The host is there.
+    Current,
+    /// The host may go there.
+    Standby,
+    /// The host left, or the CSA is over.
+    Former,
+}
+
+/// How far zone 1's keys are with an FA, as its HA knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Custody {
+    /// On their way to it alone.
+    Sending,
+    /// In a datagram to many; it hasn't reported it.
+    Cast,
+    /// It has them, by an exchange of its own (true) or by a datagram to many.
+    Held(bool),
+    /// It is told to drop them shortly: the host is elsewhere.
+    Leaving,
+    /// It is being told to drop them.
+    Revoking,
+    /// It didn't answer that: it may have them.
+    Unconfirmed,
+    /// It couldn't be reached, or didn't take them.
+    Failed,
 }
 
 /// A datagram of a group that this FA is a member of.

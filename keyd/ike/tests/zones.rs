@@ -6,7 +6,7 @@ mod common;
 use common::sim::*;
 use mml_ike::auth::IdMatch;
 use mml_ike::config::{Agent, Config, HomeAgent, Prefix, ZoneRole};
-use mml_ike::event::{AdoptedCsa, ChildSa, ChildUp, Down, Event, RelayCsa};
+use mml_ike::event::{AdoptedCsa, ChildSa, ChildUp, Custody, Down, Event, Place, RelayCsa};
 use mml_ike::secret::Secret;
 use mml_ike::wire::{
     Ask, CsaIdentity, GroupStatus, Id, Message, Neighbour, NotifyType, Payload, SnoopState,
@@ -611,6 +611,87 @@ fn a_host_that_moves_takes_its_csa_to_the_new_fa_and_the_old_one_is_revoked() {
         net.nodes[FA2].count(|e| matches!(e, Event::RelayDown(_))),
         1
     );
+}
+
+/// Where the HA has a CSA, FA by FA.
+fn custody(net: &mut Net) -> Vec<(IpAddr, Place, Custody)> {
+    let holdings = net.at(HA, |e, _, _| e.holdings().collect::<Vec<_>>());
+    assert!(holdings.iter().all(|one| one.home == ip(HOME)));
+    let all = holdings.iter();
+    all.map(|one| (one.fa, one.place, one.custody)).collect()
+}
+
+/// docs/wire.md 3.1g, 3.2k.
+#[test]
+fn an_fa_that_does_not_answer_a_revocation_is_known_as_one_that_may_have_the_keys_until_it_has_answered(
+) {
+    let mut net = roaming(73, &[]);
+    let (one, two) = (ip(FA1_ADDRESS), ip(FA2_ADDRESS));
+    let held = |fa| (fa, Place::Current, Custody::Held(true));
+    assert_eq!(custody(&mut net), [held(one)]);
+    let deaf = net.end(FA1);
+    net.filter(
+        move |_, datagram| match [datagram.from, datagram.to].contains(&deaf) {
+            true => Fate::Lose,
+            false => Fate::Pass,
+        },
+    );
+    register(&mut net, FA2);
+    relays(&mut net, Some(FA2_ADDRESS), &[]);
+    net.run(5 * SECOND);
+    let left = |custody| (one, Place::Former, custody);
+    assert_eq!(custody(&mut net), [held(two), left(Custody::Revoking)]);
+    net.run(300 * SECOND);
+    assert_eq!(custody(&mut net), [held(two), left(Custody::Unconfirmed)]);
+    let confirmed = |net: &Net, is: bool| {
+        net.nodes[HA].count(|e| matches!(e, Event::Revoked { confirmed, .. } if *confirmed == is))
+    };
+    assert_eq!((confirmed(&net, false), confirmed(&net, true)), (1, 0));
+    let dropped = |net: &Net| net.nodes[FA1].count(|e| matches!(e, Event::RelayDown(_)));
+    assert_eq!(dropped(&net), 0);
+    // It is heard again: it is asked again as soon as there is an IKE SA.
+    net.filter(|_, _| Fate::Pass);
+    net.initiate_as(HA, 1, FA1);
+    net.run(SECOND);
+    assert_eq!(custody(&mut net), [held(two)]);
+    assert_eq!((confirmed(&net, true), dropped(&net)), (1, 1));
+}
+
+/// docs/wire.md 3.1g.
+#[test]
+fn what_may_have_stayed_with_an_fa_is_forgotten_when_its_csa_is_over_or_given_there_again() {
+    let away = |net: &mut Net| {
+        let deaf = net.end(FA1);
+        net.filter(
+            move |_, datagram| match [datagram.from, datagram.to].contains(&deaf) {
+                true => Fate::Lose,
+                false => Fate::Pass,
+            },
+        );
+        register(net, FA2);
+        relays(net, Some(FA2_ADDRESS), &[]);
+        net.run(300 * SECOND);
+        assert_eq!(custody(net).len(), 2);
+        net.filter(|_, _| Fate::Pass);
+    };
+    let mut net = roaming(74, &[]);
+    away(&mut net);
+    register(&mut net, FA1);
+    relays(&mut net, Some(FA1_ADDRESS), &[FA2_ADDRESS]);
+    net.initiate_as(HA, 1, FA1);
+    net.run(SECOND);
+    let (one, two) = (ip(FA1_ADDRESS), ip(FA2_ADDRESS));
+    let held = |fa, place| (fa, place, Custody::Held(true));
+    let expected = [held(one, Place::Current), held(two, Place::Standby)];
+    assert_eq!(custody(&mut net), expected);
+
+    let mut net = roaming(75, &[]);
+    away(&mut net);
+    let old = net.at(HA, |e, _, _| e.holdings().next().unwrap().spi);
+    rekey(&mut net, MH, "ha.test");
+    net.run(3600 * SECOND);
+    let held: Vec<_> = net.at(HA, |e, _, _| e.holdings().collect());
+    assert!(held.iter().all(|one| one.spi != old), "{old:x} {held:x?}");
 }
 
 /// When each node had the CSA that replaced the first.

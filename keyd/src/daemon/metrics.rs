@@ -49,6 +49,9 @@ counters! {
     handed_on "CSAs that the previous foreign agent handed on to this one",
     handed_over "Hosts whose held packets followed them to the next foreign agent",
     flows_taken_over "Flows whose SNOOP's state the previous foreign agent gave along",
+    revoked "CSAs that a foreign agent has dropped, as it says",
+    revocation_unconfirmed "CSAs that a foreign agent was to drop and did not answer",
+    alarms "Alarms that began",
     without_relay "Rekeyings that went on without the relay",
     acquires "Packets that asked for an SA",
     expires "Limits that SAs came to",
@@ -67,7 +70,30 @@ pub fn render(engine: &Engine) -> String {
         .values()
         .filter(|child| child.composite)
         .count();
+    let (coverage, total) = (engine.coverage().visitors(), engine.coverage().total());
+    let uncovered = coverage.values().filter(|one| one.active == 0);
+    for (name, help, value) in [
+        (
+            "esp_opened",
+            "Sealed packets whose zone 1 the module opened on their way",
+            total.opened,
+        ),
+        (
+            "esp_without_csa",
+            "Sealed packets that passed under SPIs that no CSA is for",
+            total.no_csa,
+        ),
+    ] {
+        let _ = write!(text, "# HELP keyd_{name}_total {help}\n# TYPE keyd_{name}_total counter\nkeyd_{name}_total {value}\n");
+    }
     let gauges = [
+        ("active_alarms", "Alarms there are", engine.alarm_count()),
+        ("visitors", "Mobile hosts that are here", coverage.len()),
+        (
+            "visitors_without_csa",
+            "Mobile hosts that are here without a CSA",
+            uncovered.count(),
+        ),
         ("ike_sas", "IKE SAs that are up", book.ikes.len()),
         ("composite_sas", "Composite SAs there are", composite),
         (

@@ -7,7 +7,7 @@ use super::engine::{Engine, Kernels, Refusal};
 use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
 use super::log::Journal;
 use super::metrics;
-use super::mobility::{links, Mobility};
+use super::mobility::{links, mtu, Mobility};
 use super::udp::Sockets;
 use mml_ike::event::Time;
 use serde_json::Value;
@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a scraper of metrics may take.
 const SCRAPE: Duration = Duration::from_secs(5);
-/// How often the clock for certificates is looked at.
+/// How often the clock for certificates is looked at, and what interfaces carry.
 const WALL_CLOCK: Duration = Duration::from_secs(60);
 
 /// Why the daemon didn't run.
@@ -138,6 +138,17 @@ fn hand_over(engine: &mut Engine, mobility: &mut Option<Mobility>, now: Time) {
     for order in orders {
         let done = mobility.order(&order, now);
         engine.ordered(&order, done, now);
+    }
+}
+
+/// What an operator should know of the interfaces.
+fn advise(engine: &mut Engine, now: Time) {
+    let Some(mobile) = &engine.config().mobile_ip else {
+        return;
+    };
+    match mtu::look(mobile, &engine.config().tunnel_ends()) {
+        Ok(advice) => engine.advised(advice, now),
+        Err(error) => tracing::debug!("what interfaces carry isn't known: {error}"),
     }
 }
 
@@ -307,6 +318,7 @@ pub async fn run(
                 if let Some(mobility) = &mut mobility {
                     let now = start.elapsed();
                     mobility.link(index, up, now, &mut |event| engine.mobile_event(event, now));
+                    advise(&mut engine, now);
                 }
             }
             () = timer => {
@@ -321,7 +333,11 @@ pub async fn run(
             Some(text) = scraper => {
                 let _ = text.send(metrics::render(&engine));
             }
-            _ = wall_clock.tick() => engine.set_wall_clock(unix(), start.elapsed()),
+            _ = wall_clock.tick() => {
+                engine.set_wall_clock(unix(), start.elapsed());
+                // The first comes at once.
+                advise(&mut engine, start.elapsed());
+            }
         }
     }
     if options.flush {

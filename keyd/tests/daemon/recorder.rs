@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A kernel that installs nothing and remembers what it was told.
 
-use keyd::daemon::kernel::{errno, Ends, Error, Held, Kernel, Keys, Rule, Sa, SaId};
+use keyd::daemon::kernel::{errno, Ends, Error, Held, Kernel, Keys, Relayed, Rule, Sa, SaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,6 +20,8 @@ pub struct State {
     pub refuse: Option<(&'static str, i32)>,
     /// When what of an SPI was installed, in seconds since 1970.
     pub since: BTreeMap<u32, u64>,
+    /// What it has counted of forwarded ESP.
+    pub relayed: Relayed,
     /// Seconds left of what is there.
     pub left: Option<u64>,
 }
@@ -140,6 +142,10 @@ impl Kernel for Recorder {
         self.asked("take over snoop", id)?;
         self.state().snoop.insert(id.spi, given.to_vec());
         Ok(1)
+    }
+
+    fn relayed(&mut self) -> Result<Relayed, Error> {
+        Ok(self.state().relayed.clone())
     }
 
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {

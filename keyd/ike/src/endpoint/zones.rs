@@ -2,7 +2,7 @@
 //! The CSA exchanges of an end point, between its IKE SAs, an HA's book and an FA's store.
 
 use super::{Endpoint, Orphan};
-use crate::event::{ChildId, Event, IkeId, Output, RelayCsa, Time};
+use crate::event::{ChildId, Event, Holding, IkeId, Output, RelayCsa, Time};
 use crate::host::Host;
 use crate::sa::child::Child;
 use crate::sa::exchange::{CsaPurpose, CsaTask, Task};
@@ -106,7 +106,7 @@ impl Endpoint {
             revocation(sa, one, composite.generation),
             hold,
             seal,
-            now + self.config.home.patience,
+            (now + self.config.home.patience, one.expires),
         );
     }
 
@@ -115,7 +115,7 @@ impl Endpoint {
         let mut gifts: BTreeMap<(IpAddr, bool), Vec<ChildId>> = BTreeMap::new();
         let mut standbys: BTreeMap<ChildId, BTreeSet<IpAddr>> = BTreeMap::new();
         let mut revocations: BTreeMap<IpAddr, Vec<Revocation>> = BTreeMap::new();
-        for act in self.home.acts(now + self.config.home.farewell) {
+        for act in self.home.acts(now, self.config.home.farewell) {
             match act {
                 Act::Give(fa, child, Gift::Standby) => {
                     standbys.entry(child).or_default().insert(fa);
@@ -124,7 +124,9 @@ impl Endpoint {
                     let standby = gift == Gift::Alone;
                     gifts.entry((fa, standby)).or_default().push(child);
                 }
-                Act::Revoke(fa, one) => revocations.entry(fa).or_default().push(one),
+                Act::Revoke(fa, one) => {
+                    revocations.entry(fa).or_default().push(one.revocation);
+                }
                 Act::Release(ike, id) => {
                     self.work(ike, now, host, |sa, cx| sa.release(id, cx));
                 }
@@ -159,7 +161,7 @@ impl Endpoint {
                         };
                         self.work(ike, now, host, |sa, cx| sa.want(Task::Csa(task), cx));
                     }
-                    None => list.iter().for_each(|one| self.home.revoked(one, fa)),
+                    None => self.revoked(list, fa, false),
                 }
             }
         }
@@ -378,7 +380,14 @@ impl Endpoint {
                 }
             }
             CsaPurpose::Revoke(list, fa) => {
-                list.iter().for_each(|one| self.home.revoked(one, fa));
+                let mut answer = payloads.unwrap_or_default().iter();
+                // What stands in the answer it had; of the rest it has nothing.
+                let confirmed = answer.any(|p| matches!(p, Payload::CsaData(CsaData::Revoke(_))));
+                self.revoked(&list, fa, confirmed);
+                // The IKE SA it was asked by is gone, and there is a newer one already.
+                if payloads.is_none() && self.agent(fa).is_some_and(|other| other != ike) {
+                    self.home.agent_up(|one| one == fa);
+                }
             }
             CsaPurpose::Neighbours | CsaPurpose::Report => {}
             CsaPurpose::GroupKey(fa, epoch, member) => {
@@ -412,6 +421,23 @@ impl Endpoint {
                     .push_back(Output::Event(Event::HandedOver { home, states }));
             }
         }
+    }
+
+    /// What came of a CSA_REVOKE.
+    fn revoked(&mut self, list: &[Revocation], fa: IpAddr, confirmed: bool) {
+        for one in list {
+            self.home.revoked(one, fa, confirmed);
+            self.out.push_back(Output::Event(Event::Revoked {
+                fa,
+                spi: one.spi,
+                confirmed,
+            }));
+        }
+    }
+
+    /// HA: with whom zone 1 of its CSAs is.
+    pub fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
+        self.home.holdings()
     }
 
     pub(super) fn tick_zones(&mut self, now: Time, host: &mut dyn Host) {

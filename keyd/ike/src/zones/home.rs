@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Whom an HA's CSAs are with: the current FA of each host, its standbys, and who is on the way in or out.
 
-use crate::event::{ChildId, IkeId, Time};
+use super::departures::{Departure, Departures};
+use crate::event::{ChildId, Custody, Holding, IkeId, Place, Time};
 use crate::wire::{Revocation, TrafficSelector};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// A host's FAs.
 #[derive(Clone, Default)]
@@ -35,11 +37,26 @@ enum By {
     Datagram,
 }
 
+impl Holder {
+    fn custody(self) -> Custody {
+        match self {
+            Holder::Sending => Custody::Sending,
+            Holder::Cast => Custody::Cast,
+            Holder::Held(by) => Custody::Held(by == By::Itself),
+            Holder::Leaving(_) => Custody::Leaving,
+            Holder::Revoking => Custody::Revoking,
+            Holder::Failed => Custody::Failed,
+        }
+    }
+}
+
 /// A CSA of this HA.
 pub(crate) struct Held {
     pub ike: IkeId,
     home: Vec<TrafficSelector>,
     revocation: Revocation,
+    /// When its life is over, and its keys are good for nothing.
+    ends: Time,
     /// Never given twice under one CSA.
     next_number: u16,
     holders: BTreeMap<IpAddr, Holder>,
@@ -47,6 +64,17 @@ pub(crate) struct Held {
     hold: Option<u32>,
     /// The CSA in whose place it seals, once the current FA has it.
     seal: Option<ChildId>,
+}
+
+impl Held {
+    fn departure(&self) -> Departure {
+        let first = self.home.first().map(|ts| ts.start);
+        Departure {
+            revocation: self.revocation,
+            home: first.unwrap_or(self.revocation.destination),
+            ends: self.ends,
+        }
+    }
 }
 
 /// As what an FA gets a CSA.
@@ -64,7 +92,7 @@ pub(crate) enum Gift {
 pub(crate) enum Act {
     /// Give it to that FA, and as what.
     Give(IpAddr, ChildId, Gift),
-    Revoke(IpAddr, Revocation),
+    Revoke(IpAddr, Departure),
     /// Send the answer held back.
     Release(IkeId, u32),
     /// Seal with the first, close the second.
@@ -79,19 +107,26 @@ pub(crate) struct Home {
     relays: BTreeMap<IpAddr, Relays>,
     csas: BTreeMap<ChildId, Held>,
     waiting: Vec<(Time, ChildId)>,
-    revoke_later: Vec<(Time, IpAddr, Revocation)>,
+    revoke_later: Vec<(Time, IpAddr, Departure)>,
+    departures: Departures,
     /// Who is leaving with which CSA, and until when; none until the time is known.
     leaving: Vec<(Option<Time>, IpAddr, ChildId)>,
     acts: Vec<Act>,
 }
 
 impl Home {
-    /// What is to be done now. Who begins to leave has time until `farewell`.
-    pub fn acts(&mut self, farewell: Time) -> Vec<Act> {
+    /// What is to be done now. Who begins to leave has that time yet.
+    pub fn acts(&mut self, now: Time, farewell: Duration) -> Vec<Act> {
         for (until, ..) in &mut self.leaving {
-            until.get_or_insert(farewell);
+            until.get_or_insert(now + farewell);
         }
-        std::mem::take(&mut self.acts)
+        let acts = std::mem::take(&mut self.acts);
+        for act in &acts {
+            if let Act::Revoke(fa, departure) = act {
+                self.departures.asked(*fa, *departure, now);
+            }
+        }
+        acts
     }
 
     pub fn has_acts(&self) -> bool {
@@ -141,12 +176,13 @@ impl Home {
         revocation: Revocation,
         hold: Option<u32>,
         seal: Option<ChildId>,
-        patience: Time,
+        (patience, ends): (Time, Time),
     ) {
         let held = Held {
             ike,
             home,
             revocation,
+            ends,
             next_number: 1,
             holders: BTreeMap::new(),
             hold,
@@ -176,7 +212,7 @@ impl Home {
             .holders
             .iter()
             .filter(|(_, holder)| !matches!(holder, Holder::Failed | Holder::Revoking));
-        let told = told.map(|(fa, _)| (at, *fa, held.revocation));
+        let told = told.map(|(fa, _)| (at, *fa, held.departure()));
         self.revoke_later.extend(told);
     }
 
@@ -238,6 +274,7 @@ impl Home {
             let holder = held.holders.get(&fa);
             matches!(holder, Some(Holder::Held(_) | Holder::Failed))
         });
+        let mut leaves = Vec::new();
         for (fa, holder) in &mut held.holders {
             let unwanted = !wanted.iter().any(|(wanted, _)| wanted == fa);
             let by = match holder {
@@ -254,9 +291,12 @@ impl Home {
                 self.leaving.push((None, *fa, child));
             } else {
                 *holder = Holder::Revoking;
-                self.acts.push(Act::Revoke(*fa, held.revocation));
+                leaves.push(*fa);
             }
         }
+        let departure = held.departure();
+        let leaves = leaves.into_iter().map(|fa| Act::Revoke(fa, departure));
+        self.acts.extend(leaves);
         // docs/wire.md 3.2q.
         let nobody = match relays.current {
             None => true,
@@ -300,6 +340,10 @@ impl Home {
                 Holder::Failed
             };
             held.holders.insert(fa, holder);
+            if accepted {
+                // It is to have it again.
+                self.departures.over(fa, &held.revocation);
+            }
             let waited = held.hold.is_some() || held.seal.is_some();
             let current = self.relays_of_child(child).current == Some(fa);
             if waited && current && !accepted {
@@ -351,8 +395,13 @@ impl Home {
             .unwrap_or_default()
     }
 
-    /// An FA was told to drop it, or couldn't be.
-    pub fn revoked(&mut self, revocation: &Revocation, fa: IpAddr) {
+    /// An FA was told to drop it and has answered, or hasn't.
+    pub fn revoked(&mut self, revocation: &Revocation, fa: IpAddr, confirmed: bool) {
+        if confirmed {
+            self.departures.over(fa, revocation);
+        } else {
+            self.departures.unanswered(fa, revocation);
+        }
         let child = self
             .csas
             .iter()
@@ -376,16 +425,52 @@ impl Home {
         });
         let failed: Vec<ChildId> = failed.collect();
         failed.into_iter().for_each(|child| self.sync(child));
+        for (fa, departure) in self.departures.unconfirmed(&is) {
+            let revocation = departure.revocation;
+            let mut csas = self.csas.values_mut();
+            let held = csas.find(|held| held.revocation == revocation);
+            if let Some(held) = held {
+                // It is on its way there again.
+                if held.holders.contains_key(&fa) {
+                    continue;
+                }
+                held.holders.insert(fa, Holder::Revoking);
+            }
+            self.acts.push(Act::Revoke(fa, departure));
+        }
+    }
+
+    /// Where zone 1 of each CSA is.
+    pub fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
+        let held = self.csas.values().flat_map(|held| {
+            let (relays, departure) = (self.relays_of(&held.home), held.departure());
+            let holders = held.holders.iter();
+            let present = holders.filter(|(_, holder)| **holder != Holder::Revoking);
+            present.map(move |(fa, holder)| {
+                let place = if relays.current == Some(*fa) {
+                    Place::Current
+                } else if relays.standbys.contains(fa) {
+                    Place::Standby
+                } else {
+                    Place::Former
+                };
+                departure.holding(*fa, place, holder.custody())
+            })
+        });
+        held.chain(self.departures.holdings())
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
         let waiting = self.waiting.iter().map(|(at, _)| *at);
         let revoke = self.revoke_later.iter().map(|(at, ..)| *at);
         let leaving = self.leaving.iter().filter_map(|(until, ..)| *until);
-        waiting.chain(revoke).chain(leaving).min()
+        let departures = self.departures.next_deadline();
+        let all = waiting.chain(revoke).chain(leaving);
+        all.chain(departures).min()
     }
 
     pub fn tick(&mut self, now: Time) {
+        self.departures.tick(now);
         let due: Vec<ChildId> = self
             .waiting
             .iter()
@@ -407,10 +492,10 @@ impl Home {
             let Some(held) = self.csas.get_mut(&child) else {
                 continue;
             };
-            let revocation = held.revocation;
+            let departure = held.departure();
             if let Some(holder @ Holder::Leaving(_)) = held.holders.get_mut(&fa) {
                 *holder = Holder::Revoking;
-                self.acts.push(Act::Revoke(fa, revocation));
+                self.acts.push(Act::Revoke(fa, departure));
             }
         }
         let (due, later): (Vec<_>, Vec<_>) =

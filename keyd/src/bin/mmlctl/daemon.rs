@@ -3,7 +3,7 @@
 
 use crate::cli::Daemon;
 use crate::failure::Failure;
-use crate::output::{print, Output};
+use crate::output::{print, terminal_columns, Output};
 use crate::table::Table;
 use keyd::daemon::control::{Client, Request};
 use serde_json::Value;
@@ -28,6 +28,12 @@ fn text(value: &Value) -> String {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn spi(value: &Value) -> String {
+    value
+        .as_u64()
+        .map_or(String::new(), |spi| format!("{spi:#010x}"))
 }
 
 /// A time in its two greatest units.
@@ -108,6 +114,86 @@ fn group(one: &Value) -> String {
     )
 }
 
+/// Who has zone 1's keys of which host, at a home agent.
+fn keys(status: &Value) -> Table {
+    let names = ["host", "csa", "foreign agent", "as", "zone 1's keys"];
+    let mut table = Table::new(&names);
+    for one in list(&status["keys"]) {
+        let state = match one["state"].as_str() {
+            Some("sending") => "on their way",
+            Some("cast") => "on their way, datagram",
+            Some("held") => "held",
+            Some("held-by-datagram") => "held, by datagram",
+            Some("leaving") => "held, revoked shortly",
+            Some("revoking") => "being revoked",
+            Some("not-confirmed") => "revoked, no answer",
+            Some("not-taken") => "not taken",
+            other => other.unwrap_or_default(),
+        };
+        table.row(vec![
+            text(&one["home"]),
+            spi(&one["spi"]),
+            text(&one["foreign_agent"]),
+            text(&one["as"]),
+            state.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// How much of each visitor's ESP is opened, at a foreign agent.
+fn coverage(status: &Value) -> Table {
+    let names = [
+        "visitor",
+        "csas",
+        "standby",
+        "opened",
+        "unopened",
+        "without csa",
+    ];
+    let mut table = Table::new(&names);
+    for one in list(&status["coverage"]) {
+        let mut row = vec![text(&one["home"])];
+        row.extend(["csas", "standby_csas", "opened", "unopened"].map(|key| text(&one[key])));
+        row.push(age(&one["without_csa_seconds"]));
+        table.row(row);
+    }
+    table
+}
+
+/// What an operator is to look at, a line each.
+fn alarm(one: &Value) -> String {
+    let what = if one["severe"] == true {
+        "ALARM"
+    } else {
+        "warning"
+    };
+    let since = age(&one["age_seconds"]);
+    format!(
+        "{what} ({}), for {since}: {}",
+        text(&one["alarm"]),
+        text(&one["text"])
+    )
+}
+
+/// What mobility has to say beside where hosts are.
+fn relaying(status: &Value) {
+    for one in list(&status["alarms"]) {
+        print(&alarm(one));
+    }
+    for table in [keys(status), coverage(status)] {
+        if !table.is_empty() {
+            print(&table.render(terminal_columns()));
+        }
+    }
+    match status["esp_without_csa"].as_u64() {
+        None | Some(0) => {}
+        Some(packets) => print(&format!(
+            "ESP packets that passed and no CSA here is for: {packets}"
+        )),
+    }
+}
+
 pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
     let status = ask(daemon, &Request::Status)?;
     if !output.json {
@@ -124,6 +210,7 @@ pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
         list(&status["groups"])
             .iter()
             .for_each(|one| print(&group(one)));
+        relaying(&status);
     }
     let names = [
         "connection",
@@ -192,11 +279,6 @@ pub fn sa_list(daemon: &Daemon, output: Output) -> Result<(), Failure> {
         "left",
     ];
     let mut table = Table::new(&names);
-    let spi = |value: &Value| {
-        value
-            .as_u64()
-            .map_or(String::new(), |spi| format!("{spi:#010x}"))
-    };
     for one in list(&sas) {
         let state = match (&one["sealing"], &one["standby"]) {
             (Value::Bool(true), _) => "sealing",
@@ -297,4 +379,56 @@ pub fn log(daemon: &Daemon, follow: bool, output: Output) -> Result<(), Failure>
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Columns of the narrowest terminal that people have.
+    const COLUMNS: usize = 80;
+
+    #[test]
+    fn who_has_keys_fits_a_terminal_of_80_columns_with_the_longest_addresses_of_ipv4() {
+        let states = [
+            "sending",
+            "cast",
+            "held",
+            "held-by-datagram",
+            "leaving",
+            "revoking",
+            "not-confirmed",
+            "not-taken",
+        ];
+        let held = states.map(|state| {
+            json!({ "home": "203.100.113.107", "foreign_agent": "198.151.100.101", "spi": u32::MAX,
+                    "as": "standby", "state": state })
+        });
+        let text = keys(&json!({ "keys": held })).render(Some(COLUMNS));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 1 + states.len(), "side by side: {text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= COLUMNS));
+        // Each state has words of its own.
+        assert!(states
+            .iter()
+            .all(|state| !text.contains(&format!("{state}-"))));
+        assert!(lines[7].ends_with("revoked, no answer"), "{text}");
+    }
+
+    #[test]
+    fn coverage_fits_a_terminal_of_80_columns() {
+        let one = json!({ "home": "203.100.113.107", "csas": 2, "standby_csas": 1, "opened": 999_999_999_999_u64,
+                          "unopened": 999_999_999_999_u64, "without_csa_seconds": 5_000 });
+        let text = coverage(&json!({ "coverage": [one] })).render(Some(COLUMNS));
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.ends_with("1h 23m\n"), "{text}");
+    }
+
+    #[test]
+    fn an_alarm_says_what_it_is_and_since_when() {
+        let one =
+            json!({ "alarm": "mtu", "severe": false, "text": "too small", "age_seconds": 62 });
+        assert_eq!(alarm(&one), "warning (mtu), for 1m 2s: too small");
+    }
 }

@@ -107,6 +107,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
     });
     Ok(Config {
         role: file.node.role,
+        alarm_after: file.node.alarm_after.0,
         identity: file.node.identity.0.clone(),
         addresses: addresses.clone(),
         port: file.node.port,

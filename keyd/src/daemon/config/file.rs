@@ -7,6 +7,7 @@ use crate::ports::Ports;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 use toml::Spanned;
 
 /// The whole file.
@@ -71,6 +72,13 @@ pub(super) struct Node {
     #[serde(default = "nat_port")]
     pub nat_port: u16,
     pub tries: Option<Spanned<u32>>,
+    #[serde(default = "alarm_after")]
+    pub alarm_after: Age,
+}
+
+/// Longer than a host's CSA takes to follow it, by far.
+const fn alarm_after() -> Age {
+    Age(Duration::from_secs(10))
 }
 
 const fn ike_port() -> u16 {

@@ -37,6 +37,8 @@ pub struct Config {
     pub role: Role,
     /// Who it is.
     pub identity: Id,
+    /// How long something is wrong before it is an alarm.
+    pub alarm_after: Duration,
     /// Its own addresses: sockets are bound to them.
     pub addresses: Vec<IpAddr>,
     /// The port of IKE: 500.

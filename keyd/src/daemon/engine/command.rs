@@ -51,7 +51,10 @@ impl Engine {
     /// [`Refusal`].
     pub fn command(&mut self, request: &Request, now: Time) -> Result<Value, Refusal> {
         let answer = match request {
-            Request::Status => Ok(self.status(now)),
+            Request::Status => {
+                self.review(now);
+                Ok(self.status(now))
+            }
             Request::SaList => Ok(self.sa_list(now)),
             Request::Initiate { name } => self.initiate(name, now),
             Request::Rekey { what, ike } => self.rekey(what, *ike, now),
@@ -257,6 +260,10 @@ impl Engine {
             "connections": connections.collect::<Vec<_>>(),
             "mobile": mobile.collect::<Vec<_>>(),
             "groups": self.groups(),
+            "alarms": self.alarms_status(now),
+            "keys": self.keys_status(),
+            "coverage": self.coverage_status(now),
+            "esp_without_csa": self.coverage.total().no_csa,
             "children": book.children.len(),
             "relays": book.relays.len(),
             "unclaimed": book.orphans.len(),

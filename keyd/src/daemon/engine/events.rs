@@ -121,7 +121,8 @@ impl Engine {
             }
             Event::RelayUp(csa) => self.relay_up(&csa, now),
             Event::RelayDown(revocation) => self.relay_down(&revocation),
-            Event::Distributed { child, fa, status } => self.distributed(child, fa, status),
+            Event::Distributed { child, fa, status } => self.distributed(child, fa, status, now),
+            Event::Revoked { fa, spi, confirmed } => self.revoked(fa, spi, confirmed, now),
             Event::WithoutRelay { child, fa } => {
                 self.counters.without_relay += 1;
                 tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer in time; the rekeying went on without it");

@@ -99,12 +99,14 @@ impl Engine {
                 }
                 self.placed(*home, Some(*care_of), now);
                 self.activate_relays((*home).into());
+                self.review_soon(now);
                 self.arrived(*home, *identification, now);
             }
             Event::Gone { home, reason, .. } => {
                 tracing::info!(%home, "visiting no more: {reason:?}");
                 self.host.book.mobile.remove(home);
                 self.endpoint.deregister((*home).into());
+                self.review_soon(now);
             }
             Event::Refused { home, code } => {
                 tracing::warn!(%home, "a registration is refused: {code}");

@@ -4,10 +4,12 @@
 //! There are no sockets and no clock here: datagrams, kernel events, commands and time go in, datagrams come out of
 //! [`Engine::datagram`]. [`super::run`] is around it, and tests are.
 
+mod alarms;
 mod book;
 mod children;
 mod command;
 mod connect;
+mod coverage;
 mod events;
 mod handoff;
 mod handover;
@@ -19,10 +21,13 @@ mod predistribution;
 mod relays;
 mod reload;
 mod restart;
+mod review;
 mod snoop_states;
 
+pub use alarms::{Alarms, Cause, Change, Finding};
 pub use book::{Book, Child, Ike, Relay};
 pub use command::Refusal;
+pub use coverage::{Coverage, Here, Visitor};
 pub use handover::{Follow, Order, Recall};
 pub use host::{Kernels, Random};
 pub use mobile::Place;
@@ -30,6 +35,7 @@ pub use mobile::Place;
 use super::config::{Config, Relays, Role, Start};
 use super::kernel::{KernelEvent, SaId};
 use super::metrics::Counters;
+use super::mobility::mtu::Advice;
 use host::NodeHost;
 use mml_ike::event::{ChildId, Datagram, IkeId, Output, Time};
 use mml_ike::wire::Id;
@@ -89,6 +95,10 @@ enum Task {
     Sweep,
     /// Keep NAT's mappings.
     KeepAlive,
+    /// HA, FA: look at what may be wrong, time and again.
+    Review,
+    /// The same, once.
+    ReviewOnce,
 }
 
 /// A node's daemon, without sockets and clock.
@@ -117,6 +127,14 @@ pub struct Engine {
     waiting: snoop_states::Waiting,
     /// When packets last asked for a connection.
     demanded: HashMap<usize, Time>,
+    /// What is wrong.
+    alarms: Alarms,
+    /// FA: how much of its visitors' ESP is opened.
+    coverage: Coverage,
+    /// Interfaces that carry too little.
+    advice: Vec<Advice>,
+    /// When [`Task::ReviewOnce`] is due.
+    reviewed_at: Option<Time>,
     /// What happened, in numbers.
     pub counters: Counters,
 }
@@ -145,7 +163,11 @@ impl Engine {
                 reserved: HashMap::new(),
                 now,
             },
+            alarms: Alarms::new(config.alarm_after),
             config,
+            coverage: Coverage::default(),
+            advice: Vec::new(),
+            reviewed_at: None,
             tasks: BTreeMap::new(),
             task_number: 0,
             datagrams: VecDeque::new(),
@@ -193,6 +215,7 @@ impl Engine {
         }
         engine.later(now + SWEEP, Task::Sweep);
         engine.later(now + KEEP_ALIVE, Task::KeepAlive);
+        engine.review_regularly(now);
         engine.collect(now);
         Ok(engine)
     }
@@ -262,6 +285,11 @@ impl Engine {
                     self.keep_alive();
                     self.later(now + KEEP_ALIVE, Task::KeepAlive);
                 }
+                Task::Review => {
+                    self.review(now);
+                    self.review_regularly(now);
+                }
+                Task::ReviewOnce => self.review_once(now),
             }
         }
         self.endpoint.tick(now, &mut self.host);

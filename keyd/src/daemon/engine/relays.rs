@@ -27,6 +27,7 @@ impl Engine {
         match self.install_relay(csa, now) {
             Ok(()) => {
                 self.counters.relay_up += 1;
+                self.review_soon(now);
                 // It was a standby for the distributor, who hadn't heard yet that the host is here.
                 if let Some(home) = home.filter(|home| identity.standby && self.visits(*home)) {
                     self.activate_relays(home);
@@ -286,8 +287,27 @@ impl Engine {
             .set_relays(home, current, standbys, now, &mut self.host);
     }
 
+    /// HA: whether a foreign agent says that it holds a CSA no more.
+    pub(super) fn revoked(&mut self, fa: IpAddr, spi: u32, confirmed: bool, now: Time) {
+        if confirmed {
+            self.counters.revoked += 1;
+            tracing::info!(%fa, "the foreign agent holds CSA {spi:#010x} no more");
+        } else {
+            self.counters.revocation_unconfirmed += 1;
+            tracing::warn!(%fa, "the foreign agent was to drop CSA {spi:#010x} and didn't answer; it may hold it");
+        }
+        self.review_soon(now);
+    }
+
     /// HA: what a foreign agent said to a CSA.
-    pub(super) fn distributed(&mut self, child: ChildId, fa: IpAddr, status: Option<GroupStatus>) {
+    pub(super) fn distributed(
+        &mut self,
+        child: ChildId,
+        fa: IpAddr,
+        status: Option<GroupStatus>,
+        now: Time,
+    ) {
+        self.review_soon(now);
         match status {
             Some(GroupStatus::Accepted) => {
                 self.given.insert((child, fa));

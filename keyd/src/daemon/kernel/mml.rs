@@ -2,11 +2,12 @@
 //! The module `mml`: composite SAs, and the policies that say what must be sealed.
 
 use super::{
-    errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Limits, Role, Rule, Sa, SaId, Zones,
+    errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Limits, Passed, Relayed, Role,
+    Rule, Sa, SaId, Zones,
 };
 use crate::address::{host, ip};
 use crate::info::{CsaInfo, Event};
-use crate::kernel::Kernel as Module;
+use crate::kernel::{Counters, Kernel as Module};
 use crate::netlink::Error;
 use mml_ike::crypto::KeyPair;
 use mml_ike::secret::Secret;
@@ -217,6 +218,41 @@ fn held(csa: &Csa<'_>, since: Option<u64>, now: u64) -> Option<Held> {
     })
 }
 
+/// What there is of forwarded ESP among the module's counters. A CSA's other numbers are reasons for which a packet passed
+/// unopened (docs/wire.md 2.1g).
+fn relayed(counters: &[Counters]) -> Relayed {
+    const OPENED: &str = "relayed-packets";
+    const NOT_REASONS: [&str; 4] = [OPENED, "relayed-octets", "rewritten-packets", "sequence"];
+    let mut all = Relayed::default();
+    for one in counters {
+        let of = |name: &str| {
+            let found = one.values.iter().find(|(other, _)| other == name);
+            found.map_or(0, |(_, value)| *value)
+        };
+        let Some(csa) = &one.csa else {
+            (all.opened, all.no_csa) = (of(OPENED), of("relay-no-csa"));
+            continue;
+        };
+        if csa.role != Some(Role::Relay) {
+            continue;
+        }
+        let id = SaId {
+            spi: csa.spi,
+            src: csa.src,
+            dst: csa.dst,
+            role: Role::Relay,
+        };
+        let reasons = one.values.iter();
+        let reasons = reasons.filter(|(name, _)| !NOT_REASONS.contains(&name.as_str()));
+        let passed = Passed {
+            opened: of(OPENED),
+            unopened: reasons.fold(0, |sum, (_, value)| sum.saturating_add(*value)),
+        };
+        all.csas.insert(id, passed);
+    }
+    all
+}
+
 /// A policy as the zone message has it.
 fn rule_message(rule: &Rule) -> Policy {
     Policy {
@@ -329,6 +365,10 @@ impl Kernel for Mml {
         self.module.take_over_snoop(&csa_id(id), state)
     }
 
+    fn relayed(&mut self) -> Result<Relayed, Error> {
+        Ok(relayed(&self.module.stats()?))
+    }
+
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error> {
         Ok(self.module.csa(&csa_id(id))?.ext.sequence)
     }
@@ -386,7 +426,50 @@ impl Mml {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::CounterOwner;
     use pfkey::{Message, Mode, Relay, ZoneMap};
+
+    #[test]
+    fn of_the_modules_counters_those_of_relays_say_what_was_opened_and_what_passed() {
+        let values = |list: &[(&str, u64)]| {
+            let list = list
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value));
+            list.collect::<Vec<_>>()
+        };
+        let csa = |role, list: &[(&str, u64)]| Counters {
+            csa: Some(CounterOwner {
+                spi: 7,
+                src: IpAddr::from([198, 51, 100, 1]),
+                dst: IpAddr::from([203, 0, 113, 7]),
+                role: Some(role),
+            }),
+            values: values(list),
+        };
+        let counted = [
+            ("relayed-packets", 10),
+            ("relayed-octets", 900),
+            ("rewritten-packets", 3),
+            ("sequence", 12),
+            ("icv1", 2),
+            ("replay", 1),
+        ];
+        let all = relayed(&[
+            Counters {
+                csa: None,
+                values: values(&[("relayed-packets", 90), ("relay-no-csa", 5), ("csas", 2)]),
+            },
+            csa(Role::Relay, &counted),
+            csa(Role::Origin, &[("sealed-packets", 4), ("too-big", 6)]),
+        ]);
+        assert_eq!((all.opened, all.no_csa, all.csas.len()), (90, 5, 1));
+        let passed = all.csas.values().next().copied();
+        let expected = Passed {
+            opened: 10,
+            unopened: 3,
+        };
+        assert_eq!(passed, Some(expected));
+    }
 
     #[test]
     fn a_csa_is_read_back_from_the_module_as_it_was_added_keys_and_peer_too() {

@@ -16,6 +16,7 @@ use mml_ike::crypto::{Cipher, KeyPair};
 use mml_ike::wire::{Id, ZoneTransform};
 pub use pfkey::Role;
 use pfkey::{Mode, Relay, Selector, Snoop, ZoneMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -122,6 +123,26 @@ pub struct Held {
     pub since: u64,
     /// Seconds that are left of its life; `None` if it has no limit.
     pub left: Option<u64>,
+}
+
+/// ESP that a relay's CSA had to do with, in packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Passed {
+    /// Whose zone 1 was opened.
+    pub opened: u64,
+    /// Passed on unopened, for whatever reason.
+    pub unopened: u64,
+}
+
+/// What the module has counted of ESP that was forwarded here, in packets since it was loaded.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Relayed {
+    /// Under CSAs, those that are gone included.
+    pub opened: u64,
+    /// Of SPIs that no CSA is for (`relay-no-csa`).
+    pub no_csa: u64,
+    /// Of each relay CSA's directions that is there.
+    pub csas: HashMap<SaId, Passed>,
 }
 
 /// What is done with packets.
@@ -251,6 +272,12 @@ pub trait Kernel {
     /// # Errors
     /// The kernel's; `EOPNOTSUPP` where SNOOP doesn't look after it, `EINVAL` where the state can't be.
     fn take_over_snoop(&mut self, id: &SaId, state: &[u8]) -> Result<u32, Error>;
+
+    /// What was forwarded of ESP, opened or not, at a foreign agent.
+    ///
+    /// # Errors
+    /// The kernel's; `EOPNOTSUPP` where it opens nothing on the way.
+    fn relayed(&mut self) -> Result<Relayed, Error>;
 
     /// What is installed that can be claimed after a restart. XFRM has nothing of the kind.
     ///

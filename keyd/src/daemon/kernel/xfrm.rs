@@ -2,7 +2,9 @@
 //! XFRM, the kernel's own IPsec: plain SAs, for peers that know no zones, and their policies.
 
 use super::xfrm_message::{self as wire, group, kind, Direction};
-use super::{errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Role, Rule, Sa, SaId};
+use super::{
+    errno, gone, Action, Ends, Held, Kernel, KernelEvent, Keys, Relayed, Role, Rule, Sa, SaId,
+};
 use crate::netlink::{Error, Line};
 use netlink_sys::protocols::NETLINK_XFRM;
 use std::collections::{HashMap, HashSet};
@@ -170,6 +172,10 @@ impl Kernel for Xfrm {
     }
 
     fn take_over_snoop(&mut self, _: &SaId, _: &[u8]) -> Result<u32, Error> {
+        Err(UNSUPPORTED)
+    }
+
+    fn relayed(&mut self) -> Result<Relayed, Error> {
         Err(UNSUPPORTED)
     }
 
