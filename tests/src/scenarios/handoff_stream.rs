@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
-use serde_json::json;
+use serde_json::{json, Value};
 
 use super::handoff::{csa, dkm_files, files, holders, opened, pkd_files, start};
 use super::hold;
@@ -24,7 +24,7 @@ use crate::{dropped, report, traffic};
 pub const TABLE: &[Scenario] = &[
     Scenario {
         name: "handoff-under-a-stream-without-keys-beforehand",
-        proves: "of a sealed stream of 1,000 datagrams a second each way a handoff between foreign agents that don't speak with each other loses less than one in a hundred of those to the host, since the home agent asks the one that was left for what it holds; until the home agent has given the new one keys, packets pass it unopened",
+        proves: "of a sealed stream of 1,000 datagrams a second each way a handoff between foreign agents that don't speak with each other loses less than one in a hundred of those to the host, since the home agent asks the one that was left for what it holds; until the home agent has given the new one keys, packets pass it unopened, and `mmlctl status` says of how many it opened",
         seconds: 150,
         run: late_under_a_stream,
     },
@@ -287,10 +287,35 @@ fn measured(ctx: &mut Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> R
             json!(dropped)
         ));
         ensure!(*passed > 500, "{passed} sealed packets by the new link");
+        told(&nodes)?;
         up.is_whole(ctx, "from the host")?;
         Ok(handoff)
     };
     go().with_context(|| nodes.logs())
+}
+
+/// What operators are told after a handoff: at the new foreign agent, how much of the host's ESP it opened; at the home
+/// agent, that it has the keys.
+fn told(nodes: &Nodes<'_>) -> Result<()> {
+    let fa: Value = serde_json::from_str(&nodes.fa2.tell(&["status"])?)?;
+    let coverage = &fa["coverage"];
+    let covered = coverage[0]["csas"] == 1 && coverage[0]["opened"].as_u64() > Some(500);
+    ensure!(
+        coverage[0]["home"] == json!(HOME) && covered && fa["alarms"] == json!([]),
+        "the foreign agent says: {fa}"
+    );
+    let ha: Value = serde_json::from_str(&nodes.ha.tell(&["status"])?)?;
+    let keys = ha["keys"].as_array().context("no keys")?;
+    let is_there = |one: &Value| {
+        let place = (&one["home"], &one["foreign_agent"]);
+        place == (&json!(HOME), &json!(FA2)) && one["as"] == "current" && one["state"] == "held"
+    };
+    ensure!(
+        keys.iter().any(is_there) && ha["alarms"] == json!([]),
+        "the home agent says: {ha}"
+    );
+    report::step(format!("told: {coverage}, {}", ha["keys"]));
+    Ok(())
 }
 
 /// docs/wire.md 3.2z.
