@@ -248,6 +248,21 @@ impl Endpoint {
         self.foreign.deregister(home);
     }
 
+    /// FA: whether a relay CSA, by its outer destination and its SPI from the HA, is known here; one of before a restart isn't.
+    pub fn holds_relay(&self, destination: IpAddr, spi: u32) -> bool {
+        self.foreign.holds(destination, spi)
+    }
+
+    /// FA: a relay CSA was taken away from the kernel.
+    pub fn forget_relay(&mut self, destination: IpAddr, spi: u32) {
+        self.foreign.forget(destination, spi);
+    }
+
+    /// FA: a host isn't here that a previous FA may have handed a CSA on for. That goes, unless the HA has given it since.
+    pub fn disown(&mut self, home: IpAddr) {
+        self.foreign.disown(home, &mut self.out);
+    }
+
     /// FA: tells an HA its neighbours, 32 at most.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ use std::time::Duration;
 struct Orphan {
     peer: Id,
     child: Child,
+    /// When it is over though its life-time isn't, for there is another for the same packets.
+    replaced: Option<Time>,
 }
 
 /// All IKE SAs of a node.
@@ -139,7 +141,7 @@ impl Endpoint {
     /// When [`tick`](Endpoint::tick) has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
         let sa = self.deadlines.first().map(|(at, _)| *at);
-        let orphans = self.orphans.iter().map(|orphan| orphan.child.expires).min();
+        let orphans = self.orphans.iter().map(Orphan::ends).min();
         let handovers = self.handovers.iter().map(|(at, ..)| *at).min();
         [
             sa,
@@ -470,16 +472,23 @@ impl Endpoint {
                 self.orphans = kept;
                 self.expire(gone, now);
             }
+            Effect::Fresh(ike, child) => self.replaces_orphans(ike, child, now),
             Effect::ChildRaised(ike, child, hold, replaces) => {
                 self.csa_raised(ike, child, hold, replaces, now);
             }
             Effect::CsaGone(child) => self.home.gone(child.id, now + self.config.linger),
             Effect::Orphans(peer, children) => {
-                let orphans = children.into_iter().map(|child| Orphan {
-                    peer: peer.clone(),
-                    child,
-                });
-                self.orphans.extend(orphans);
+                for child in children {
+                    let replaced = self
+                        .another(&peer, &child)
+                        .then(|| now + self.config.linger * 3 / 2);
+                    let peer = peer.clone();
+                    self.orphans.push(Orphan {
+                        peer,
+                        child,
+                        replaced,
+                    });
+                }
             }
             Effect::Serve(ike, id, exchange, payloads) => {
                 self.serve(ike, id, exchange, &payloads, now, host);

@@ -9,7 +9,7 @@ use crate::sa::exchange::{CsaPurpose, CsaTask, Task};
 use crate::sa::informational::is_claimed;
 use crate::sa::IkeSa;
 use crate::wire::{
-    Ask, CsaData, CsaIdentity, ExchangeType, GroupKey, GroupStatus, NotifyType, Payload,
+    Ask, CsaData, CsaIdentity, ExchangeType, GroupKey, GroupStatus, Id, NotifyType, Payload,
     Revocation, ZoneMapPayload, MAX_GROUPS,
 };
 use crate::zones::access::Peer;
@@ -60,14 +60,50 @@ fn revocation(sa: &IkeSa, child: &Child, generation: u32) -> Revocation {
     }
 }
 
+fn same_packets(one: &Child, other: &Child) -> bool {
+    (&one.local_ts, &one.remote_ts) == (&other.local_ts, &other.remote_ts)
+}
+
+impl Orphan {
+    /// When it is over: its life-time, or a while after a fresh one took its place (docs/wire.md 3.2w).
+    pub(super) fn ends(&self) -> Time {
+        let expires = self.child.expires;
+        self.replaced.map_or(expires, |at| at.min(expires))
+    }
+}
+
 impl Endpoint {
+    /// Whether there is a composite SA with that peer for the same packets that has an IKE SA.
+    pub(super) fn another(&self, peer: &Id, child: &Child) -> bool {
+        let sas = self.sas.values();
+        let of = sas.filter(|sa| sa.is_up() && sa.peer.as_ref() == Some(peer));
+        of.flat_map(|sa| &sa.children)
+            .any(|one| one.composite.is_some() && same_packets(one, child))
+    }
+
+    /// A fresh CSA: those for the same packets whose IKE SA was lost are over once it is in use (docs/wire.md 3.2w).
+    pub(super) fn replaces_orphans(&mut self, ike: IkeId, child: ChildId, now: Time) {
+        let Some(sa) = self.sas.get(&ike) else { return };
+        let Some(fresh) = sa.children.iter().find(|one| one.id == child) else {
+            return;
+        };
+        let ends = now + self.config.linger * 3 / 2;
+        for orphan in &mut self.orphans {
+            if Some(&orphan.peer) == sa.peer.as_ref() && same_packets(&orphan.child, fresh) {
+                orphan.replaced = Some(ends);
+            }
+        }
+    }
+
     /// The IKE SA with the FA of that address, if that is who it is (docs/wire.md 3.2l).
     pub(super) fn agent(&self, fa: IpAddr) -> Option<IkeId> {
         let is = |sa: &IkeSa| {
             let may = peer_of(sa).is_some_and(|peer| peer.is_foreign_agent(&self.config, fa));
             may && sa.is_up() && sa.traits.zones
         };
-        self.sas.values().find(|sa| is(sa)).map(|sa| sa.id)
+        // The newest: of an older one the FA may know nothing any more.
+        let mut newest_first = self.sas.values().rev();
+        newest_first.find(|sa| is(sa)).map(|sa| sa.id)
     }
 
     pub(super) fn agent_up(&mut self, ike: IkeId, now: Time, host: &mut dyn Host) {
@@ -184,17 +220,24 @@ impl Endpoint {
             }
             return;
         };
-        let mut payloads = Vec::new();
+        let (mut payloads, mut given) = (Vec::new(), Vec::new());
         for child in children {
-            payloads.extend(
-                self.group(*child, Some(fa), standby, now, host)
-                    .unwrap_or_default(),
-            );
+            match self.group(*child, Some(fa), standby, now, host) {
+                Some(group) => {
+                    payloads.extend(group);
+                    given.push(*child);
+                }
+                // Its IKE SA is lost; what takes its place will be given.
+                None => self.home.given(*child, fa, false),
+            }
+        }
+        if given.is_empty() {
+            return;
         }
         let task = CsaTask {
             exchange: ExchangeType::CSA_DISTRIBUTE,
             payloads,
-            purpose: CsaPurpose::Distribute(children.to_vec(), fa),
+            purpose: CsaPurpose::Distribute(given, fa),
         };
         self.work(agent, now, host, |sa, cx| sa.want(Task::Csa(task), cx));
     }
@@ -378,6 +421,10 @@ impl Endpoint {
                     let accepted = status == Some(GroupStatus::Accepted);
                     self.home.given(child, fa, accepted);
                 }
+                // No answer by an IKE SA whose place another has taken meanwhile.
+                if payloads.is_none() && self.agent(fa).is_some_and(|other| other != ike) {
+                    self.home.agent_up(|one| one == fa);
+                }
             }
             CsaPurpose::Revoke(list, fa) => {
                 let mut answer = payloads.unwrap_or_default().iter();
@@ -455,7 +502,7 @@ impl Endpoint {
         }
         let orphans = std::mem::take(&mut self.orphans);
         let (gone, kept): (Vec<Orphan>, Vec<Orphan>) =
-            orphans.into_iter().partition(|o| o.child.expires <= now);
+            orphans.into_iter().partition(|o| o.ends() <= now);
         self.orphans = kept;
         self.expire(gone, now);
     }

@@ -312,6 +312,9 @@ impl IkeSa {
             expires: cx.now + lifetime,
             waiting: None,
         });
+        if zoned {
+            cx.effects.push_back(Effect::Fresh(self.id, id));
+        }
         if zoned && role == ZoneRole::Home {
             let hold = rekeying && !draft.initiated;
             let hold = hold.then_some(request.message_id);

@@ -60,6 +60,8 @@ pub(crate) enum Effect {
     InitialContact(IkeId, Id),
     /// An IKE SA is no more, nor has it a successor; whom it was with.
     Down(IkeId, Option<Id>),
+    /// A CSA came up.
+    Fresh(IkeId, ChildId),
     /// HA: a CSA came up, in another's place. With a message ID, the answer to that request waits for the relay.
     ChildRaised(IkeId, ChildId, Option<u32>, Option<ChildId>),
     /// A composite SA was taken down.

@@ -349,12 +349,46 @@ impl Foreign {
         if !own || !neighbour || !self.registered.contains_key(&home) {
             return false;
         }
+        // Its HA was faster, and gave it with what is this FA's own: K_FA, a number, the right to write.
+        let key = (csa.identity.destination, csa.identity.spi_out);
+        let held = self.relays.get(&key);
+        if held.is_some_and(|held| held.csa.identity.generation >= csa.identity.generation) {
+            return true;
+        }
         csa.identity.may_write = false;
         csa.identity.relay_number = 0;
         // It answers to the HA of the host from now on, which may revoke it.
         let distributor = self.registered.get(&home).cloned();
         let distributor = distributor.as_ref().unwrap_or(previous);
         self.take(config, csa, None, payloads, distributor, by, out) == GroupStatus::Accepted
+    }
+
+    /// Whether it is here.
+    pub fn holds(&self, destination: IpAddr, spi: u32) -> bool {
+        self.relays.contains_key(&(destination, spi))
+    }
+
+    /// It was taken away from the kernel.
+    pub fn forget(&mut self, destination: IpAddr, spi: u32) {
+        self.relays.remove(&(destination, spi));
+    }
+
+    /// What a previous FA handed on of a host that isn't here: it goes, for no HA knows that it is here and could revoke it
+    /// (docs/wire.md 3.2k).
+    pub fn disown(&mut self, home: IpAddr, out: &mut VecDeque<Output>) {
+        self.relays.retain(|(destination, spi), relay| {
+            let identity = &relay.csa.identity;
+            let handed_on = identity.relay_number == 0 && !identity.standby;
+            let stays = !(handed_on && group::is_of(&relay.csa.ts_home, home));
+            if !stays {
+                out.push_back(Output::Event(Event::RelayDown(Revocation {
+                    spi: *spi,
+                    destination: *destination,
+                    generation: identity.generation,
+                })));
+            }
+            stays
+        });
     }
 
     /// Something is due then.

@@ -415,16 +415,25 @@ impl Home {
         }
     }
 
-    /// An FA's IKE SA came up: what couldn't be given to it is tried again.
+    /// An FA's IKE SA came up. It may have forgotten what it was given, and nothing says so: it is given again all that it
+    /// should have (docs/wire.md 1.5d, 3.2v). What couldn't be given to it is tried again, too.
     pub fn agent_up(&mut self, is: impl Fn(IpAddr) -> bool) {
-        let failed = self.csas.iter_mut().filter_map(|(id, held)| {
+        let children: Vec<ChildId> = self.csas.keys().copied().collect();
+        for child in children {
+            let relays = self.relays_of_child(child);
+            let wanted = |fa| relays.current == Some(fa) || relays.standbys.contains(&fa);
+            let Some(held) = self.csas.get_mut(&child) else {
+                continue;
+            };
             let before = held.holders.len();
-            held.holders
-                .retain(|fa, holder| *holder != Holder::Failed || !is(*fa));
-            (held.holders.len() < before).then_some(*id)
-        });
-        let failed: Vec<ChildId> = failed.collect();
-        failed.into_iter().for_each(|child| self.sync(child));
+            held.holders.retain(|fa, holder| {
+                let settled = matches!(holder, Holder::Held(_) | Holder::Cast) && wanted(*fa);
+                !(is(*fa) && (settled || *holder == Holder::Failed))
+            });
+            if held.holders.len() < before {
+                self.sync(child);
+            }
+        }
         for (fa, departure) in self.departures.unconfirmed(&is) {
             let revocation = departure.revocation;
             let mut csas = self.csas.values_mut();

@@ -405,7 +405,6 @@ impl Engine {
         );
         self.counters.child_down += 1;
         self.adopted.remove(&id);
-        self.given.retain(|(given, _)| *given != id);
         if child.composite {
             self.seal_with_another(child.connection, now);
         }

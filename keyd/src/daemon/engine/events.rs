@@ -43,7 +43,7 @@ impl Engine {
                     },
                 );
                 self.claim(ike, now);
-                self.agent_up(connection, now);
+                self.home_agent_up(ike, now);
                 self.tell_neighbours(ike, now);
                 self.neighbour_up(ike);
                 self.later(now + REDUNDANT, Task::Redundant(ike));

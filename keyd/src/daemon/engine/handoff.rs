@@ -3,7 +3,8 @@
 //! agent (DKM).
 
 use super::handover::ask;
-use super::Engine;
+use super::mobile::DISOWNED;
+use super::{Engine, Task};
 use mml_ike::auth::IdMatch;
 use mml_ike::config::Agent;
 use mml_ike::crypto::Hash;
@@ -128,9 +129,20 @@ impl Engine {
         if given {
             self.can_take_in(home, now);
             self.counters.handed_on += 1;
+            self.later(now + DISOWNED, Task::Disown(home));
             tracing::info!(%home, "the previous foreign agent has handed its CSA on");
         } else {
             tracing::warn!(%home, "the previous foreign agent hands no CSA on");
+        }
+    }
+
+    /// New FA: what was handed on is for a host that is here. If its registration came to nothing, or it left before its home
+    /// agent gave the CSA itself, nobody else knows that it is here.
+    pub(super) fn disown(&mut self, home: IpAddr, now: Time) {
+        if self.arrivals.expects(home, now) {
+            self.later(now + DISOWNED, Task::Disown(home));
+        } else if !self.visits(home) {
+            self.endpoint.disown(home);
         }
     }
 

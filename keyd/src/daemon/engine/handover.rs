@@ -3,6 +3,7 @@
 //! (docs/wire.md 3.1h, 3.1l). The new one asks with the registration's token as soon as it can take the packets in; where it
 //! can't, or the host is at home, its home agent does.
 
+use super::mobile::DISOWNED;
 use super::relays::home_of;
 use super::Engine;
 use crate::daemon::config::Agent as MobileAgent;
@@ -58,6 +59,8 @@ struct Arrival {
     previous: Predecessor,
     /// Whether that one was asked for what it holds.
     asked: bool,
+    /// When its home agent has had its time.
+    until: Time,
 }
 
 /// Registrations on their way, oldest first.
@@ -65,7 +68,14 @@ struct Arrival {
 pub(super) struct Arrivals(VecDeque<Arrival>);
 
 impl Arrivals {
-    fn note(&mut self, home: Ipv4Addr, identification: Identification, previous: &Predecessor) {
+    fn note(
+        &mut self,
+        home: Ipv4Addr,
+        identification: Identification,
+        previous: &Predecessor,
+        now: Time,
+    ) {
+        self.sweep(now);
         if self.0.len() >= ARRIVALS {
             self.0.pop_front();
         }
@@ -74,7 +84,19 @@ impl Arrivals {
             identification,
             previous: previous.clone(),
             asked: false,
+            until: now + DISOWNED,
         });
+    }
+
+    /// Drops those that nobody answered.
+    pub(super) fn sweep(&mut self, now: Time) {
+        self.0.retain(|one| now < one.until);
+    }
+
+    /// Whether one of that host is on its way.
+    pub(super) fn expects(&mut self, home: IpAddr, now: Time) -> bool {
+        self.sweep(now);
+        self.0.iter().any(|one| one.home == home)
     }
 
     /// The host's last one.
@@ -114,6 +136,11 @@ impl Engine {
         mobile_ip.is_some_and(|mobile| mobile.handover)
     }
 
+    /// FA: registrations on their way, and what SNOOP knew elsewhere of CSAs that aren't here yet: none when no host is coming.
+    pub fn unfinished(&self) -> usize {
+        self.arrivals.0.len() + self.waiting.len()
+    }
+
     /// What Mobile IP's routing is to do, since it was last asked. Each is done, and then [`Engine::ordered`].
     pub fn orders(&mut self) -> Vec<Order> {
         std::mem::take(&mut self.orders)
@@ -149,7 +176,7 @@ impl Engine {
         now: Time,
     ) {
         if self.hands_over() && !previous.token.is_empty() {
-            self.arrivals.note(home, identification, previous);
+            self.arrivals.note(home, identification, previous, now);
             if self.relays_for(home.into()) {
                 self.ask_for_held(home, now);
             }
@@ -182,6 +209,7 @@ impl Engine {
             identification: arrival.identification,
             previous: arrival.previous.clone(),
             asked: false,
+            until: arrival.until,
         };
         self.ask_for(&arrival, now);
     }
@@ -192,6 +220,7 @@ impl Engine {
             identification,
             previous,
             asked,
+            ..
         } = arrival;
         let Some(care_of) = self.own_care_of().filter(|_| !asked) else {
             return;

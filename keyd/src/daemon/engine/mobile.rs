@@ -13,6 +13,10 @@ use std::time::Duration;
 /// How long a foreign agent that was left for nobody keeps a CSA, so that what it holds can follow the host.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// How long what was handed on of a host stays where that host isn't: longer than a home agent is waited for, and than what is
+/// held follows a host.
+pub(super) const DISOWNED: Duration = Duration::from_secs(10);
+
 /// Where a mobile host is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -71,7 +75,7 @@ impl Engine {
             } => {
                 tracing::debug!(%home, %home_agent, "a registration is relayed");
                 // The home agent's CSA may come before its reply is read. Nobody else may give one for this address.
-                if let Some(agent) = self.distributor_for(*home) {
+                if let Some(agent) = self.distributor_for((*home).into()) {
                     self.endpoint.register((*home).into(), agent);
                 }
                 if self.hands_over() {
@@ -103,6 +107,7 @@ impl Engine {
                 self.arrived(*home, *identification, now);
             }
             Event::Gone { home, reason, .. } => {
+                self.later(now + DISOWNED, Task::Disown((*home).into()));
                 tracing::info!(%home, "visiting no more: {reason:?}");
                 self.host.book.mobile.remove(home);
                 self.endpoint.deregister((*home).into());
@@ -179,8 +184,8 @@ impl Engine {
     }
 
     /// FA: the home agent that may give CSAs for an address.
-    fn distributor_for(&self, home: Ipv4Addr) -> Option<Id> {
-        let holds = |prefix: &mml_ike::config::Prefix| prefix.holds(home.into());
+    pub(super) fn distributor_for(&self, home: IpAddr) -> Option<Id> {
+        let holds = |prefix: &mml_ike::config::Prefix| prefix.holds(home);
         let mut agents = self.config.ike.foreign.home_agents.iter();
         let agent = agents.find(|agent| agent.prefixes.iter().any(holds))?;
         match &agent.identity {

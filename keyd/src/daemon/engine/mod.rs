@@ -89,6 +89,8 @@ enum Task {
     Redundant(IkeId),
     /// FA: take a relay CSA away that stands since that time, unless it was given again.
     Forget((IpAddr, u32), Time),
+    /// FA: take away what was handed on of a host that isn't here.
+    Disown(IpAddr),
     /// HA: take a host's CSA from the foreign agents that it left.
     Relayed(Ipv4Addr),
     /// Give back SPIs that came to nothing.
@@ -117,8 +119,6 @@ pub struct Engine {
     neighbours: BTreeMap<IpAddr, Vec<IpAddr>>,
     /// MH: K_FA of foreign agents, for Mobile IP to make tokens with.
     handover_keys: Vec<(Ipv4Addr, Option<HandoverKey>)>,
-    /// HA: CSAs that a foreign agent took.
-    given: HashSet<(ChildId, IpAddr)>,
     /// FA: what Mobile IP's routing is to do for handoffs.
     orders: Vec<Order>,
     /// FA: registrations on their way, of hosts that were elsewhere before.
@@ -175,7 +175,6 @@ impl Engine {
             relays: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             handover_keys: Vec::new(),
-            given: HashSet::new(),
             orders: Vec::new(),
             arrivals: handover::Arrivals::default(),
             waiting: snoop_states::Waiting::default(),
@@ -275,10 +274,12 @@ impl Engine {
                 Task::Reclaim(peer) => self.reclaim(&peer, now),
                 Task::Forget(key, since) => self.forget(key, since),
                 Task::Redundant(ike) => self.redundant(ike, now),
+                Task::Disown(home) => self.disown(home, now),
                 Task::Relayed(home) => self.relayed(home, now),
                 Task::Sweep => {
                     self.host.release_forgotten();
                     self.waiting.sweep(now);
+                    self.arrivals.sweep(now);
                     self.later(now + SWEEP, Task::Sweep);
                 }
                 Task::KeepAlive => {

@@ -7,11 +7,14 @@ use super::{Engine, Task};
 use crate::daemon::config::Relays;
 use crate::daemon::kernel::{errno, Error, Keys, Limits, Role, Sa, SaId, Zones};
 use mml_ike::crypto::KeyPair;
-use mml_ike::event::{ChildId, RelayCsa, Time};
+use mml_ike::event::{ChildId, IkeId, RelayCsa, Time};
 use mml_ike::wire::{GroupStatus, Id, Revocation};
 use pfkey::Selector;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long a home agent has to give again what it gave, once its IKE SA is up: a few lost messages more than it takes.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// The one host that packets go to.
 pub(super) fn home_of(selector: &Selector) -> Option<IpAddr> {
@@ -65,7 +68,10 @@ impl Engine {
             return;
         };
         let relays = self.host.book.relays.iter();
-        let others = relays.filter(|(key, relay)| **key != new && relay.selector == packets);
+        let others = relays.filter(|(key, relay)| {
+            let older = relay.generation <= csa.identity.generation;
+            **key != new && older && relay.selector == packets
+        });
         let others: Vec<_> = others.map(|(key, relay)| (*key, relay.since)).collect();
         let at = now + self.config.ike.linger * 3 / 2;
         for (key, since) in others {
@@ -248,30 +254,26 @@ impl Engine {
         }
     }
 
-    /// HA: a foreign agent is back. It may have forgotten what it was given, and nothing says so: it is given again
-    /// (docs/wire.md 1.5d).
-    pub(super) fn agent_up(&mut self, connection: usize, now: Time) {
-        let agent = &self.config.connections[connection];
-        let Some(fa) = agent.remote.filter(|_| agent.tunnel.is_none()) else {
+    /// FA: an IKE SA with a home agent is up. It gives again what this node should have: what it doesn't give was revoked
+    /// meanwhile, or is of before its restart, and goes (docs/wire.md 3.2v).
+    pub(super) fn home_agent_up(&mut self, ike: IkeId, now: Time) {
+        let Some(peer) = self.host.book.ikes.get(&ike).map(|ike| ike.peer.clone()) else {
             return;
         };
-        let children = &self.host.book.children;
-        let had = self.given.iter().filter(|(_, to)| *to == fa);
-        let homes = had.filter_map(|(child, _)| home_of(&children.get(child)?.selector));
-        let homes: BTreeSet<IpAddr> = homes.collect();
-        for home in homes {
-            let Some(relays) = self.relays.get(&home).cloned() else {
-                continue;
-            };
-            tracing::info!(%fa, %home, "the foreign agent is back, and is given zone 1's keys again");
-            let others = |list: &[IpAddr]| list.iter().copied().filter(|to| *to != fa).collect();
-            let without = Relays {
-                home,
-                current: relays.current.filter(|to| *to != fa),
-                standbys: others(&relays.standbys),
-            };
-            self.set_relays(without, now);
-            self.set_relays(relays, now);
+        let from = |relay: &Relay| {
+            let home = home_of(&relay.selector);
+            home.and_then(|home| self.distributor_for(home)) == Some(peer.clone())
+        };
+        // A datagram to many may bring again what is here already, which changes nothing.
+        let again = |(destination, spi): &(IpAddr, u32), relay: &Relay| {
+            let by_datagram = relay.standby && relay.number == 0;
+            !(by_datagram && self.endpoint.holds_relay(*destination, *spi))
+        };
+        let relays = self.host.book.relays.iter();
+        let doubtful = relays.filter(|(key, relay)| from(relay) && again(key, relay));
+        let doubtful: Vec<_> = doubtful.map(|(key, relay)| (*key, relay.since)).collect();
+        for (key, since) in doubtful {
+            self.later(now + AGAIN, Task::Forget(key, since));
         }
     }
 
@@ -310,7 +312,6 @@ impl Engine {
         self.review_soon(now);
         match status {
             Some(GroupStatus::Accepted) => {
-                self.given.insert((child, fa));
                 self.counters.distributed += 1;
                 tracing::info!(%fa, child = child.0, "the foreign agent has zone 1's keys");
             }

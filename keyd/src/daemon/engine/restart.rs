@@ -209,6 +209,7 @@ impl Engine {
         let relays = &mut self.host.book.relays;
         if relays.get(&key).is_some_and(|relay| relay.since == since) {
             if let Some(relay) = relays.remove(&key) {
+                self.endpoint.forget_relay(key.0, key.1);
                 self.remove(&relay.outbound, true);
                 self.remove(&relay.inbound, true);
             }

@@ -36,6 +36,10 @@ impl Waiting {
         Some(self.0.swap_remove(at).2)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Drops those that nothing came for.
     pub(super) fn sweep(&mut self, now: Time) {
         self.0.retain(|(until, ..)| now < *until);
