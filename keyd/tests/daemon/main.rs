@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Daemons of one process over the loopback device, with kernels that only remember.
 
+mod agents;
 mod alarms;
+mod bad_days;
 mod control;
+mod days;
 mod life;
 mod mobile;
 mod multicast;
@@ -10,3 +13,5 @@ mod negotiate;
 mod net;
 mod recorder;
 mod reload;
+#[path = "../../mip/tests/sim/mod.rs"]
+mod sim;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What key management makes of Mobile IP's events: who gets zone 1's keys when a host moves.
 
-use super::net::{address, connection, folder, node, secret, Net, Node};
+use super::agents::texts;
+use super::net::{address, folder, Net, Node};
 use keyd::daemon::engine::{Order, Recall};
 use mml_mip::{Event, Handover, HandoverKey, Identification, Predecessor, Reason};
 use pfkey::Role;
@@ -19,10 +20,6 @@ pub fn at(test: u8, node: usize) -> Ipv4Addr {
     address(test, number).parse().unwrap()
 }
 
-fn mobile(more: &str) -> String {
-    format!("[mobile-ip]\n{more}")
-}
-
 /// Home agent, mobile host and two foreign agents that are neighbours. Does the home agent give keys beforehand?
 async fn four(test: u8, beforehand: bool) -> Net {
     agents(test, &format!("predistribute = {beforehand}\n"), "", 2).await
@@ -32,56 +29,18 @@ async fn four(test: u8, beforehand: bool) -> Net {
 /// home agent, and at each foreign agent.
 pub async fn agents(test: u8, at_home: &str, abroad: &str, count: usize) -> Net {
     let folder = folder();
-    secret(folder.path(), "mobile.key", "correct horse battery staple");
     let text = |node: usize| at(test, node).to_string();
-    let (ha, mh) = (text(HA), text(MH));
-    let association = "spi = 256\nsecret-file = \"mobile.key\"\n";
-    let foreign = |fa: usize| {
-        let (name, address) = (format!("fa{}", fa + 1), text(FA[0] + fa));
-        format!("[[foreign-agent]]\nname = \"{name}\"\nidentity = \"{name}.test\"\naddresses = [\"{address}\"]\n")
-            + &connection(&name, &address, &format!("{name}.test"), "")
-    };
-    let home =
-        mobile(at_home) + &format!("[[mobile-ip.host]]\naddress = \"{HOME}\"\n{association}");
-    let to_mh =
-        "start = \"peer\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nzones = \"required\"\n";
-    let ha_text = node("ha", "ha.test", &ha)
-        + &home
-        + &(0..count).map(foreign).collect::<String>()
-        + &connection("mh", &mh, "mh.test", to_mh);
-    let mh_text = node("mh", "mh.test", &mh)
-        + &mobile(&format!(
-            "links = [\"lo\"]\nhome = \"{HOME}\"\nhome-agent = \"{ha}\"\n{association}"
-        ))
-        + &connection(
-            "ha",
-            &ha,
-            "ha.test",
-            "[connection.tunnel]\nlocal = \"203.0.113.7\"\nzones = \"required\"\n",
-        );
-    let next = |own: usize, other: usize| {
-        let (name, address) = (format!("fa{}", other + 1), text(FA[0] + other));
-        let start = if other < own {
-            "start = \"peer\"\n"
-        } else {
-            ""
-        };
-        format!("[[neighbour]]\nidentity = \"{name}.test\"\naddresses = [\"{address}\"]\n")
-            + &connection(&name, &address, &format!("{name}.test"), start)
-    };
-    let fa_text = |own: usize| {
-        let others = (0..count).filter(|other| *other != own);
-        node("fa", &format!("fa{}.test", own + 1), &text(FA[0] + own))
-            + &mobile(&format!("links = [\"lo\"]\n{abroad}"))
-            + "[[home-agent]]\nidentity = \"ha.test\"\nprefixes = [\"203.0.113.0/24\"]\nstandby = true\n"
-            + &connection("ha", &ha, "ha.test", "start = \"peer\"\n")
-            + &others.map(|other| next(own, other)).collect::<String>()
-    };
+    let foreign: Vec<String> = (0..count).map(|fa| text(FA[0] + fa)).collect();
+    let texts = texts(
+        folder.path(),
+        &text(HA),
+        &text(MH),
+        &foreign,
+        [at_home, abroad],
+    );
     let mut net = Net::new();
-    net.start(&ha_text, folder.path()).await;
-    net.start(&mh_text, folder.path()).await;
-    for own in 0..count {
-        net.start(&fa_text(own), folder.path()).await;
+    for text in &texts {
+        net.start(text, folder.path()).await;
     }
     net.until("agents that speak with each other", |nodes| {
         let mut fas = nodes[FA[0]..].iter();

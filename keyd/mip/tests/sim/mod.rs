@@ -28,7 +28,7 @@ pub const RADIO: Interface = Interface(1);
 pub const SECOND_RADIO: Interface = Interface(2);
 const CELL: Interface = Interface(5);
 
-pub fn ms(ms: u64) -> Duration {
+pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -115,6 +115,16 @@ pub enum Place {
 
 /// To whom, in by which interface, and over which of the mobile node's hops.
 type Way = (Who, Interface, Option<(Interface, Place)>);
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Arrives,
+    Lost,
+    Doubled,
+    /// So much later than its link takes.
+    Late(Duration),
+}
 
 #[derive(Clone, Debug)]
 pub struct Flight {
@@ -219,6 +229,9 @@ pub struct World {
     pub jitter: Duration,
     /// Nothing gets to the home agent or from it.
     pub cut: bool,
+    /// Messages that were sent, and what becomes of some of those that will be, by their number.
+    pub messages: u64,
+    pub fates: BTreeMap<u64, Fate>,
     /// Time in which the mobile node couldn't be reached.
     pub down: Duration,
     places: BTreeMap<Interface, Place>,
@@ -262,6 +275,8 @@ impl World {
             doubled: 0,
             jitter: Duration::ZERO,
             cut: false,
+            messages: 0,
+            fates: BTreeMap::new(),
             down: Duration::ZERO,
             places: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -308,17 +323,7 @@ impl World {
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let deadlines = self
-                .fas
-                .iter()
-                .filter_map(ForeignAgent::next_deadline)
-                .chain(self.ha.next_deadline())
-                .chain(self.mn.next_deadline());
-            let due = deadlines.min().unwrap_or(Duration::MAX).max(self.now);
-            let arrival = self
-                .flights
-                .first_key_value()
-                .map_or(Duration::MAX, |(key, _)| key.0);
+            let (due, arrival) = self.next();
             let next = due.min(arrival);
             if next > end {
                 self.pass(end);
@@ -333,6 +338,19 @@ impl World {
                 None => self.tick(),
             }
         }
+    }
+
+    /// When a node has something to do next, and when a packet arrives.
+    pub fn next(&self) -> (Duration, Duration) {
+        let deadlines = self
+            .fas
+            .iter()
+            .filter_map(ForeignAgent::next_deadline)
+            .chain(self.ha.next_deadline())
+            .chain(self.mn.next_deadline());
+        let due = deadlines.min().unwrap_or(Duration::MAX).max(self.now);
+        let arrival = self.flights.first_key_value();
+        (due, arrival.map_or(Duration::MAX, |(key, _)| key.0))
     }
 
     fn pass(&mut self, until: Duration) {
@@ -380,26 +398,36 @@ impl World {
             air,
         };
         self.sent.push((self.now, flight.clone()));
+        let time = if flight.air.is_some() { WIRELESS } else { CORE };
+        for more in self.delays() {
+            self.count += 1;
+            self.flights
+                .insert((self.now + time + more, self.count), flight.clone());
+        }
+    }
+
+    /// How much later than its link takes each copy of the next message arrives.
+    pub fn delays(&mut self) -> Vec<Duration> {
+        self.messages += 1;
+        let late = match self.fates.remove(&self.messages) {
+            Some(Fate::Lost) => return Vec::new(),
+            Some(Fate::Doubled) => return vec![Duration::ZERO; 2],
+            Some(Fate::Late(late)) => late,
+            Some(Fate::Arrives) | None => Duration::ZERO,
+        };
         let copies = if self.random() % 1000 < self.doubled {
             2
         } else {
             1
         };
-        for _ in 0..copies {
-            if self.random() % 1000 >= self.lost {
-                self.launch(flight.clone());
-            }
-        }
-    }
-
-    fn launch(&mut self, flight: Flight) {
-        let time = if flight.air.is_some() { WIRELESS } else { CORE };
-        let more = self
-            .jitter
-            .mul_f64(f64::from(self.random()) / f64::from(u32::MAX));
-        self.count += 1;
-        self.flights
-            .insert((self.now + time + more, self.count), flight);
+        let arrive = (0..copies).filter_map(|_| {
+            let kept = self.random() % 1000 >= self.lost;
+            kept.then(|| {
+                let share = f64::from(self.random()) / f64::from(u32::MAX);
+                late + self.jitter.mul_f64(share)
+            })
+        });
+        arrive.collect()
     }
 
     /// To whom a packet goes, by which interface, and over which air.
@@ -523,6 +551,15 @@ impl World {
     pub fn restart_fa(&mut self, fa: usize) {
         self.kernels.insert(Who::Fa(fa), Kernel::default());
         self.fas[fa] = ForeignAgent::new(foreign_config(fa), self.clock(Who::Fa(fa)));
+    }
+
+    /// The mobile node is a new one, on the links there are.
+    pub fn restart_mn(&mut self) {
+        self.kernels.insert(Who::Mn, Kernel::default());
+        self.mn = MobileNode::new(node_config());
+        for (interface, place) in self.places.clone() {
+            self.enter(interface, place);
+        }
     }
 
     pub fn restart_ha(&mut self, keep: bool) {
