@@ -152,8 +152,13 @@ pub fn csa(ctx: &Ctx) -> Result<Vec<u64>> {
 /// Waits until exactly these foreign agents hold zone 1 of the CSA and nothing else, the others nothing; home agent and
 /// mobile host both zones.
 pub fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
+    let fa2 = ctx.net.fa2.as_ref().context("no second foreign agent")?;
+    keys(ctx, spis, &[(&ctx.net.fa1, wanted[0]), (fa2, wanted[1])])
+}
+
+/// The same for any foreign agents.
+pub fn keys(ctx: &Ctx, spis: &[u64], agents: &[(&Netns, bool)]) -> Result<()> {
     let net = &ctx.net;
-    let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
     let all = |keys: &[bool]| {
         spis.iter()
             .map(|spi| (*spi, keys.to_vec()))
@@ -166,12 +171,9 @@ pub fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
             Held::new()
         }
     };
-    let expected = [
-        (&net.ha, all(&[true, true])),
-        (&net.fa1, agent(wanted[0])),
-        (fa2, agent(wanted[1])),
-        (&net.mh, all(&[true, true])),
-    ];
+    let ends = [&net.ha, &net.mh].map(|node| (node, all(&[true, true])));
+    let foreign = agents.iter().map(|(node, holds)| (*node, agent(*holds)));
+    let expected: Vec<_> = ends.into_iter().chain(foreign).collect();
     // What was replaced is let go after a while.
     let end = Instant::now() + ctx.seconds(25.0);
     for (node, wanted) in &expected {

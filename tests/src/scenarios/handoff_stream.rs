@@ -289,6 +289,8 @@ fn measured(ctx: &mut Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> R
         ensure!(*passed > 500, "{passed} sealed packets by the new link");
         told(&nodes)?;
         up.is_whole(ctx, "from the host")?;
+        // Who holds the next one's keys beforehand keeps its own.
+        holders(ctx, &csa(ctx)?, [held[1], true])?;
         Ok(handoff)
     };
     go().with_context(|| nodes.logs())

@@ -7,6 +7,7 @@ mod full_rate;
 mod ground;
 mod guard;
 pub mod handoff;
+mod handoff_bad_days;
 mod handoff_recall;
 mod handoff_snoop;
 mod handoff_stream;
@@ -82,6 +83,7 @@ const TABLES: &[&[Scenario]] = &[
     handoff_stream::TABLE,
     handoff_snoop::TABLE,
     handoff_recall::TABLE,
+    handoff_bad_days::TABLE,
     hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,

@@ -33,17 +33,16 @@ const FA3: Ipv4Addr = Ipv4Addr::new(10, 1, 3, 1);
 /// CSA_DISTRIBUTE, and where an IKE message has its exchange.
 const CSA_DISTRIBUTE: (u8, usize) = (242, 18);
 
-/// A third foreign agent at the core.
-fn third(core: &Netns) -> Result<Netns> {
+/// A third foreign agent at the core, with a link to the mobile host that is down there.
+pub fn third(core: &Netns) -> Result<Netns> {
     let fa3 = Netns::add("fa3")?;
     core.ip("link add fa3 type veth peer name core netns fa3
         address add 198.51.100.13/30 dev fa3
         link set fa3 up")?;
-    fa3.ip("link add wl3 type veth peer name nobody
+    fa3.ip("link add wl3 type veth peer name wl3 netns mh
         address add 198.51.100.14/30 dev core
         address add 10.1.3.1/24 dev wl3
         link set core up
-        link set nobody up
         link set wl3 up
         route add default via 198.51.100.13")?;
     core.ip("route add 10.1.3.0/24 via 198.51.100.14")?;
@@ -216,12 +215,8 @@ fn by_one_message(ctx: &mut Ctx) -> Result<()> {
             "fa2 opened {opened} of {sealed} sealed packets on its link"
         );
         // It is no neighbour of the one the host is at.
-        let end = Instant::now() + ctx.seconds(20.0);
-        while !held(&third)?.is_empty() {
-            ensure!(Instant::now() < end, "fa3 keeps the keys");
-            std::thread::sleep(ctx.seconds(0.1));
-        }
-        Ok(())
+        let agents = [(&net.fa1, true), (fa2, true), (&third, false)];
+        handoff::keys(ctx, &spis, &agents)
     };
     go().with_context(|| [nodes.logs(), fa3.log()].join("\n"))
 }
