@@ -6,7 +6,7 @@ mod common;
 
 use common::sim::*;
 use mml_ike::auth::IdMatch;
-use mml_ike::config::{Agent, Config, Delivery, HomeAgent, Multicast, Prefix, ZoneRole};
+use mml_ike::config::{Agent, Config, Delivery, HomeAgent, Multicast, Prefix};
 use mml_ike::event::{Datagram, Event, GroupHeard, RelayCsa};
 use mml_ike::wire::{GroupStatus, Id, MulticastHeader, TrafficSelector};
 use std::cell::RefCell;
@@ -45,22 +45,7 @@ fn group() -> SocketAddr {
 
 /// A mobile host, its home agent and three foreign agents; nothing is up.
 fn strangers(seed: u64, to: Delivery) -> Net {
-    let host = TrafficSelector::host(ip(HOME));
-    let mut mobile = psk("mh.test", "ha.test");
-    let child = mobile.child.as_mut().unwrap();
-    child.zones = Some(zones(ZoneRole::Mobile));
-    child.local_ts = vec![host];
-    let mut to_mobile = psk("ha.test", "mh.test");
-    let child = to_mobile.child.as_mut().unwrap();
-    child.zones = Some(zones(ZoneRole::Home));
-    child.remote_ts = vec![host];
-    let agents = |local: &str, remote: IdMatch| {
-        let mut c = psk(local, "");
-        c.remote_id = remote;
-        c.child = None;
-        c.window = 64;
-        c
-    };
+    let [mobile, to_mobile] = mobile_and_home(TrafficSelector::host(ip(HOME)));
     let mut ha = config(to_mobile);
     let within = IdMatch::Within("test".into());
     ha.connections.push(agents("ha.test", within.clone()));

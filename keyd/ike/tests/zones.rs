@@ -243,25 +243,9 @@ fn a_relay_may_write_only_where_both_permit_it_and_the_iv_is_explicit() {
     }
 }
 
-/// MH, HA, FA1, FA2; every FA's IKE SA with the HA and each other is up, the MH's is not.
 /// A mobile host, a home agent and two foreign agents, with nothing between them yet.
 fn four_strangers(seed: u64) -> Net {
-    let host = TrafficSelector::host(ip(HOME));
-    let mut mobile = psk("mh.test", "ha.test");
-    let child = mobile.child.as_mut().unwrap();
-    child.zones = Some(zones(ZoneRole::Mobile));
-    child.local_ts = vec![host];
-    let mut to_mobile = psk("ha.test", "mh.test");
-    let child = to_mobile.child.as_mut().unwrap();
-    child.zones = Some(zones(ZoneRole::Home));
-    child.remote_ts = vec![host];
-    let agents = |local: &str, remote: IdMatch| {
-        let mut c = psk(local, "");
-        c.remote_id = remote;
-        c.child = None;
-        c.window = 64;
-        c
-    };
+    let [mobile, to_mobile] = mobile_and_home(TrafficSelector::host(ip(HOME)));
     let fas = || IdMatch::Within("fa.test".into());
     let mut ha = config(to_mobile);
     ha.connections.push(agents("ha.test", fas()));

@@ -212,6 +212,16 @@ pub fn opened(node: &Netns) -> Result<u64> {
     Ok(Stats::read(node)?.total("relayed-packets"))
 }
 
+/// Captures of all links outside the tunnel, by either foreign agent.
+pub fn outside_both(ctx: &Ctx) -> Result<Vec<Capture>> {
+    let net = &ctx.net;
+    let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
+    let mut captures = outside(ctx)?;
+    captures.push(Capture::start(net.core()?, "fa2", "core-fa2")?);
+    captures.push(Capture::start(fa2, "wl2", "fa2-mh")?);
+    Ok(captures)
+}
+
 /// docs/wire.md 3.1d, 3.1g.
 fn keys_move(ctx: &mut Ctx) -> Result<()> {
     let nodes = start(ctx, &files(|_| String::new()))?;
@@ -220,9 +230,7 @@ fn keys_move(ctx: &mut Ctx) -> Result<()> {
         let net = &ctx.net;
         let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
         let secret = traffic::random(16);
-        let mut captures = outside(ctx)?;
-        captures.push(Capture::start(net.core()?, "fa2", "core-fa2")?);
-        captures.push(Capture::start(fa2, "wl2", "fa2-mh")?);
+        let mut captures = outside_both(ctx)?;
         net.mh.ip("link set wl1 up")?;
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         let spis = csa(ctx)?;

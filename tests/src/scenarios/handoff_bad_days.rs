@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
-use super::handoff::{csa, dkm_files, files, holders, keys, opened, pkd_files, start, PSK};
+use super::handoff::{
+    csa, dkm_files, files, holders, keys, opened, outside_both, pkd_files, start, PSK,
+};
 use super::mobility::{self, FA1, FA2, SECRETS};
 use super::multicast::third;
 use crate::capture::Capture;
@@ -103,11 +105,8 @@ fn ping_pong(ctx: &Ctx, files: &[String; 4], holds: [bool; 2], stays: [bool; 2])
     let nodes = start(ctx, files)?;
     let go = || -> Result<()> {
         let net = &ctx.net;
-        let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
         let secret = traffic::random(16);
-        let mut captures = outside(ctx)?;
-        captures.push(Capture::start(net.core()?, "fa2", "core-fa2")?);
-        captures.push(Capture::start(fa2, "wl2", "fa2-mh")?);
+        let captures = outside_both(ctx)?;
         net.mh.ip("link set wl1 up")?;
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         let spis = csa(ctx)?;

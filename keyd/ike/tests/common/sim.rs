@@ -454,3 +454,25 @@ pub fn up(mut net: Net) -> Net {
     net.assert_same(0, 1);
     net
 }
+
+/// A mobile host's connection and its home agent's, for a CSA of what is the host's.
+pub fn mobile_and_home(host: TrafficSelector) -> [Connection; 2] {
+    let mut mobile = psk("mh.test", "ha.test");
+    let child = mobile.child.as_mut().unwrap();
+    child.zones = Some(zones(ZoneRole::Mobile));
+    child.local_ts = vec![host];
+    let mut home = psk("ha.test", "mh.test");
+    let child = home.child.as_mut().unwrap();
+    child.zones = Some(zones(ZoneRole::Home));
+    child.remote_ts = vec![host];
+    [mobile, home]
+}
+
+/// A connection with agents, which brings no child.
+pub fn agents(local: &str, remote: IdMatch) -> Connection {
+    let mut connection = psk(local, "");
+    connection.remote_id = remote;
+    connection.child = None;
+    connection.window = 64;
+    connection
+}

@@ -52,6 +52,7 @@ pub struct Follow {
 }
 
 /// A registration on its way.
+#[derive(Clone)]
 struct Arrival {
     home: Ipv4Addr,
     identification: Identification,
@@ -199,19 +200,12 @@ impl Engine {
     }
 
     fn ask_for_held(&mut self, home: Ipv4Addr, now: Time) {
-        let Some(arrival) = self.arrivals.last(home).filter(|one| !one.asked) else {
-            return;
-        };
-        // It isn't asked twice for one registration, or the second answer would be a refusal.
-        arrival.asked = true;
-        let arrival = Arrival {
-            home,
-            identification: arrival.identification,
-            previous: arrival.previous.clone(),
-            asked: false,
-            until: arrival.until,
-        };
-        self.ask_for(&arrival, now);
+        if let Some(last) = self.arrivals.last(home) {
+            let arrival = last.clone();
+            // It isn't asked twice for one registration, or the second answer would be a refusal.
+            last.asked = true;
+            self.ask_for(&arrival, now);
+        }
     }
 
     fn ask_for(&mut self, arrival: &Arrival, now: Time) {
@@ -230,15 +224,19 @@ impl Engine {
             return;
         };
         let ask = ask(*home, care_of, *identification, previous);
-        match self
-            .endpoint
-            .request_handover(ike, ask, now, &mut self.host)
-        {
+        self.request_handover(ike, ask, previous.address, now);
+    }
+
+    /// New FA or HA: asks the foreign agent that a host left.
+    fn request_handover(&mut self, ike: IkeId, ask: Ask, from: Ipv4Addr, now: Time) {
+        let home = ask.home;
+        let host = &mut self.host;
+        match self.endpoint.request_handover(ike, ask, now, host) {
             Ok(()) => {
-                tracing::debug!(%home, previous = %previous.address, "the previous foreign agent is asked for what it holds");
+                tracing::debug!(%home, %from, "the foreign agent that was left is asked for what it holds");
             }
             Err(error) => {
-                tracing::warn!(%home, "the previous foreign agent can't be asked for what it holds: {error}");
+                tracing::warn!(%home, %from, "the foreign agent that was left can't be asked for what it holds: {error}");
             }
         }
     }
@@ -301,17 +299,7 @@ impl Engine {
             identification: 0,
             token: Secret::default(),
         };
-        match self
-            .endpoint
-            .request_handover(ike, ask, now, &mut self.host)
-        {
-            Ok(()) => {
-                tracing::debug!(%home, %from, "the foreign agent that was left is asked for what it holds")
-            }
-            Err(error) => {
-                tracing::warn!(%home, "the foreign agent that was left can't be asked for what it holds: {error}");
-            }
-        }
+        self.request_handover(ike, ask, from, now);
     }
 
     /// Previous FA: it was asked, by who may ask.
