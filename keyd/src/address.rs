@@ -63,6 +63,40 @@ impl Prefix {
         Prefix(Some((masked(address, len), len)))
     }
 
+    /// Its first and its last host: of IPv4 neither the network's own address nor its broadcast, of IPv6 not the routers'
+    /// (RFC 4291 §2.6.1); of a prefix that has no room for such, all.
+    pub fn hosts(&self) -> Option<(IpAddr, IpAddr)> {
+        let (address, len) = self.0?;
+        Some(match address {
+            IpAddr::V4(v4) => {
+                let first = u32::from(v4);
+                let mask = u32::MAX.checked_shr(len.into()).unwrap_or(0);
+                let spare = u32::from(len < 31);
+                let last = first | mask;
+                (
+                    Ipv4Addr::from(first + spare).into(),
+                    Ipv4Addr::from(last - spare).into(),
+                )
+            }
+            IpAddr::V6(v6) => {
+                let first = u128::from(v6);
+                let mask = u128::MAX.checked_shr(len.into()).unwrap_or(0);
+                let spare = u128::from(len < 127);
+                (
+                    Ipv6Addr::from(first + spare).into(),
+                    Ipv6Addr::from(first | mask).into(),
+                )
+            }
+        })
+    }
+
+    /// Whether an address is in it; all are in `any`.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.0.is_none_or(|(own, len)| {
+            own.is_ipv4() == address.is_ipv4() && masked(address, len) == own
+        })
+    }
+
     /// The prefix as a selector holds it.
     fn octets(&self, family: Family) -> Option<([u8; 16], u8)> {
         match self.0 {
@@ -194,6 +228,26 @@ mod tests {
             "fd00::1".parse::<Prefix>().unwrap().to_string(),
             "fd00::1/128"
         );
+    }
+
+    #[test]
+    fn a_prefix_knows_its_hosts() {
+        let hosts = |text: &str| {
+            let (first, last) = text.parse::<Prefix>().unwrap().hosts()?;
+            Some(format!("{first}-{last}"))
+        };
+        let expected = |text: &str| Some(text.to_owned());
+        assert_eq!(hosts("10.9.0.0/24"), expected("10.9.0.1-10.9.0.254"));
+        assert_eq!(hosts("10.9.0.4/31"), expected("10.9.0.4-10.9.0.5"));
+        assert_eq!(hosts("10.9.0.4/32"), expected("10.9.0.4-10.9.0.4"));
+        assert_eq!(hosts("0.0.0.0/0"), expected("0.0.0.1-255.255.255.254"));
+        assert_eq!(hosts("fd00::/126"), expected("fd00::1-fd00::3"));
+        assert_eq!(hosts("fd00::/127"), expected("fd00::-fd00::1"));
+        assert_eq!(hosts("any"), None);
+        let net: Prefix = "10.9.0.0/24".parse().unwrap();
+        assert!(net.holds("10.9.0.255".parse().unwrap()));
+        assert!(!net.holds("10.9.1.0".parse().unwrap()) && !net.holds("::".parse().unwrap()));
+        assert!(Prefix::ANY.holds("::1".parse().unwrap()));
     }
 
     #[test]

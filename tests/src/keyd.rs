@@ -90,12 +90,31 @@ impl<'a> Keyd<'a> {
         let file = self.folder.join("keyd.toml");
         let file = file.to_str().context("path")?;
         self.node.run(&["keyd", "check", "-c", file])?;
+        self.run_with("", file)
+    }
+
+    fn run_with(&mut self, options: &str, file: &str) -> Result<()> {
         // Into a file: nobody empties a pipe, and keyd would wait for that.
         let run = format!(
-            "exec keyd run -c {file} >>{} 2>&1",
+            "exec keyd run {options} -c {file} >>{} 2>&1",
             self.log_file().display()
         );
         self.process = Some(self.node.background(&["sh", "-c", &run])?);
+        Ok(())
+    }
+
+    /// Has it end, and another one run that takes everything away when it ends, too.
+    pub fn flush(&mut self, patience: Duration) -> Result<()> {
+        self.kill();
+        let file = self.folder.join("keyd.toml");
+        self.run_with("--flush", file.to_str().context("path")?)?;
+        self.answers(patience)?;
+        self.node.run(&["kill", &self.pid()?.to_string()])?;
+        let end = Instant::now() + patience;
+        while self.process.as_mut().is_some_and(Background::runs) {
+            ensure!(Instant::now() < end, "it doesn't end\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
         Ok(())
     }
 
@@ -198,10 +217,11 @@ secret-file = \"mh.psk\"
 local = \"203.0.113.7\"
 ";
 
-/// Key managers at home agent, foreign agent and mobile host, devices and routes; `more` is the tunnel's settings at the
-/// mobile host.
+/// Key managers at home agent, foreign agent and mobile host, which make devices and routes; they run. `more` is the tunnel's
+/// settings at the mobile host.
 pub fn three_nodes<'a>(net: &'a Topology, more: &str) -> Result<[Keyd<'a>; 3]> {
-    let ha = "[node]
+    let ha = "[device]
+[node]
 role = \"ha\"
 identity = \"ha.example\"
 addresses = [\"198.51.100.1\"]
@@ -246,14 +266,16 @@ auth = \"psk\"
 secret-file = \"fa1.psk\"
 start = \"peer\"
 ";
-    let mh = format!("{MH_FILE}{more}");
-    zone_tunnel::devices(net)?;
-    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
-    Ok([
+    let mh = format!("[device]\n{MH_FILE}{more}");
+    let keyds = [
         Keyd::new(&net.ha, ha)?,
         Keyd::new(&net.fa1, fa)?,
         Keyd::new(&net.mh, &mh)?,
-    ])
+    ];
+    for keyd in &keyds {
+        keyd.answers(Duration::from_secs(60))?;
+    }
+    Ok(keyds)
 }
 
 /// Waits until the CSAs are there: both ends' at the ends, the relay's two at the foreign agent.

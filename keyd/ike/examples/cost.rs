@@ -12,6 +12,7 @@ use mml_ike::auth::{Credential, IdMatch, Trust};
 use mml_ike::config::{ChildConfig, Config, Connection, IkeProposal, ZonePolicy, ZoneRole};
 use mml_ike::crypto::{Cipher, Hash, Method};
 use mml_ike::event::{IkeId, Output};
+use mml_ike::pool::Pool;
 use mml_ike::secret::Secret;
 use mml_ike::wire::{Encr, Id, TrafficSelector, ZoneTransform};
 use mml_ike::Endpoint;
@@ -65,8 +66,8 @@ fn config(local: Id, remote: IdMatch, zones: Option<ZoneRole>) -> Config {
             initial_contact: false,
             liveness: None,
             rekey: None,
-            request_address: false,
-            pool: vec![],
+            request_address: None,
+            pool: Pool::default(),
             rank: 0,
         }],
         zones: zones.is_some(),

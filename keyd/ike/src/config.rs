@@ -3,8 +3,9 @@
 
 use crate::auth::{Credential, IdMatch, Trust};
 use crate::crypto::{Cipher, Hash, Method};
+use crate::pool::Pool;
 use crate::wire::{Id, TrafficSelector, ZoneTransform};
-use pfkey::{Mode, ZoneMap};
+use pfkey::{Family, Mode, ZoneMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -109,10 +110,10 @@ pub struct Connection {
     pub liveness: Option<Duration>,
     /// Age at which the IKE SA is rekeyed.
     pub rekey: Option<Duration>,
-    /// Whether to ask for an inner address.
-    pub request_address: bool,
-    /// Inner addresses to give, one a peer.
-    pub pool: Vec<IpAddr>,
+    /// Whether to ask for an inner address, and of which family. Without one there is no child then.
+    pub request_address: Option<Family>,
+    /// Inner addresses to give, one a peer. A peer that asks for none gets no child then.
+    pub pool: Pool,
     /// Of several that a peer would fit the lowest takes it; of equal ones the first.
     pub rank: usize,
 }

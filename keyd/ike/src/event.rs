@@ -75,6 +75,8 @@ pub enum ChildFailure {
     NoZones,
     /// The answer is not one to what was asked.
     Answer,
+    /// An inner address was asked for, and the peer gave none, or made the child of other packets than its.
+    Address,
     /// The kernel has no SPI, or the system no randomness.
     Local,
 }
@@ -185,12 +187,12 @@ pub enum Event {
         /// Its children.
         children: Vec<ChildId>,
     },
-    /// The inner addresses the peer gave this side.
-    InnerAddresses {
+    /// The inner address the peer gave this side.
+    InnerAddress {
         /// On which IKE SA.
         ike: IkeId,
-        /// The addresses.
-        addresses: Vec<IpAddr>,
+        /// The address.
+        address: IpAddr,
     },
     /// FA: install this relay CSA, or update the one there is.
     RelayUp(Box<RelayCsa>),

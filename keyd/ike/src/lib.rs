@@ -9,6 +9,7 @@ mod endpoint;
 pub mod event;
 pub mod host;
 pub mod negotiate;
+pub mod pool;
 mod sa;
 pub mod secret;
 pub mod wire;

@@ -285,58 +285,6 @@ fn transport_mode_is_negotiated_or_refused() {
 }
 
 #[test]
-fn an_inner_address_is_given_and_is_all_the_host_may_use() {
-    let mut net = pair_with(16, |c, a| {
-        if a {
-            c.request_address = true;
-        } else {
-            c.pool = vec!["10.9.0.1".parse().unwrap(), "10.9.0.2".parse().unwrap()];
-        }
-    });
-    net.initiate(0, 1);
-    net.run(SECOND);
-    net.assert_same(0, 1);
-    let host = TrafficSelector::host("10.9.0.1".parse().unwrap());
-    assert_eq!(net.nodes[0].child().local_ts, vec![host]);
-    assert!(net.nodes[0].events.iter().any(|e| matches!(
-        e,
-        Event::InnerAddresses { addresses, .. } if addresses[0].to_string() == "10.9.0.1"
-    )));
-    // It comes again: the same address.
-    net.initiate(0, 1);
-    net.run(SECOND);
-    let all = net.nodes[1].kernel.values();
-    assert!(all.map(|c| c.remote_ts[0]).all(|ts| ts == host));
-}
-
-#[test]
-fn an_exhausted_pool_refuses_the_child_alone() {
-    let mut net = pair_with(17, |c, a| {
-        if a {
-            c.request_address = true;
-        } else {
-            c.pool = vec!["10.9.0.1".parse().unwrap()];
-            c.remote_id = mml_ike::auth::IdMatch::Any;
-        }
-    });
-    let other = common::sim::psk("c.test", "b.test");
-    let mut other = config(other);
-    other.connections[0].request_address = true;
-    net.nodes.push(Node::new("192.0.2.3", other, 99));
-    net.initiate(0, 1);
-    net.run(SECOND);
-    net.initiate(2, 1);
-    net.run(SECOND);
-    let why = net.nodes[2].find(|e| match e {
-        Event::ChildFailed { why, .. } => Some(*why),
-        _ => None,
-    });
-    let refused = ChildFailure::Refused(NotifyType::INTERNAL_ADDRESS_FAILURE);
-    assert_eq!(why, Some(refused));
-    net.nodes[2].ike();
-}
-
-#[test]
 fn initial_contact_ends_what_the_peer_had_before() {
     let mut net = up(pair_with(18, |c, _| c.initial_contact = true));
     // It restarts, and forgets.

@@ -6,6 +6,7 @@
 //! | [`config`] | `keyd.toml`, read and checked whole |
 //! | [`kernel`] | where SAs and policies are: `mml` (zone message) and XFRM, behind one trait |
 //! | [`engine`] | what is decided: the protocol's end point, the kernels and the book of what is installed, without sockets |
+//! | [`device`] | the device that seals, its addresses, and what leads into it |
 //! | [`mobility`] | Mobile IP: sockets, tunnels and routes |
 //! | [`udp`] | ports 500 and 4500 |
 //! | [`control`] | the local socket that `mmlctl` speaks with |
@@ -15,6 +16,7 @@
 
 pub mod config;
 pub mod control;
+pub mod device;
 pub mod engine;
 pub mod kernel;
 pub mod log;

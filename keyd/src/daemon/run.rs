@@ -3,6 +3,7 @@
 
 use super::config::Config;
 use super::control::{Answer, Asked, Request, Server};
+use super::device::Device;
 use super::engine::{Engine, Kernels, Refusal};
 use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
 use super::log::Journal;
@@ -110,12 +111,25 @@ fn unix() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// What is heard of Mobile IP's links; nothing without it.
-fn watched(
-    mobility: &Option<Mobility>,
-) -> Result<Option<mpsc::UnboundedReceiver<links::Change>>, RunError> {
-    let watch = mobility.as_ref().map(|_| links::watch()).transpose();
-    watch.map_err(|error| RunError::System(format!("mobile-ip: links can't be watched: {error}")))
+/// What is heard of links, where anything hangs on them.
+fn watched(wanted: bool) -> Result<Option<mpsc::UnboundedReceiver<links::Change>>, RunError> {
+    let watch = wanted.then(links::watch).transpose();
+    watch.map_err(|error| RunError::System(format!("links can't be watched: {error}")))
+}
+
+/// The device that seals, where it is keyd's to make.
+fn device(config: &Config, kernels: &Kernels) -> Result<Option<Device>, RunError> {
+    let Some(of) = &config.device else {
+        return Ok(None);
+    };
+    if kernels.mml.is_none() {
+        tracing::warn!(
+            device = of.name,
+            "there is none without the kernel module; XFRM needs none, but a route"
+        );
+        return Ok(None);
+    }
+    Device::open(config, of).map(Some).map_err(RunError::System)
 }
 
 /// What comes by a source that may not be there.
@@ -138,6 +152,13 @@ fn hand_over(engine: &mut Engine, mobility: &mut Option<Mobility>, now: Time) {
     for order in orders {
         let done = mobility.order(&order, now);
         engine.ordered(&order, done, now);
+    }
+}
+
+/// What is sealed is led into the device; by then policies say that it goes sealed or not at all.
+fn lead_in(engine: &mut Engine, device: &mut Option<Device>) {
+    if let (Some(device), Some(plan)) = (device, engine.device_plan()) {
+        device.apply(plan);
     }
 }
 
@@ -255,7 +276,8 @@ pub async fn run(
         }
         None => None,
     };
-    let mut links = watched(&mobility)?;
+    let mut device = device(&config, &kernels)?;
+    let mut links = watched(mobility.is_some() || device.is_some())?;
     let mut engine = Engine::new(config, kernels, start.elapsed())
         .map_err(|error| RunError::Kernel(error.to_string()))?;
     engine.set_wall_clock(unix(), start.elapsed());
@@ -272,6 +294,7 @@ pub async fn run(
     let mut wall_clock = tokio::time::interval(WALL_CLOCK);
     loop {
         hand_over(&mut engine, &mut mobility, start.elapsed());
+        lead_in(&mut engine, &mut device);
         send_all(&mut engine, &sockets).await;
         let due = mobility.as_ref().and_then(Mobility::next_deadline);
         let due = due
@@ -315,6 +338,9 @@ pub async fn run(
                 }
             }
             Some((index, up)) = next(&mut links) => {
+                if let Some(device) = device.as_mut().filter(|_| up) {
+                    device.link_up(index);
+                }
                 if let Some(mobility) = &mut mobility {
                     let now = start.elapsed();
                     mobility.link(index, up, now, &mut |event| engine.mobile_event(event, now));
@@ -345,6 +371,9 @@ pub async fn run(
         if let Some(mobility) = &mut mobility {
             deregister(&mut engine, mobility, start).await;
             mobility.flush();
+        }
+        if let Some(device) = &mut device {
+            device.flush();
         }
     } else {
         tracing::info!("ending; SAs and policies stay as they are");

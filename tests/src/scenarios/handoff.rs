@@ -101,15 +101,13 @@ addresses = [\"10.1.{number}.1\"]
     [ha, fa(1), fa(2), mh]
 }
 
-/// Mobile IP's network with `mml0` at both ends, and the four key managers.
+/// Mobile IP's network, and the four key managers, of which home agent's and mobile host's make `mml0`.
 pub fn start<'a>(ctx: &'a Ctx, files: &[String; 4]) -> Result<Nodes<'a>> {
-    let net = &ctx.net;
     mobility::network(ctx)?;
-    zone_tunnel::devices(net)?;
-    tunnel::into_tunnel(&net.ha, &net.mh, "mml0")?;
     let secrets = [&mobility::SECRETS[..], &[PSK]].concat();
-    let files = files.each_ref().map(String::as_str);
-    Nodes::start(ctx, files, &secrets)
+    let [ha, fa1, fa2, mh] = files;
+    let [ha, mh] = [ha, mh].map(|file| format!("[device]\n{file}"));
+    Nodes::start(ctx, [&ha, fa1, fa2, &mh], &secrets)
 }
 
 /// What a node's kernel holds: by SPI, which zones it can open or seal.

@@ -3,6 +3,7 @@
 
 mod attack;
 mod bad_packets;
+mod device;
 mod full_rate;
 mod ground;
 mod guard;
@@ -72,6 +73,7 @@ const TABLES: &[&[Scenario]] = &[
     writing_relay::TABLE,
     mmlctl::TABLE,
     keyd::TABLE,
+    device::TABLE,
     full_rate::TABLE,
     keyd_file::TABLE,
     strongswan::TABLE,

@@ -44,13 +44,30 @@ impl Endpoint {
         now: Time,
         host: &mut dyn Host,
     ) -> Result<IkeId, Refused> {
+        self.initiate_with(connection, None, from, to, now, host)
+    }
+
+    /// The same with `peer` and nobody else, of those that a connection may be with.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn initiate_with(
+        &mut self,
+        connection: usize,
+        peer: Option<&Id>,
+        from: SocketAddr,
+        to: SocketAddr,
+        now: Time,
+        host: &mut dyn Host,
+    ) -> Result<IkeId, Refused> {
         let id = self.new_id();
         let path = Path {
             local: from,
             remote: to,
         };
         let mut cx = cx!(self, now, host);
-        let sa = IkeSa::initiate(id, connection, path, &mut cx).ok_or(Refused::Connection)?;
+        let mut sa = IkeSa::initiate(id, connection, path, &mut cx).ok_or(Refused::Connection)?;
+        sa.expected = peer.cloned();
         self.insert(Box::new(sa), now);
         Ok(id)
     }
@@ -218,6 +235,19 @@ impl Endpoint {
             return Err(Refused::Ability);
         }
         self.task(ike, Task::Claim(csas), now, host)
+    }
+
+    /// An inner address that stood before a restart: of a peer, which has it again, and nobody else before `until`; or this
+    /// side's own, which is asked for again.
+    pub fn hold_address(&mut self, connection: usize, peer: &Id, address: IpAddr, until: Time) {
+        let Some(one) = self.config.connections.get(connection) else {
+            return;
+        };
+        if one.pool.holds(address) {
+            self.leases.hold(connection, address, peer, until);
+        } else if one.request_address.is_some() {
+            self.leases.taken(connection, address);
+        }
     }
 
     /// HA: where a host is, and the FAs it may go to next (PKD). CSAs are given and taken accordingly, those to come too.

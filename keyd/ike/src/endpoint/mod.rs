@@ -28,6 +28,7 @@ pub use command::Refused;
 use crate::config::Config;
 use crate::event::{ChildId, Down, Event, IkeId, Output, Time};
 use crate::host::Host;
+use crate::pool::Leases;
 use crate::sa::child::Child;
 use crate::sa::exchange::{Bequest, Cx, Effect, Find, Path, Task};
 use crate::sa::{answer_init, transmit, without_marker, IkeSa, InitAnswer, State, REPLACED_TIME};
@@ -38,7 +39,7 @@ use crate::zones::home::Home;
 use crate::zones::member::Memberships;
 use cookie::Cookies;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A composite SA whose IKE SA was lost, or not made yet.
@@ -66,7 +67,7 @@ pub struct Endpoint {
     effects: VecDeque<Effect>,
     ids: u64,
     generations: HashMap<Id, u32>,
-    leases: HashMap<(usize, IpAddr), Id>,
+    leases: Leases,
     cookies: Cookies,
     home: Home,
     foreign: Foreign,
@@ -101,7 +102,7 @@ impl Endpoint {
             effects: VecDeque::new(),
             ids: 0,
             generations: HashMap::new(),
-            leases: HashMap::new(),
+            leases: Leases::default(),
             cookies: Cookies::default(),
             home: Home::default(),
             foreign: Foreign::default(),
@@ -128,6 +129,12 @@ impl Endpoint {
     /// Takes another configuration. Whoever calls keeps connections in their places; what is agreed on already stays as it
     /// is, and what comes is measured by the new one. Who is no foreign agent any more is in no group either.
     pub fn reconfigure(&mut self, config: Config, now: Time, host: &mut dyn Host) {
+        let both = self.config.connections.iter().zip(&config.connections);
+        let others = both
+            .map(|(old, new)| (&old.pool, old.request_address) != (&new.pool, new.request_address));
+        for (connection, _) in others.enumerate().filter(|(_, other)| *other) {
+            self.leases.forget(connection);
+        }
         self.config = config;
         self.review_groups(now, host);
         self.settle(now, host);

@@ -9,10 +9,12 @@ use crate::auth::{AuthError, IdMatch, SignedOctets, Trust};
 use crate::config::Connection;
 use crate::event::{ChildFailure, Down, Event};
 use crate::negotiate::IkeSuite;
+use crate::pool::Inner;
 use crate::wire::{
     Auth, AuthMethod, CfgAttribute, CfgType, Configuration, ExchangeType, Header, Id, NotifyType,
     Payload,
 };
+use pfkey::Family;
 use std::net::IpAddr;
 
 /// The most requests at once that are taken from a peer's SET_WINDOW_SIZE, and announced (docs/wire.md 3.2t).
@@ -98,9 +100,11 @@ impl IkeSa {
         let mut payloads = vec![Payload::IdInitiator(connection.local_id.clone())];
         payloads.extend(certificates(&connection.credential));
         payloads.extend(requests(std::iter::once(&connection.trust)));
-        if let IdMatch::Exactly(id) = &connection.remote_id {
-            payloads.push(Payload::IdResponder(id.clone()));
-        }
+        let expected = match &connection.remote_id {
+            IdMatch::Exactly(id) => Some(id.clone()),
+            _ => self.expected.clone(),
+        };
+        payloads.extend(expected.clone().map(Payload::IdResponder));
         let proof = self.with_signed(
             true,
             &connection.local_id,
@@ -117,14 +121,22 @@ impl IkeSa {
         if connection.initial_contact {
             payloads.push(Payload::notify(NotifyType::INITIAL_CONTACT, []));
         }
-        if connection.request_address {
+        if let Some(family) = connection.request_address {
+            let had = self.connection.and_then(|index| cx.leases.had(index));
             payloads.push(Payload::Configuration(Configuration {
                 kind: CfgType::REQUEST,
-                attributes: vec![(CfgAttribute::INTERNAL_IP4_ADDRESS, Vec::new())],
+                attributes: vec![asked_address(family, had)],
             }));
         }
+        if let (Some(index), Some(peer)) = (self.connection, &expected) {
+            // Nobody asks for an address here; the peer may have one of before.
+            let again = cx.leases.again(index, peer, self.id);
+            self.inner = again.map(Inner::Peers).or(self.inner);
+        }
         payloads.extend(self.offers(connection, cx));
-        let child = if connection.child.is_some() {
+        // Whoever has no address yet has to ask for one.
+        let has_packets = connection.pool.is_empty() || self.inner.is_some();
+        let child = if connection.child.is_some() && has_packets {
             match self.child_request(None, None, false, cx) {
                 Some((request, child)) => {
                     payloads.extend(child);
@@ -205,7 +217,8 @@ impl IkeSa {
             return;
         };
         let certs = certs(payloads);
-        let checked = if connection.remote_id.matches(id) {
+        let expected = self.expected.as_ref().is_none_or(|one| one == id);
+        let checked = if connection.remote_id.matches(id) && expected {
             self.with_signed(false, id, message_id, |signed, prf| {
                 signed.check(prf, &connection.trust, auth, &certs, cx.unix)
             })
@@ -248,11 +261,19 @@ impl IkeSa {
             return;
         };
         let addresses: Vec<IpAddr> = cp.attributes.iter().filter_map(inner_address).collect();
-        if !addresses.is_empty() {
-            self.inner = addresses.clone();
-            cx.event(Event::InnerAddresses {
+        let wanted = self
+            .connection(cx.config)
+            .and_then(|one| one.request_address);
+        let fits = |address: &&IpAddr| address.is_ipv4() == (wanted == Some(Family::V4));
+        // Who asked for none takes none.
+        if let (Some(address), Some(index), Some(_)) =
+            (addresses.iter().find(fits), self.connection, wanted)
+        {
+            self.inner = Some(Inner::Own(*address));
+            cx.leases.taken(index, *address);
+            cx.event(Event::InnerAddress {
                 ike: self.id,
-                addresses,
+                address: *address,
             });
         }
     }
@@ -387,30 +408,49 @@ impl IkeSa {
         let Some(index) = self.connection else {
             return Ok(None);
         };
-        let asked = payloads.cp().filter(|cp| cp.kind == CfgType::REQUEST);
-        if asked.is_none() || connection.pool.is_empty() {
+        if connection.request_address.is_some() {
+            // Who asks for addresses has what it was given before, if the other side begins.
+            self.inner = cx.leases.had(index).map(Inner::Own);
+        }
+        if connection.pool.is_empty() {
             return Ok(None);
         }
-        let lease = |address: &&IpAddr| cx.leases.get(&(index, **address));
-        let own = connection.pool.iter().find(|a| lease(a) == Some(id));
-        let free = || connection.pool.iter().find(|a| lease(a).is_none());
-        let address = *own
-            .or_else(free)
+        // Without an address of its own it would have those of all others (§2.19).
+        let asked = payloads
+            .cp()
+            .filter(|cp| cp.kind == CfgType::REQUEST)
+            .ok_or(Refusal::from(NotifyType::FAILED_CP_REQUIRED))?;
+        let had = asked.attributes.iter().find_map(inner_address);
+        let address = cx
+            .leases
+            .give((index, &connection.pool), id, had, self.id, cx.now)
             .ok_or(Refusal::from(NotifyType::INTERNAL_ADDRESS_FAILURE))?;
-        cx.leases.insert((index, address), id.clone());
-        self.inner = vec![address];
-        let attribute = match address {
-            IpAddr::V4(a) => (CfgAttribute::INTERNAL_IP4_ADDRESS, a.octets().to_vec()),
-            // An IPv6 address comes with its prefix length (§3.15.1).
-            IpAddr::V6(a) => (
-                CfgAttribute::INTERNAL_IP6_ADDRESS,
-                [&a.octets()[..], &[128]].concat(),
-            ),
-        };
+        self.inner = Some(Inner::Peers(address));
         Ok(Some(Payload::Configuration(Configuration {
             kind: CfgType::REPLY,
-            attributes: vec![attribute],
+            attributes: vec![address_attribute(address)],
         })))
+    }
+}
+
+/// An address as an attribute holds it; an IPv6 one comes with its prefix length (§3.15.1).
+fn address_attribute(address: IpAddr) -> (CfgAttribute, Vec<u8>) {
+    match address {
+        IpAddr::V4(a) => (CfgAttribute::INTERNAL_IP4_ADDRESS, a.octets().to_vec()),
+        IpAddr::V6(a) => (
+            CfgAttribute::INTERNAL_IP6_ADDRESS,
+            [&a.octets()[..], &[128]].concat(),
+        ),
+    }
+}
+
+/// A request for an address: the one had before, or any.
+fn asked_address(family: Family, had: Option<IpAddr>) -> (CfgAttribute, Vec<u8>) {
+    let had = had.filter(|had| had.is_ipv4() == (family == Family::V4));
+    match (had, family) {
+        (Some(had), _) => address_attribute(had),
+        (None, Family::V4) => (CfgAttribute::INTERNAL_IP4_ADDRESS, Vec::new()),
+        (None, Family::V6) => (CfgAttribute::INTERNAL_IP6_ADDRESS, Vec::new()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::host;
 use crate::negotiate::{
     additional, esp_proposals, esp_spi, narrow, select, select_zones, EspSuite,
 };
+use crate::pool::Inner;
 use crate::secret::Secret;
 use crate::wire::{
     Group, Header, KeyExchange, Notify, NotifyType, Payload, Proposal, TrafficSelector,
@@ -81,12 +82,19 @@ impl IkeSa {
         if config.mode == Mode::Transport && !transport {
             return Err(NotifyType::NO_PROPOSAL_CHOSEN.into());
         }
-        // Of a peer with an inner address, that address and no other.
-        let permitted = match self.inner.as_slice() {
-            [] => config.remote_ts.clone(),
-            inner => inner.iter().map(|a| TrafficSelector::host(*a)).collect(),
-        };
-        let (remote_ts, local_ts) = (narrow(ts_i, &permitted), narrow(ts_r, &config.local_ts));
+        // Of a side with an inner address, that address and no other.
+        let (mut own, mut theirs) = (config.local_ts.clone(), config.remote_ts.clone());
+        match self.inner {
+            Some(Inner::Own(address)) => own = vec![TrafficSelector::host(address)],
+            Some(Inner::Peers(address)) => theirs = vec![TrafficSelector::host(address)],
+            None => {
+                let connection = self.connection(cx.config);
+                if connection.is_some_and(|one| one.request_address.is_some()) {
+                    return Err(NotifyType::TS_UNACCEPTABLE.into());
+                }
+            }
+        }
+        let (remote_ts, local_ts) = (narrow(ts_i, &theirs), narrow(ts_r, &own));
         if remote_ts.is_empty() || local_ts.is_empty() {
             return Err(NotifyType::TS_UNACCEPTABLE.into());
         }

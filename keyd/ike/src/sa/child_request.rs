@@ -13,9 +13,10 @@ use crate::host;
 use crate::negotiate::{
     accept, accept_zones, additional, esp_proposals, esp_spi, is_within, EspSuite,
 };
+use crate::pool::Inner;
 use crate::secret::Secret;
 use crate::wire::{ExchangeType, Group, KeyExchange, Notify, NotifyType, Payload, TrafficSelector};
-use pfkey::Mode;
+use pfkey::{Family, Mode};
 
 impl IkeSa {
     /// A request for a child, and its payloads. `exchange`: for CREATE_CHILD_SA.
@@ -30,12 +31,20 @@ impl IkeSa {
         let ends = (self.path.local.ip(), self.path.remote.ip());
         let spi_in = cx.host.child_spi(ends.0, ends.1)?;
         let mut local_ts = config.local_ts.clone();
-        if let [address, ..] = self.inner.as_slice() {
-            local_ts = vec![TrafficSelector::host(*address)];
-        } else if self.connection(cx.config)?.request_address {
-            local_ts = vec![TrafficSelector::any(std::net::Ipv4Addr::UNSPECIFIED.into())];
+        if let Some(Inner::Own(address)) = self.inner {
+            local_ts = vec![TrafficSelector::host(address)];
+        } else if let Some(family) = self.connection(cx.config)?.request_address {
+            local_ts = vec![TrafficSelector::any(match family {
+                Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+                Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            })];
         }
-        let remote_ts = config.remote_ts.clone();
+        let remote_ts = match self.inner {
+            Some(Inner::Peers(address)) => vec![TrafficSelector::host(address)],
+            // It would be of all peers' packets.
+            _ if !self.connection(cx.config)?.pool.is_empty() => return None,
+            _ => config.remote_ts.clone(),
+        };
         let policy = self.zone_policy(config, cx);
         // Zones need 64-bit sequence numbers, and the fall-back stands in the same proposal (docs/wire.md 3.2b).
         let esn: &[bool] = if policy.is_some() {
@@ -264,6 +273,17 @@ impl IkeSa {
         let (ts_i, ts_r) = (payloads.ts_i().ok_or(bad)?, payloads.ts_r().ok_or(bad)?);
         if !is_within(ts_i, &request.local_ts) || !is_within(ts_r, &request.remote_ts) {
             return Err(bad);
+        }
+        // An address of its own, and none but that, or no child.
+        let wanted = self
+            .connection(cx.config)
+            .and_then(|one| one.request_address);
+        let own = match self.inner {
+            Some(Inner::Own(address)) => Some(TrafficSelector::host(address)),
+            _ => None,
+        };
+        if wanted.is_some() && !own.is_some_and(|own| is_within(ts_i, &[own])) {
+            return Err((ChildFailure::Address, Some(spi_out)));
         }
         let transport = payloads.notify(NotifyType::USE_TRANSPORT_MODE).is_some();
         if transport != (request.mode == Mode::Transport) {

@@ -6,6 +6,7 @@ use crate::crypto::{Method, Pending as Kex};
 use crate::event::{AdoptedCsa, ChildId, Event, IkeId, Output, Time};
 use crate::host::Host;
 use crate::negotiate::{EspSuite, IkeSuite};
+use crate::pool::{Inner, Leases};
 use crate::secret::Secret;
 use crate::wire::{
     Configuration, CsaIdentity, ExchangeType, Id, NotifyType, Payload, Proposal, Revocation,
@@ -30,8 +31,8 @@ pub(crate) struct Cx<'a> {
     pub ids: &'a mut u64,
     /// The greatest generation of a CSA with each peer.
     pub generations: &'a mut HashMap<Id, u32>,
-    /// Inner addresses given, by connection.
-    pub leases: &'a mut HashMap<(usize, IpAddr), Id>,
+    /// Inner addresses, given and had.
+    pub leases: &'a mut Leases,
 }
 
 impl Cx<'_> {
@@ -80,7 +81,7 @@ pub(crate) enum Effect {
 pub(crate) struct Bequest {
     pub children: Vec<Child>,
     pub tasks: Vec<Task>,
-    pub inner: Vec<IpAddr>,
+    pub inner: Option<Inner>,
 }
 
 /// A request of ML-IKE.

@@ -21,6 +21,7 @@ pub(crate) use init::{answer_init, InitAnswer};
 use crate::crypto::{CryptoError, IkeKeys, Method, Opener, Sealer};
 use crate::event::{ChildFailure, Datagram, Down, Event, IkeId, Output, Time};
 use crate::negotiate::IkeSuite;
+use crate::pool::Inner;
 use crate::secret::Secret;
 use crate::wire::{encode_payloads, ExchangeType, HashAlgorithm, Header, Id, Payload, PayloadType};
 use child::Child;
@@ -129,8 +130,10 @@ pub(crate) struct IkeSa {
     pub peer: Option<Id>,
     /// The peer's own certificate, checked.
     pub certificate: Option<Vec<u8>>,
+    /// Who the peer has to be, more exactly than the connection says.
+    pub expected: Option<Id>,
     pub children: Vec<Child>,
-    pub inner: Vec<std::net::IpAddr>,
+    pub inner: Option<Inner>,
     pub outbox: Outbox,
     pub inbox: Inbox,
     reassembly: Reassembly,
@@ -173,7 +176,8 @@ impl IkeSa {
             peer: None,
             certificate: None,
             children: Vec::new(),
-            inner: Vec::new(),
+            expected: None,
+            inner: None,
             outbox: Outbox::new(0),
             inbox: Inbox::new(0),
             reassembly: Reassembly::default(),
@@ -481,8 +485,11 @@ impl IkeSa {
         if !self.inherited {
             cx.effects
                 .push_back(Effect::Down(self.id, self.peer.clone()));
-            cx.leases
-                .retain(|(_, address), _| !self.inner.contains(address) || self.initiator);
+            if let (Some(connection), Some(Inner::Peers(address))) = (self.connection, self.inner) {
+                let lifetime = self.child_config(cx).map(|child| child.lifetime);
+                let until = cx.now + lifetime.unwrap_or_default();
+                cx.leases.release(connection, address, self.id, until);
+            }
         }
         self.protection_after_death(why);
         if self.announced {

@@ -12,6 +12,7 @@ use crate::crypto::{skeyseed_rekey, Method, Pending as Kex};
 use crate::event::{ChildFailure, Event, IkeId};
 use crate::host;
 use crate::negotiate::{accept, ike_proposals, select, IkeSuite};
+use crate::pool::Inner;
 use crate::secret::Secret;
 use crate::wire::{ExchangeType, Group, Header, KeyExchange, NotifyType, Payload, Proposal};
 use std::collections::VecDeque;
@@ -271,10 +272,13 @@ impl IkeSa {
         self.inherited = true;
         self.heir = Some(id);
         self.rekey_at = None;
+        if let (Some(connection), Some(Inner::Peers(address))) = (self.connection, self.inner) {
+            cx.leases.pass_on(connection, address, self.id, id);
+        }
         let bequest = Bequest {
             children: std::mem::take(&mut self.children),
             tasks: self.take_tasks(),
-            inner: self.inner.clone(),
+            inner: self.inner,
         };
         cx.effects
             .push_back(Effect::Inherit(self.id, id, Box::new(bequest)));

@@ -6,6 +6,7 @@ use mml_ike::auth::{Credential, IdMatch, Trust};
 use mml_ike::config::{ChildConfig, Config, Connection, IkeProposal, ZonePolicy, ZoneRole};
 use mml_ike::crypto::{Cipher, Hash, Method};
 use mml_ike::event::{ChildId, ChildSa, ChildUp, Datagram, Event, IkeId, Output};
+use mml_ike::pool::Pool;
 use mml_ike::secret::Secret;
 use mml_ike::wire::{Encr, Id, TrafficSelector, ZoneTransform};
 use mml_ike::Endpoint;
@@ -418,8 +419,8 @@ pub fn psk(local: &str, remote: &str) -> Connection {
         initial_contact: false,
         liveness: None,
         rekey: None,
-        request_address: false,
-        pool: vec![],
+        request_address: None,
+        pool: Pool::default(),
         rank: 0,
     }
 }

@@ -11,6 +11,7 @@ use crate::ports::{with_ports, Ports};
 use mml_ike::auth::IdMatch;
 use mml_ike::config as ike;
 use mml_ike::crypto::{Cipher, Method};
+use mml_ike::pool::Pool;
 use mml_ike::wire::{Encr, TrafficSelector, ZoneTransform};
 use pfkey::{Mode, Selector, ZoneMap, WINDOW_DEFAULT, WINDOW_MAX, WINDOW_MIN};
 use std::net::IpAddr;
@@ -120,6 +121,7 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         snoop,
         registered: hosts.collect(),
         mobile_ip,
+        device: checker.device()?,
         parts: parts::parts(source, folder, &connections)?,
         connections,
         ike,
@@ -191,6 +193,13 @@ impl Checker<'_> {
             .map(|tunnel| self.tunnel(tunnel, (local, table)))
             .transpose()?;
         let (tunnel, child) = pair.unzip();
+        let (request_address, pool) = match (&table.tunnel, &tunnel) {
+            (Some(t), Some(tunnel)) => {
+                let family = tunnel.selector.family;
+                self.inner_addresses(t.get_ref(), tunnel.mode, start, family)?
+            }
+            _ => (None, Pool::default()),
+        };
         let protocol = ike::Connection {
             local_id: table
                 .identity
@@ -210,8 +219,8 @@ impl Checker<'_> {
             initial_contact: table.initial_contact || tunnel.is_none(),
             liveness: Some(table.liveness.map_or(LIVENESS, |age| age.0)),
             rekey: Some(table.rekey.map_or(IKE_REKEY, |age| age.0)),
-            request_address: false,
-            pool: Vec::new(),
+            request_address,
+            pool,
             rank: 0,
         };
         let connection = Connection {
@@ -372,6 +381,11 @@ impl Checker<'_> {
             soft_bytes,
             hard_bytes: t.hard_bytes,
             relays: self.relays(table)?,
+            request_address: t
+                .request_address
+                .as_ref()
+                .is_some_and(|asks| *asks.get_ref()),
+            pool: !t.pool.is_empty(),
         };
         Ok((tunnel, child))
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The tables of `keyd.toml` as they are written (docs/keyd.md has them with examples). Unknown keys are refused.
 
-use super::value::{Age, EspCipher, Identity, IkeSuite, MapStop, Peer, ZoneCipher};
+use super::value::{Age, EspCipher, Identity, IkeSuite, MapStop, Peer, Pool, ZoneCipher};
 use crate::address::Prefix;
 use crate::ports::Ports;
 use serde::Deserialize;
@@ -30,6 +30,7 @@ pub(super) struct File {
     #[serde(default)]
     pub neighbour: Vec<Spanned<Neighbour>>,
     pub mobile_ip: Option<Spanned<MobileIp>>,
+    pub device: Option<Spanned<Device>>,
 }
 
 /// What a node is.
@@ -172,6 +173,20 @@ pub(super) enum Auth {
     Certificate,
 }
 
+/// The device that seals, and what leads into it: keyd's to make, if the table is there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Device {
+    #[serde(default = "device_name")]
+    pub name: Spanned<String>,
+    #[serde(default = "yes")]
+    pub routes: bool,
+}
+
+fn device_name() -> Spanned<String> {
+    Spanned::new(0..0, "mml0".to_owned())
+}
+
 /// Who begins.
 #[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
@@ -291,6 +306,9 @@ pub(super) struct Tunnel {
     pub protect: bool,
     #[serde(default = "priority")]
     pub priority: u32,
+    pub request_address: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub pool: Vec<Spanned<Pool>>,
     pub relay: Option<Spanned<String>>,
     #[serde(default)]
     pub standby: Vec<Spanned<String>>,

@@ -7,6 +7,7 @@
 mod agents;
 mod check;
 mod credential;
+mod device;
 mod file;
 mod mobile;
 mod parts;
@@ -63,10 +64,21 @@ pub struct Config {
     pub registered: Vec<(IpAddr, Id)>,
     /// Mobile IP, where the node takes part in it.
     pub mobile_ip: Option<MobileIp>,
+    /// The device that seals, where it is keyd's to make.
+    pub device: Option<Device>,
     /// What the protocol needs to know of all this.
     pub ike: mml_ike::config::Config,
     /// What each table says.
     pub parts: Parts,
+}
+
+/// The device that seals.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// What it is called.
+    pub name: String,
+    /// Whether what tunnels are for is led into it.
+    pub routes: bool,
 }
 
 /// A peer, as the daemon sees it.
@@ -109,6 +121,10 @@ pub struct Tunnel {
     pub hard_bytes: u64,
     /// HA: where the host is.
     pub relays: Option<Relays>,
+    /// Whether this side's address inside is the peer's to give.
+    pub request_address: bool,
+    /// Whether peers' addresses inside are this side's to give.
+    pub pool: bool,
 }
 
 /// HA: the FAs of a host. Static, as long as nothing registers.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Values as `keyd.toml` writes them: ages, identities, suites. Each is checked as it is read.
 
+use crate::address::Prefix;
 use mml_ike::auth::IdMatch;
 use mml_ike::config::IkeProposal;
 use mml_ike::crypto::{Cipher, Hash, Method};
+use mml_ike::pool::AddressRange;
 use mml_ike::wire::{Encr, Id, IdType, ZoneTransform};
 use pfkey::Algorithm;
 use serde::Deserialize;
@@ -71,6 +73,29 @@ impl TryFrom<String> for Identity {
             kind,
             data: text.into_bytes(),
         }))
+    }
+}
+
+/// Addresses to give: `FIRST-LAST`, or `ADDRESS/LENGTH` without its first and, of IPv4, its last, which aren't hosts'.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(try_from = "String")]
+pub struct Pool(pub AddressRange);
+
+impl TryFrom<String> for Pool {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || "no addresses to give; write `FIRST-LAST` or `ADDRESS/LENGTH`".to_owned();
+        if let Some((first, last)) = text.split_once('-') {
+            let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
+            let range = AddressRange::new(address(first)?, address(last)?);
+            return range.map(Pool).ok_or_else(|| {
+                "the first and the last are of two families, or in the wrong order".to_owned()
+            });
+        }
+        let prefix: Prefix = text.parse().map_err(|why| format!("{why}"))?;
+        let (first, last) = prefix.hosts().ok_or_else(wrong)?;
+        AddressRange::new(first, last).map(Pool).ok_or_else(wrong)
     }
 }
 

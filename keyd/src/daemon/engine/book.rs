@@ -36,6 +36,8 @@ pub struct Child {
     pub ike: IkeId,
     /// Its connection, by its place.
     pub connection: usize,
+    /// Whom it is with: a connection may have many peers.
+    pub peer: Id,
     /// To this node.
     pub inbound: SaId,
     /// From this node.
@@ -163,5 +165,15 @@ impl Book {
             .iter()
             .filter(of)
             .map(|(id, child)| (*id, child))
+    }
+
+    /// A connection's children with one of its peers.
+    pub fn children_with<'a>(
+        &'a self,
+        connection: usize,
+        peer: &'a Id,
+    ) -> impl Iterator<Item = (ChildId, &'a Child)> {
+        self.children_of(connection)
+            .filter(move |(_, child)| child.peer == *peer)
     }
 }

@@ -38,6 +38,9 @@ pub(super) fn failure(why: &ChildFailure) -> String {
         ChildFailure::Refused(notify) => format!("the peer refused it: {notify}"),
         ChildFailure::NoZones => "the peer offers a plain one, and `zones = \"required\"`".into(),
         ChildFailure::Answer => "the peer's answer is none to what was asked".into(),
+        ChildFailure::Address => {
+            "the peer gives no address, and `request-address` asks for one; give it a `pool`".into()
+        }
         ChildFailure::Local => "no SPI, or no randomness, is to be had here".into(),
     }
 }
@@ -214,7 +217,7 @@ impl Engine {
                 if !up.seal_now {
                     self.later(now + WATCH, Task::Watch(up.child));
                 }
-                self.supersede(connection, up.child, now);
+                self.supersede(up.child, now);
                 self.give_handover_key();
             }
             Err(error) => {
@@ -241,12 +244,13 @@ impl Engine {
             return false;
         };
         let remote = up.remote.ip();
-        let mut children = book.children_of(ike.connection);
+        let mut children = book.children_with(ike.connection, &ike.peer);
         let child =
             children.any(|(_, one)| one.composite && one.sealing && one.outbound.dst == remote);
         // This side may have come back as well.
         let orphan = book.orphans.iter().any(|one| {
             one.connection == Some(ike.connection)
+                && one.outbound.sa.peer == ike.peer
                 && !one.outbound.sa.standby
                 && one.outbound.sa.id.dst == remote
         });
@@ -284,7 +288,8 @@ impl Engine {
             bytes: tunnel.hard_bytes,
         };
         let holds = self.hands_over() && self.needs_registration(connection);
-        let [inbound, outbound] = directions(up, selector, soft, hard, peer, connection, holds);
+        let [inbound, outbound] =
+            directions(up, selector, soft, hard, peer.clone(), connection, holds);
         let kernel = self.host.kernels.of(composite).ok_or_else(|| {
             refused(if composite {
                 "the kernel module isn't loaded"
@@ -313,6 +318,7 @@ impl Engine {
         let child = Child {
             ike: up.ike,
             connection,
+            peer,
             inbound: inbound.id,
             outbound: outbound.id,
             udp: up.udp.then_some((up.local, up.remote)),
@@ -358,14 +364,15 @@ impl Engine {
                 tracing::error!("XFRM's policies for child {}: {error}", id.0);
             }
         }
-        self.supersede(child.connection, id, now);
+        self.supersede(id, now);
     }
 
-    /// Where no CSA of a connection seals any more, the newest of those that wait for the peer's first packet does: the peer
-    /// has closed the other, so it opens this one.
-    fn seal_with_another(&mut self, connection: usize, now: Time) {
+    /// Where no CSA with a peer seals any more, the newest of those that wait for its first packet does: the peer has closed
+    /// the other, so it opens this one.
+    fn seal_with_another(&mut self, gone: &Child, now: Time) {
         let children = || {
-            let all = self.host.book.children_of(connection);
+            let book = &self.host.book;
+            let all = book.children_with(gone.connection, &gone.peer);
             all.filter(|(_, child)| child.composite)
         };
         if children().any(|(_, child)| child.sealing) {
@@ -406,7 +413,7 @@ impl Engine {
         self.counters.child_down += 1;
         self.adopted.remove(&id);
         if child.composite {
-            self.seal_with_another(child.connection, now);
+            self.seal_with_another(&child, now);
         }
         let another = |(_, one): (ChildId, &Child)| {
             !one.composite && one.sealing && one.selector == child.selector

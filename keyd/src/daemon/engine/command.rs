@@ -240,6 +240,7 @@ impl Engine {
                 "age_seconds": ike.map(|(_, ike)| age(ike.since, now)),
                 "zones": tunnel.map(|tunnel| tunnel.zones.name()),
                 "selector": tunnel.map(|tunnel| selector_json(&tunnel.selector)),
+                "inner_address": self.given.get(&at).map(ToString::to_string),
                 "children": book.children_of(at).count(),
             })
         });

@@ -5,6 +5,7 @@ use super::book::Ike;
 use super::{Engine, REDUNDANT};
 use crate::daemon::config::Start;
 use mml_ike::event::{Datagram, IkeId, Time};
+use mml_ike::wire::Id;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -51,17 +52,24 @@ impl Engine {
         else {
             return;
         };
-        self.begin_at(connection, one.local, remote, now);
+        self.begin_at(connection, None, one.local, remote, now);
     }
 
-    /// Begins a connection's IKE SA between two addresses.
-    pub(super) fn begin_at(&mut self, connection: usize, local: IpAddr, remote: IpAddr, now: Time) {
+    /// Begins a connection's IKE SA between two addresses; with `peer` alone, of several it may be with.
+    pub(super) fn begin_at(
+        &mut self,
+        connection: usize,
+        peer: Option<&Id>,
+        local: IpAddr,
+        remote: IpAddr,
+        now: Time,
+    ) {
         let one = &self.config.connections[connection];
         let from = SocketAddr::new(local, self.config.port);
         let to = SocketAddr::new(remote, self.config.port);
         match self
             .endpoint
-            .initiate(connection, from, to, now, &mut self.host)
+            .initiate_with(connection, peer, from, to, now, &mut self.host)
         {
             Ok(ike) => {
                 tracing::info!(connection = one.name, %to, "begun");

@@ -113,12 +113,7 @@ impl Engine {
                 };
                 self.moved(ike, ends, &children, now);
             }
-            Event::InnerAddresses { addresses, .. } => {
-                tracing::info!(
-                    ?addresses,
-                    "the peer gives inner addresses; they are not put on an interface yet"
-                );
-            }
+            Event::InnerAddress { ike, address } => self.address_given(ike, address),
             Event::RelayUp(csa) => self.relay_up(&csa, now),
             Event::RelayDown(revocation) => self.relay_down(&revocation),
             Event::Distributed { child, fa, status } => self.distributed(child, fa, status, now),

@@ -4,6 +4,7 @@
 //! There are no sockets and no clock here: datagrams, kernel events, commands and time go in, datagrams come out of
 //! [`Engine::datagram`]. [`super::run`] is around it, and tests are.
 
+mod addresses;
 mod alarms;
 mod book;
 mod children;
@@ -125,6 +126,10 @@ pub struct Engine {
     arrivals: handover::Arrivals,
     /// FA: what SNOOP knew elsewhere, of CSAs that aren't here yet.
     waiting: snoop_states::Waiting,
+    /// Addresses that peers gave this node, by connection.
+    given: BTreeMap<usize, IpAddr>,
+    /// Whether what is to lead into the device may be something else than when it was last asked for.
+    replan: bool,
     /// When packets last asked for a connection.
     demanded: HashMap<usize, Time>,
     /// What is wrong.
@@ -178,6 +183,8 @@ impl Engine {
             orders: Vec::new(),
             arrivals: handover::Arrivals::default(),
             waiting: snoop_states::Waiting::default(),
+            given: BTreeMap::new(),
+            replan: true,
             demanded: HashMap::new(),
             counters: Counters::default(),
         };

@@ -68,6 +68,7 @@ impl Engine {
                 self.later(now, Task::Initiate(*place));
             }
         }
+        self.replan = true;
         self.collect(now);
         let (begun, kept) = (
             names(&fresh, &self.config.connections),
@@ -173,6 +174,7 @@ impl Engine {
             }
             self.host.book.patience.remove(place);
             self.demanded.remove(place);
+            self.given.remove(place);
             let one = &mut self.config.connections[*place];
             one.closed = true;
             one.remote = None;

@@ -160,6 +160,7 @@ impl Engine {
         if self.config.role == Node::Fa {
             self.relays_read_back(relays, now);
         }
+        self.addresses_read_back(now);
     }
 
     /// FA: relay CSAs go on; they end with a new distribution, a revocation, or their life-time.
@@ -236,7 +237,7 @@ impl Engine {
         if one.remote.is_some() {
             self.begin(connection, now);
         } else {
-            self.begin_at(connection, id.src, id.dst, now);
+            self.begin_at(connection, Some(peer), id.src, id.dst, now);
         }
     }
 
@@ -305,9 +306,11 @@ impl Engine {
             .tunnel
             .as_ref()
             .map_or(Duration::ZERO, |tunnel| tunnel.lifetime);
+        let peer = orphan.inbound.sa.peer.clone();
         let entry = Child {
             ike,
             connection,
+            peer: peer.clone(),
             inbound: orphan.inbound.sa.id,
             outbound: orphan.outbound.sa.id,
             udp: orphan.outbound.sa.udp.map(|(source, destination)| {
@@ -325,22 +328,23 @@ impl Engine {
         self.host.book.children.insert(child, entry);
         self.adopted.insert(child);
         tracing::info!("CSA {spi_in:#010x}/{spi_out:#010x} is claimed");
-        self.retire(connection, now);
+        self.retire(connection, &peer, now);
     }
 
-    /// A connection has a fresh CSA: those that outlived a restart are closed, since nothing can be made of their keys.
-    pub(super) fn supersede(&mut self, connection: usize, fresh: ChildId, now: Time) {
+    /// There is a fresh CSA with a peer: those that outlived a restart are closed, since nothing can be made of their keys.
+    pub(super) fn supersede(&mut self, fresh: ChildId, now: Time) {
         let fresh = self.host.book.children.get(&fresh);
-        if fresh.is_some_and(|fresh| fresh.composite && fresh.sealing) {
-            self.retire(connection, now);
+        if let Some(fresh) = fresh.filter(|fresh| fresh.composite && fresh.sealing) {
+            let (connection, peer) = (fresh.connection, fresh.peer.clone());
+            self.retire(connection, &peer, now);
         }
     }
 
-    fn retire(&mut self, connection: usize, now: Time) {
+    fn retire(&mut self, connection: usize, peer: &Id, now: Time) {
         let children = || {
             self.host
                 .book
-                .children_of(connection)
+                .children_with(connection, peer)
                 .filter(|(_, child)| child.composite)
         };
         let newest = children()

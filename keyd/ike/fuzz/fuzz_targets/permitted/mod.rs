@@ -7,6 +7,7 @@ use mml_ike::config::{
     Agent, ChildConfig, Config, Connection, HomeAgent, IkeProposal, Prefix, ZonePolicy, ZoneRole,
 };
 use mml_ike::crypto::{Cipher, Hash, Method};
+use mml_ike::pool::Pool;
 use mml_ike::secret::Secret;
 use mml_ike::wire::{Encr, Id, NotifyType, Payload, TrafficSelector, ZoneTransform};
 use mml_ike::Endpoint;
@@ -59,8 +60,9 @@ fn config() -> Config {
             initial_contact: false,
             liveness: Some(Duration::from_secs(3)),
             rekey: Some(Duration::from_secs(7)),
-            request_address: false,
-            pool: vec!["10.0.0.1".parse().unwrap()],
+            request_address: None,
+            // Addresses are asked for in IKE_AUTH, which the peer has behind it.
+            pool: Pool::default(),
             rank: 0,
         }],
         ..Config::default()
