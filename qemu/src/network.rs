@@ -30,14 +30,16 @@ pub enum Topology {
 /// The nodes; the same in `tests/src/conductor/agents.rs`.
 const NODES: [&str; 6] = ["cn", "ha", "core", "fa1", "fa2", "mh"];
 
-/// The links: both ends' nodes and interfaces, as in `tests/src/topology.rs`.
-const LINKS: [[(&str, &str); 2]; 6] = [
+/// The links: both ends' nodes and interfaces, as in `tests/src/topology.rs`; the last is the home network's, which
+/// scenarios of Mobile IP use (`tests/src/scenarios/mobility.rs`).
+const LINKS: [[(&str, &str); 2]; 7] = [
     [("cn", "ha"), ("ha", "cn")],
     [("ha", "core"), ("core", "ha")],
     [("core", "fa1"), ("fa1", "core")],
     [("core", "fa2"), ("fa2", "core")],
     [("fa1", "wl1"), ("mh", "wl1")],
     [("fa2", "wl2"), ("mh", "wl2")],
+    [("ha", "home"), ("mh", "home")],
 ];
 
 /// Memory of a node's guest and of the conductor's, in MiB: the one holds captures while they are taken, the other all of

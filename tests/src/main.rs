@@ -27,6 +27,7 @@ mod elsewhere;
 mod encap;
 mod genl;
 mod headers;
+mod holders;
 mod init;
 mod kernel_log;
 mod keyd;

@@ -13,7 +13,7 @@ use crate::kernel_log::{self, KernelLog};
 use crate::module::{self, Modules};
 use crate::topology::{Shape, Topology};
 use crate::zone_tunnel::Keys;
-use crate::{elsewhere, init, report, scenarios, wireless, zone_tunnel};
+use crate::{elsewhere, holders, init, report, scenarios, wireless, zone_tunnel};
 
 /// The module under test.
 pub const MODULE: &str = "mml";
@@ -176,6 +176,13 @@ fn run_one(
     }
 }
 
+/// Who holds which zone's keys when it is over.
+fn look_at_keys(scenario: &Scenario, ctx: &Ctx<'_>) -> Result<()> {
+    let told = holders::look(scenario.name, &ctx.net).context("when it was over")?;
+    report::step(format!("keys: {told}"));
+    Ok(())
+}
+
 /// Runs the scenario on a thread of its own. A thread that hangs can't be ended, so neither can the run go on: the
 /// kernel is asked where everything stands, and the machine goes off.
 fn within(
@@ -191,7 +198,8 @@ fn within(
             let outcome = Ctx::new(modules, patience).and_then(|mut context| {
                 context.handoffs = options.handoffs;
                 context.virtual_time = options.virtual_time;
-                (scenario.run)(&mut context)
+                (scenario.run)(&mut context)?;
+                look_at_keys(scenario, &context)
             });
             let _ = sender.send(outcome);
         });

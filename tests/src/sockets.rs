@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::netns::Netns;
 
 pub use socket2::Socket;
-pub use std::net::UdpSocket;
+pub use std::net::{TcpStream as Stream, UdpSocket};
 
 /// Whether somebody accepts connections there, seen from a node.
 pub fn answers(node: &Netns, address: Ipv4Addr, port: u16) -> Result<bool> {

@@ -163,6 +163,20 @@ pub fn stream_arrives(mut from: &TcpStream, mut to: &TcpStream, data: &[u8]) -> 
     })
 }
 
+/// Sends `data` by a stream that stays, and checks that it comes whole.
+pub fn part_arrives(mut from: &TcpStream, mut to: &TcpStream, data: &[u8]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || from.write_all(data));
+        let mut received = vec![0; data.len()];
+        to.read_exact(&mut received).context("TCP stalled")?;
+        ensure!(received == data, "TCP gave other octets than were sent");
+        match sender.join() {
+            Ok(sent) => Ok(sent?),
+            Err(_) => bail!("the sender panicked"),
+        }
+    })
+}
+
 /// A raw socket that sends whole IPv4 packets and receives those of one protocol.
 pub fn raw(namespace: &Netns, protocol: u8) -> Result<Socket> {
     namespace.enter(|| {

@@ -37,6 +37,8 @@ mod csa_file;
 #[allow(dead_code)]
 #[path = "../headers.rs"]
 mod headers;
+#[path = "../holders.rs"]
+mod holders;
 #[path = "../kernel_log.rs"]
 mod kernel_log;
 #[allow(dead_code)]

@@ -7,7 +7,13 @@
 mod attack;
 #[path = "../scenarios/guard.rs"]
 mod guard;
+#[allow(dead_code)]
+#[path = "../scenarios/handoff.rs"]
+mod handoff;
 mod holders;
+#[allow(dead_code)]
+#[path = "../scenarios/mobility.rs"]
+mod mobility;
 #[path = "../scenarios/readers.rs"]
 mod readers;
 #[path = "../scenarios/relay.rs"]
@@ -27,6 +33,8 @@ const TABLES: &[&[Scenario]] = &[
     guard::TABLE,
     relay::TABLE,
     repair::TABLE,
+    mobility::TABLE,
+    handoff::TABLE,
 ];
 
 /// Those of the tables that run here.
@@ -50,6 +58,10 @@ const HERE: &[&str] = &[
     "relay-forwards-what-it-cannot-open",
     "relay-joins-late",
     "snoop-repairs-losses-inside-the-tunnel",
+    "mobile-host-registers-through-a-foreign-agent",
+    "handoff-moves-zone-1s-keys-with-the-host",
+    "handoff-finds-keys-that-were-there-before-the-host",
+    "handoff-fetches-keys-from-the-previous-foreign-agent",
 ];
 
 /// All scenarios that run here, in the order they run.

@@ -68,6 +68,16 @@ pub fn silent(socket: &UdpSocket) -> Result<()> {
     }
 }
 
+/// A connection's two ends, the client's first.
+pub fn tcp_pair(
+    client: &Netns,
+    server: &Netns,
+    address: Ipv4Addr,
+    port: u16,
+) -> Result<(Stream, Stream)> {
+    Stream::pair(client, server, address, port).context("cannot connect")
+}
+
 /// Sends `data` over a new connection from `client` to `server` and checks that it comes whole, then the same back.
 pub fn tcp_arrives(
     client: &Netns,
@@ -76,7 +86,7 @@ pub fn tcp_arrives(
     port: u16,
     data: &[u8],
 ) -> Result<()> {
-    let (near, far) = Stream::pair(client, server, address, port).context("cannot connect")?;
+    let (near, far) = tcp_pair(client, server, address, port)?;
     stream_arrives(&near, &far, data)?;
     stream_arrives(&far, &near, data)
 }
@@ -106,6 +116,31 @@ pub fn stream_arrives(from: &Stream, to: &Stream, data: &[u8]) -> Result<()> {
         }
         ensure!(received == data, "TCP gave other octets than were sent");
         Ok(())
+    })
+}
+
+/// Sends `data` by a stream that stays, and checks that it comes whole.
+pub fn part_arrives(from: &Stream, to: &Stream, data: &[u8]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let sender =
+            scope.spawn(move || data.chunks(PIECE).try_for_each(|piece| from.write(piece)));
+        let mut received = Vec::with_capacity(data.len());
+        while received.len() < data.len() {
+            let piece = to
+                .read(PIECE.min(data.len() - received.len()))
+                .with_context(|| format!("TCP stalled after {} octets", received.len()))?;
+            ensure!(
+                !piece.is_empty(),
+                "TCP ended after {} octets",
+                received.len()
+            );
+            received.extend(piece);
+        }
+        ensure!(received == data, "TCP gave other octets than were sent");
+        match sender.join() {
+            Ok(sent) => sent,
+            Err(_) => bail!("the sender panicked"),
+        }
     })
 }
 

@@ -9,13 +9,12 @@ use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
 use super::mobility::{self, Nodes, FA1, FA2};
-use super::udp::streamed_but;
 use crate::capture::Capture;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::topology::{CN, HOME};
-use crate::{traffic, tunnel, zone_tunnel};
+use crate::{traffic, zone_tunnel};
 
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -35,12 +34,6 @@ pub const TABLE: &[Scenario] = &[
         proves: "by DKM the new foreign agent has zone 1's keys from the previous one, by the host's token, though the home agent can't give it any; the previous one is revoked",
         seconds: 150,
         run: handed_on,
-    },
-    Scenario {
-        name: "handoff-after-all-key-managers-were-killed",
-        proves: "while all four key managers are killed and come back a stream each way goes on; the home agent knows from its kernel where the host is, gives the fresh CSA to that foreign agent, and follows the next move",
-        seconds: 180,
-        run: killed,
     },
 ];
 
@@ -234,20 +227,20 @@ fn keys_move(ctx: &mut Ctx) -> Result<()> {
         let spis = csa(ctx)?;
         holders(ctx, &spis, [true, false])?;
         traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
-        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-        mobility::exchange(&mut near, &mut far)?;
+        let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&near, &far)?;
         ensure!(opened(&net.fa1)? > 0, "fa1 opens nothing");
 
         mobility::moves(&net.mh, "wl1", "wl2")?;
-        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::exchange(&near, &far).context("through the handoff")?;
         mobility::arrives(ctx, &nodes, Some(FA2))?;
         holders(ctx, &spis, [false, true])?;
-        mobility::exchange(&mut near, &mut far).context("after the handoff")?;
+        mobility::exchange(&near, &far).context("after the handoff")?;
         traffic::ping_arrives(&net.mh, HOME, CN, &secret)?;
         ensure!(opened(fa2)? > 0, "fa2 opens nothing");
 
         mobility::moves(&net.mh, "wl2", "wl1")?;
-        mobility::exchange(&mut near, &mut far).context("on the way back")?;
+        mobility::exchange(&near, &far).context("on the way back")?;
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         holders(ctx, &spis, [true, false])?;
 
@@ -256,7 +249,7 @@ fn keys_move(ctx: &mut Ctx) -> Result<()> {
         mobility::moves(&net.mh, "wl1", "home")?;
         net.mh.ip("route add 203.0.113.1/32 dev home")?;
         mobility::arrives(ctx, &nodes, None)?;
-        mobility::exchange(&mut near, &mut far).context("at home")?;
+        mobility::exchange(&near, &far).context("at home")?;
         traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
         holders(ctx, &spis, [false, false])?;
         nothing_shows(captures, &secret)?;
@@ -294,8 +287,8 @@ fn beforehand(ctx: &mut Ctx) -> Result<()> {
             first == only("active") && second == only("standby"),
             "fa1's CSAs are {first:?}, fa2's {second:?}"
         );
-        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-        mobility::exchange(&mut near, &mut far)?;
+        let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&near, &far)?;
 
         // From now on the home agent's key manager can't speak with the second foreign agent's.
         net.core()?.nft(
@@ -305,7 +298,7 @@ fn beforehand(ctx: &mut Ctx) -> Result<()> {
         )?;
         let capture = Capture::start(fa2, "wl2", "fa2-mh")?;
         mobility::moves(&net.mh, "wl1", "wl2")?;
-        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::exchange(&near, &far).context("through the handoff")?;
         mobility::arrives(ctx, &nodes, Some(FA2))?;
         let state = states(fa2)?;
         ensure!(state == only("active"), "fa2's CSAs are {state:?}");
@@ -356,61 +349,15 @@ fn handed_on(ctx: &mut Ctx) -> Result<()> {
         let spis = csa(ctx)?;
         holders(ctx, &spis, [true, false])?;
         nodes.fa1.up("next", ctx.seconds(20.0))?;
-        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-        mobility::exchange(&mut near, &mut far)?;
+        let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&near, &far)?;
         mobility::moves(&net.mh, "wl1", "wl2")?;
-        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::exchange(&near, &far).context("through the handoff")?;
         mobility::arrives(ctx, &nodes, Some(FA2))?;
         holders(ctx, &spis, [false, true])?;
-        mobility::exchange(&mut near, &mut far).context("after the handoff")?;
+        mobility::exchange(&near, &far).context("after the handoff")?;
         ensure!(opened(fa2)? > 0, "fa2 opens nothing");
         Ok(())
     };
     go().with_context(|| nodes.logs())
-}
-
-/// docs/wire.md 3.2v.
-fn killed(ctx: &mut Ctx) -> Result<()> {
-    let mut nodes = start(ctx, &files(|_| String::new()))?;
-    let ctx = &*ctx;
-    let mut go = || -> Result<()> {
-        let net = &ctx.net;
-        net.mh.ip("link set wl1 up")?;
-        mobility::arrives(ctx, &nodes, Some(FA1))?;
-        let first = csa(ctx)?;
-        holders(ctx, &first, [true, false])?;
-        let near = traffic::udp(&net.cn, CN, 4001)?;
-        let far = traffic::udp(&net.mh, HOME, 5009)?;
-        // None while they are away; a claim's fresh CSA may cost one or two, as without Mobile IP.
-        streamed_but(&[(&near, &far), (&far, &near)], 5, || {
-            for node in nodes.each() {
-                node.kill();
-            }
-            std::thread::sleep(ctx.seconds(2.0));
-            for node in nodes.each() {
-                node.start()?;
-            }
-            nodes.ha.answers(ctx.seconds(20.0))?;
-            let place = mobility::place(&nodes.ha)?;
-            ensure!(
-                place == Some(FA1.to_string().into()),
-                "after its restart the home agent believes the host at {place:?}"
-            );
-            std::thread::sleep(ctx.seconds(8.0));
-            Ok(())
-        })?;
-        mobility::arrives(ctx, &nodes, Some(FA1))?;
-        let second = csa(ctx)?;
-        ensure!(
-            first.iter().all(|spi| !second.contains(spi)),
-            "the CSA is the one of before: {second:?}"
-        );
-        holders(ctx, &second, [true, false])?;
-        mobility::moves(&net.mh, "wl1", "wl2")?;
-        mobility::arrives(ctx, &nodes, Some(FA2))?;
-        holders(ctx, &second, [false, true])?;
-        traffic::ping_arrives(&net.cn, CN, HOME, b"is anybody there")
-    };
-    let done = go();
-    done.with_context(|| nodes.logs())
 }

@@ -11,6 +11,7 @@ use super::handoff::{
 };
 use super::mobility::{self, FA1, FA2, SECRETS};
 use super::multicast::third;
+use super::udp::streamed_but;
 use crate::capture::Capture;
 use crate::keyd::Keyd;
 use crate::scenario::{Ctx, Scenario};
@@ -35,6 +36,12 @@ pub const TABLE: &[Scenario] = &[
         proves: "the same where foreign agents hand keys on: they are at the one the host stays at, and nowhere else",
         seconds: 150,
         run: ping_pong_dkm,
+    },
+    Scenario {
+        name: "handoff-after-all-key-managers-were-killed",
+        proves: "while all four key managers are killed and come back a stream each way goes on; the home agent knows from its kernel where the host is, gives the fresh CSA to that foreign agent, and follows the next move",
+        seconds: 180,
+        run: killed,
     },
 ];
 
@@ -76,18 +83,17 @@ fn without_zones(ctx: &mut Ctx) -> Result<()> {
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         let spis = csa(ctx)?;
         keys(ctx, &spis, &hold([true, false, false]))?;
-        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-        mobility::exchange(&mut near, &mut far)?;
+        let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&near, &far)?;
         for (from, to, at, holds) in [
             ("wl1", "wl2", FA2, [false, false, false]),
             ("wl2", "wl3", FA3, [false, false, true]),
         ] {
             mobility::moves(&net.mh, from, to)?;
-            mobility::exchange(&mut near, &mut far)
-                .with_context(|| format!("on the way to {at}"))?;
+            mobility::exchange(&near, &far).with_context(|| format!("on the way to {at}"))?;
             mobility::arrives(ctx, &nodes, Some(at))?;
             keys(ctx, &spis, &hold(holds)).with_context(|| format!("at {at}"))?;
-            mobility::exchange(&mut near, &mut far).with_context(|| format!("at {at}"))?;
+            mobility::exchange(&near, &far).with_context(|| format!("at {at}"))?;
             traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
         }
         let counts = (opened(fa2)?, opened(&third)?);
@@ -112,8 +118,8 @@ fn ping_pong(ctx: &Ctx, files: &[String; 4], holds: [bool; 2], stays: [bool; 2])
         let spis = csa(ctx)?;
         holders(ctx, &spis, holds)?;
         nodes.fa1.up("next", ctx.seconds(20.0))?;
-        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-        mobility::exchange(&mut near, &mut far)?;
+        let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&near, &far)?;
         for turn in 0..21 {
             let (from, to) = [("wl1", "wl2"), ("wl2", "wl1")][turn % 2];
             mobility::moves(&net.mh, from, to)?;
@@ -121,7 +127,7 @@ fn ping_pong(ctx: &Ctx, files: &[String; 4], holds: [bool; 2], stays: [bool; 2])
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         mobility::arrives(ctx, &nodes, Some(FA2))?;
-        mobility::exchange(&mut near, &mut far).context("afterwards")?;
+        mobility::exchange(&near, &far).context("afterwards")?;
         traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
         traffic::ping_arrives(&net.mh, HOME, CN, &secret)?;
         holders(ctx, &spis, stays)?;
@@ -139,4 +145,50 @@ fn ping_pong_pkd(ctx: &mut Ctx) -> Result<()> {
 /// docs/wire.md 3.1f, 3.2k.
 fn ping_pong_dkm(ctx: &mut Ctx) -> Result<()> {
     ping_pong(ctx, &dkm_files(), [true, false], [false, true])
+}
+
+/// docs/wire.md 3.2v.
+fn killed(ctx: &mut Ctx) -> Result<()> {
+    let mut nodes = start(ctx, &files(|_| String::new()))?;
+    let ctx = &*ctx;
+    let mut go = || -> Result<()> {
+        let net = &ctx.net;
+        net.mh.ip("link set wl1 up")?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let first = csa(ctx)?;
+        holders(ctx, &first, [true, false])?;
+        let near = traffic::udp(&net.cn, CN, 4001)?;
+        let far = traffic::udp(&net.mh, HOME, 5009)?;
+        // None while they are away; a claim's fresh CSA may cost one or two, as without Mobile IP.
+        streamed_but(&[(&near, &far), (&far, &near)], 5, || {
+            for node in nodes.each() {
+                node.kill();
+            }
+            std::thread::sleep(ctx.seconds(2.0));
+            for node in nodes.each() {
+                node.start()?;
+            }
+            nodes.ha.answers(ctx.seconds(20.0))?;
+            let place = mobility::place(&nodes.ha)?;
+            ensure!(
+                place == Some(FA1.to_string().into()),
+                "after its restart the home agent believes the host at {place:?}"
+            );
+            std::thread::sleep(ctx.seconds(8.0));
+            Ok(())
+        })?;
+        mobility::arrives(ctx, &nodes, Some(FA1))?;
+        let second = csa(ctx)?;
+        ensure!(
+            first.iter().all(|spi| !second.contains(spi)),
+            "the CSA is the one of before: {second:?}"
+        );
+        holders(ctx, &second, [true, false])?;
+        mobility::moves(&net.mh, "wl1", "wl2")?;
+        mobility::arrives(ctx, &nodes, Some(FA2))?;
+        holders(ctx, &second, [false, true])?;
+        traffic::ping_arrives(&net.cn, CN, HOME, b"is anybody there")
+    };
+    let done = go();
+    done.with_context(|| nodes.logs())
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The host moves: Mobile IP in the key managers of five nodes, on real links, routes and tunnels.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
@@ -12,6 +11,7 @@ use crate::headers;
 use crate::keyd::Keyd;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
+use crate::sockets::Stream;
 use crate::topology::{CN, HOME};
 use crate::traffic;
 
@@ -214,26 +214,10 @@ pub fn moves(mh: &Netns, from: &str, to: &str) -> Result<()> {
 }
 
 /// Octets each way over a connection that stays.
-pub fn exchange(near: &mut TcpStream, far: &mut TcpStream) -> Result<()> {
+pub fn exchange(near: &Stream, far: &Stream) -> Result<()> {
     let data = traffic::random(50_000);
-    for way in 0..2 {
-        let (from, to) = if way == 0 {
-            (&mut *near, &mut *far)
-        } else {
-            (&mut *far, &mut *near)
-        };
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(|| from.write_all(&data));
-            let mut received = vec![0; data.len()];
-            to.read_exact(&mut received).context("TCP stalled")?;
-            ensure!(received == data, "TCP gave other octets than were sent");
-            sender
-                .join()
-                .map_err(|_| anyhow::anyhow!("the sender panicked"))??;
-            Ok(())
-        })?;
-    }
-    Ok(())
+    traffic::part_arrives(near, far, &data)?;
+    traffic::part_arrives(far, near, &data)
 }
 
 /// Everything between home and mobile host crosses this link by a tunnel, both ways.
@@ -326,15 +310,15 @@ fn journey(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<()> {
     let capture = Capture::start(&net.fa1, "core", "core-fa1")?;
     traffic::ping_arrives(&net.cn, CN, HOME, b"is anybody there")?;
     traffic::ping_arrives(&net.mh, HOME, CN, b"is anybody there")?;
-    let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-    exchange(&mut near, &mut far)?;
+    let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+    exchange(&near, &far)?;
     all_tunnelled(capture, [HOME_AGENT, FA1])?;
     strangers_stay_out(ctx)?;
 
     moves(&net.mh, "wl1", "wl2")?;
     arrives(ctx, nodes, Some(FA2))?;
     let capture = Capture::start(fa2, "core", "core-fa2")?;
-    exchange(&mut near, &mut far).context("after the move")?;
+    exchange(&near, &far).context("after the move")?;
     all_tunnelled(capture, [HOME_AGENT, FA2])?;
     // The agent that was left was told (RFC 3543).
     let end = Instant::now() + ctx.seconds(10.0);
@@ -347,7 +331,7 @@ fn journey(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<()> {
     net.mh
         .ip("route add default via 203.0.113.1 dev home onlink src 203.0.113.7")?;
     arrives(ctx, nodes, None)?;
-    exchange(&mut near, &mut far).context("at home")?;
+    exchange(&near, &far).context("at home")?;
     let end = Instant::now() + ctx.seconds(10.0);
     for node in [&net.ha, &net.fa1, fa2] {
         while tunnels(node)? != 0 {

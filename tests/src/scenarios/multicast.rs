@@ -203,11 +203,11 @@ fn by_one_message(ctx: &mut Ctx) -> Result<()> {
         let after = (held(fa2)?, held(&third)?, states(fa2)?);
         ensure!(before == after, "{before:?} was, {after:?} is");
 
-        let (mut near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-        mobility::exchange(&mut near, &mut far)?;
+        let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+        mobility::exchange(&near, &far)?;
         let capture = Capture::start(fa2, "wl2", "fa2-mh")?;
         mobility::moves(&net.mh, "wl1", "wl2")?;
-        mobility::exchange(&mut near, &mut far).context("through the handoff")?;
+        mobility::exchange(&near, &far).context("through the handoff")?;
         mobility::arrives(ctx, &nodes, Some(FA2))?;
         let (opened, sealed) = (opened(fa2)?, capture.stop()?.esp().count() as u64);
         ensure!(

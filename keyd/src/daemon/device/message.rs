@@ -3,10 +3,8 @@
 
 use super::plan::Inward;
 use crate::netlink::frame::Message;
-use netlink_packet_core::{
-    Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NLM_F_ACK, NLM_F_CREATE,
-    NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-};
+use crate::netlink::route::{bits, family, read, request};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope,
 };
@@ -29,39 +27,6 @@ const MAIN: u32 = 254;
 /// Before `main` (32766), behind Mobile IP's (4338 to 4341). What is to be routed by `main` is, before [`TABLE`] is looked at.
 const RULE_PAST: u32 = 4350;
 const RULE_INTO: u32 = 4351;
-
-fn family(ipv4: bool) -> AddressFamily {
-    if ipv4 {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    }
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() {
-        32
-    } else {
-        128
-    }
-}
-
-fn request(message: RouteNetlinkMessage, flags: u16, seq: u32) -> Zeroizing<Vec<u8>> {
-    let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | flags;
-    message.header.sequence_number = seq;
-    message.finalize();
-    let mut octets = Zeroizing::new(vec![0; message.buffer_len()]);
-    message.emit(&mut octets);
-    octets
-}
-
-/// What the kernel said, if it is something that is known here.
-pub fn read(message: &Message<'_>) -> Option<RouteNetlinkMessage> {
-    let mut header = NetlinkHeader::default();
-    header.message_type = message.kind;
-    RouteNetlinkMessage::deserialize(&header, message.body).ok()
-}
 
 /// A device of that name.
 pub struct Found {

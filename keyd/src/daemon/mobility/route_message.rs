@@ -1,18 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Rtnetlink's messages (Linux's `rtnetlink.h`, `if_link.h`, `fib_rules.h`, `neighbour.h`): tunnels, routes, rules and
-//! neighbours that are written, and links that are read. Integers are host-endian but for addresses.
+//! Rtnetlink's messages: tunnels, routes, rules and neighbours that are written, and links that are read.
+//!
+//! What is written, the library writes. What is read of links and routes is read here: of a dump of everything on the machine
+//! one attribute the library can't read would cost the whole link.
 
-use crate::netlink::frame::{self, Attributes, Message, Request};
+use crate::netlink::frame::{Attributes, Message};
+use crate::netlink::route::{bits, family, request};
 use mml_mip::{LinkAddress, Tunnel};
-use std::net::Ipv4Addr;
+use netlink_packet_core::{
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
+};
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecUnspec, InfoData, InfoIpTunnel, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::net::{IpAddr, Ipv4Addr};
 use zeroize::Zeroizing;
 
 /// `RTNLGRP_LINK`: the group of link events.
 pub const GROUP_LINK: u32 = 1;
-/// Who made a route or rule (`rtm_protocol`, `FRA_PROTOCOL`): a number nobody else has, "M".
+/// Who made a route or rule: a number nobody else has, "M".
 const PROTOCOL: u8 = 77;
-/// Of our rules: before `main` (32766), behind `local` (0) and room for others. One that drops comes after those of its
-/// kind; those that name a destination, and what drops the rest of that source, before all.
+/// Before `main` (32766), behind `local` (0) and room for others. One that drops comes after those of its kind; those that
+/// name a destination, and what drops the rest of that source, before all.
 const RULE_PRIORITY: u32 = 4340;
 const RULE_PRIORITY_FIRST: u32 = 4338;
 /// Of our routes in `main`: a route without a metric comes before it, so that what seals may take the packets.
@@ -20,25 +38,12 @@ pub const METRIC: u32 = 434;
 /// `RT_TABLE_MAIN`.
 pub const MAIN: u32 = 254;
 
-/// `RTM_*`.
+/// `RTM_*`, of what is read.
 mod kind {
     pub const NEWLINK: u16 = 16;
     pub const DELLINK: u16 = 17;
-    pub const GETLINK: u16 = 18;
-    pub const SETLINK: u16 = 19;
     pub const NEWROUTE: u16 = 24;
-    pub const DELROUTE: u16 = 25;
-    pub const GETROUTE: u16 = 26;
-    pub const NEWNEIGH: u16 = 28;
-    pub const DELNEIGH: u16 = 29;
-    pub const NEWRULE: u16 = 32;
-    pub const DELRULE: u16 = 33;
 }
-
-/// `NLM_F_REPLACE`, `NLM_F_EXCL`, `NLM_F_CREATE`.
-const REPLACE: u16 = 0x100;
-const EXCLUSIVE: u16 = 0x200;
-const CREATE: u16 = 0x400;
 
 /// `AF_INET`.
 const INET: u8 = 2;
@@ -46,19 +51,6 @@ const INET: u8 = 2;
 const UP: u32 = 1;
 /// `IFF_LOWER_UP`: there is a carrier.
 const LOWER_UP: u32 = 1 << 16;
-/// `RTNH_F_ONLINK`: the gateway is on the link, whatever its address says.
-const ONLINK: u32 = 4;
-/// `RT_SCOPE_LINK`.
-const SCOPE_LINK: u8 = 253;
-/// `RTN_UNICAST`.
-const UNICAST: u8 = 1;
-/// `FR_ACT_TO_TBL`, `FR_ACT_BLACKHOLE`.
-const TO_TABLE: u8 = 1;
-const BLACKHOLE: u8 = 6;
-/// `NUD_PERMANENT`.
-const PERMANENT: u16 = 0x80;
-/// `NTF_PROXY`.
-const PROXY: u8 = 8;
 
 /// A tunnel's device, after the address at its other end: `mip` and eight hexadecimal digits.
 pub fn device(tunnel: &Tunnel) -> String {
@@ -73,77 +65,57 @@ pub fn remote(device: &str) -> Option<Ipv4Addr> {
     u32::from_str_radix(digits, 16).ok().map(Ipv4Addr::from)
 }
 
-fn ifinfo(index: u32, flags: u32, change: u32) -> Vec<u8> {
-    [
-        &[0, 0, 0, 0][..],
-        &index.to_ne_bytes(),
-        &flags.to_ne_bytes(),
-        &change.to_ne_bytes(),
-    ]
-    .concat()
-}
-
-fn named(name: &str) -> Vec<u8> {
-    [name.as_bytes(), &[0]].concat()
-}
-
-/// An attribute that stands in another, padded.
-fn inner(number: u16, value: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut octets = [&len.to_ne_bytes()[..], &number.to_ne_bytes(), value].concat();
-    octets.resize(octets.len().next_multiple_of(4), 0);
-    octets
-}
-
 /// Lets packets with a source address of this node's own in by a device, or no more.
 pub fn accept_own(seq: u32, device: u32, accept: bool) -> Zeroizing<Vec<u8>> {
-    /// `IFLA_AF_SPEC`; within it, in `AF_INET`'s, `IFLA_INET_CONF` with `IPV4_DEVCONF_ACCEPT_LOCAL`.
-    const AF_SPEC: u16 = 26;
-    const CONF: u16 = 1;
+    /// `IFLA_INET_CONF`, nested; within it `IPV4_DEVCONF_ACCEPT_LOCAL`. The library would set all of them.
+    const CONF: u16 = 1 | 0x8000;
     const ACCEPT_LOCAL: u16 = 23;
-    let accept = inner(ACCEPT_LOCAL, &u32::from(accept).to_ne_bytes());
-    Request::with_body(kind::SETLINK, frame::ACK, seq, &ifinfo(device, 0, 0))
-        .nested(AF_SPEC, &[(INET.into(), &inner(CONF, &accept))])
-        .finish()
+    let one = [
+        &8u16.to_ne_bytes()[..],
+        &ACCEPT_LOCAL.to_ne_bytes(),
+        &u32::from(accept).to_ne_bytes(),
+    ];
+    let conf = AfSpecInet::Other(DefaultNla::new(CONF, one.concat()));
+    let mut link = LinkMessage::default();
+    link.header.index = device;
+    link.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![
+        conf,
+    ])])];
+    request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK, seq)
 }
 
 /// Makes an IP-in-IP device and sets it up.
 pub fn new_tunnel(seq: u32, tunnel: &Tunnel) -> Zeroizing<Vec<u8>> {
-    /// `IFLA_IFNAME`, `IFLA_LINKINFO`; within it `IFLA_INFO_KIND`, `IFLA_INFO_DATA`.
-    const NAME: u16 = 3;
-    const INFO: u16 = 18;
-    const INFO_KIND: u16 = 1;
-    const INFO_DATA: u16 = 2;
-    /// `IFLA_IPTUN_LOCAL`, `_REMOTE`, `_TTL`, `_PMTUDISC`.
-    const LOCAL: u16 = 2;
-    const REMOTE: u16 = 3;
-    const TTL: u16 = 4;
-    const PMTUDISC: u16 = 10;
-    let data = [
-        inner(LOCAL, &tunnel.local.octets()),
-        inner(REMOTE, &tunnel.remote.octets()),
-        inner(TTL, &[64]),
-        inner(PMTUDISC, &[1]),
-    ]
-    .concat();
-    let flags = frame::ACK | CREATE | EXCLUSIVE;
-    Request::with_body(kind::NEWLINK, flags, seq, &ifinfo(0, UP, UP))
-        .attribute(NAME, &named(&device(tunnel)))
-        .nested(INFO, &[(INFO_KIND, b"ipip\0"), (INFO_DATA, &data)])
-        .finish()
+    let data = vec![
+        InfoIpTunnel::Local(tunnel.local.into()),
+        InfoIpTunnel::Remote(tunnel.remote.into()),
+        InfoIpTunnel::Ttl(64),
+        InfoIpTunnel::PMtuDisc(true),
+    ];
+    let mut link = LinkMessage::default();
+    (link.header.flags, link.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
+    link.attributes = vec![
+        LinkAttribute::IfName(device(tunnel)),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::IpIp),
+            LinkInfo::Data(InfoData::IpTunnel(data)),
+        ]),
+    ];
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    request(RouteNetlinkMessage::NewLink(link), flags, seq)
 }
 
 /// Takes a tunnel's device away.
 pub fn delete_tunnel(seq: u32, tunnel: &Tunnel) -> Zeroizing<Vec<u8>> {
-    const NAME: u16 = 3;
-    Request::with_body(kind::DELLINK, frame::ACK, seq, &ifinfo(0, 0, 0))
-        .attribute(NAME, &named(&device(tunnel)))
-        .finish()
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(device(tunnel))];
+    request(RouteNetlinkMessage::DelLink(link), NLM_F_ACK, seq)
 }
 
 /// Asks for all links.
 pub fn links(seq: u32) -> Zeroizing<Vec<u8>> {
-    Request::with_body(kind::GETLINK, frame::DUMP, seq, &ifinfo(0, 0, 0)).finish()
+    let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    request(all, NLM_F_DUMP, seq)
 }
 
 /// A link, and whether it is up and has a carrier.
@@ -183,12 +155,11 @@ pub fn carries(message: &Message<'_>) -> Option<(u32, String, u32)> {
 
 /// Asks which way packets to an address go.
 pub fn route_to(seq: u32, to: Ipv4Addr) -> Zeroizing<Vec<u8>> {
-    /// `RTA_DST`.
-    const DST: u16 = 1;
-    let body = [INET, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    Request::with_body(kind::GETROUTE, frame::ACK, seq, &body)
-        .attribute(DST, &to.octets())
-        .finish()
+    let mut route = RouteMessage::default();
+    route.header.address_family = AddressFamily::Inet;
+    route.header.destination_prefix_length = 32;
+    route.attributes = vec![RouteAttribute::Destination(IpAddr::V4(to).into())];
+    request(RouteNetlinkMessage::GetRoute(route), NLM_F_ACK, seq)
 }
 
 /// The device a route leads by.
@@ -225,8 +196,9 @@ pub struct Path {
 
 /// Asks for all routes.
 pub fn routes(seq: u32) -> Zeroizing<Vec<u8>> {
-    let body = [INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    Request::with_body(kind::GETROUTE, frame::DUMP, seq, &body).finish()
+    let mut all = RouteMessage::default();
+    all.header.address_family = AddressFamily::Inet;
+    request(RouteNetlinkMessage::GetRoute(all), NLM_F_DUMP, seq)
 }
 
 /// A route of our own for one address: that address, its table and device.
@@ -250,53 +222,46 @@ pub fn own_route(message: &Message<'_>) -> Option<(Ipv4Addr, u32, u32)> {
     ))
 }
 
-fn route(kind: u16, flags: u16, seq: u32, path: &Path) -> Zeroizing<Vec<u8>> {
-    /// `RTA_DST`, `RTA_OIF`, `RTA_GATEWAY`, `RTA_PRIORITY`, `RTA_PREFSRC`, `RTA_METRICS` with `RTAX_MTU`, `RTA_TABLE`.
-    const DST: u16 = 1;
-    const OIF: u16 = 4;
-    const GATEWAY: u16 = 5;
-    const PRIORITY: u16 = 6;
-    const PREFSRC: u16 = 7;
-    const METRICS: u16 = 8;
-    const MTU: u16 = 2;
-    const TABLE: u16 = 15;
-    let len = if path.to.is_some() { 32 } else { 0 };
-    let (scope, nexthop) = match path.gateway {
-        Some(_) => (0, ONLINK),
-        None => (SCOPE_LINK, 0),
+fn route(path: &Path) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    let header = &mut route.header;
+    header.address_family = AddressFamily::Inet;
+    header.destination_prefix_length = if path.to.is_some() { 32 } else { 0 };
+    header.protocol = RouteProtocol::Other(PROTOCOL);
+    header.kind = RouteType::Unicast;
+    // The gateway is on the link, whatever its address says.
+    (header.scope, header.flags) = match path.gateway {
+        Some(_) => (RouteScope::Universe, RouteFlags::Onlink),
+        None => (RouteScope::Link, RouteFlags::empty()),
     };
+    let ip = |address: Ipv4Addr| IpAddr::V4(address).into();
     // The table is an attribute: it may not fit into an octet.
-    let mut body = vec![INET, len, 0, 0, 0, PROTOCOL, scope, UNICAST];
-    body.extend(nexthop.to_ne_bytes());
-    let mut request = Request::with_body(kind, flags, seq, &body)
-        .attribute(TABLE, &path.table.to_ne_bytes())
-        .attribute(OIF, &path.device.to_ne_bytes());
-    if let Some(to) = path.to {
-        request = request.attribute(DST, &to.octets());
-    }
-    if let Some(gateway) = path.gateway {
-        request = request.attribute(GATEWAY, &gateway.octets());
-    }
-    if let Some(source) = path.source {
-        request = request.attribute(PREFSRC, &source.octets());
-    }
-    if path.metric != 0 {
-        request = request.attribute(PRIORITY, &path.metric.to_ne_bytes());
-    }
-    if path.mtu != 0 {
-        request = request.nested(METRICS, &[(MTU, &path.mtu.to_ne_bytes())]);
-    }
-    request.finish()
+    route.attributes = vec![
+        RouteAttribute::Table(path.table),
+        RouteAttribute::Oif(path.device),
+    ];
+    let more = [
+        path.to.map(|to| RouteAttribute::Destination(ip(to))),
+        path.gateway
+            .map(|gateway| RouteAttribute::Gateway(ip(gateway))),
+        path.source
+            .map(|source| RouteAttribute::PrefSource(ip(source))),
+        (path.metric != 0).then_some(RouteAttribute::Priority(path.metric)),
+        (path.mtu != 0).then(|| RouteAttribute::Metrics(vec![RouteMetric::Mtu(path.mtu)])),
+    ];
+    route.attributes.extend(more.into_iter().flatten());
+    route
 }
 
 /// Adds a route, or puts it in the place of the one for the same address and of the same metric.
 pub fn new_route(seq: u32, path: &Path) -> Zeroizing<Vec<u8>> {
-    route(kind::NEWROUTE, frame::ACK | CREATE | REPLACE, seq, path)
+    let message = RouteNetlinkMessage::NewRoute(route(path));
+    request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, seq)
 }
 
 /// Takes a route away.
 pub fn delete_route(seq: u32, path: &Path) -> Zeroizing<Vec<u8>> {
-    route(kind::DELROUTE, frame::ACK, seq, path)
+    request(RouteNetlinkMessage::DelRoute(route(path)), NLM_F_ACK, seq)
 }
 
 /// Which packets are routed by which table.
@@ -312,81 +277,65 @@ pub struct Rule {
     pub table: Option<u32>,
 }
 
-fn rule(kind: u16, flags: u16, seq: u32, rule: &Rule) -> Zeroizing<Vec<u8>> {
-    /// `FRA_DST`, `FRA_SRC`, `FRA_IIFNAME`, `FRA_PRIORITY`, `FRA_TABLE`, `FRA_PROTOCOL`.
-    const DST: u16 = 1;
-    const SRC: u16 = 2;
-    const IIF: u16 = 3;
-    const PRIORITY: u16 = 6;
-    const TABLE: u16 = 15;
-    const MADE_BY: u16 = 21;
-    let bits = |address: Option<Ipv4Addr>| if address.is_some() { 32 } else { 0 };
-    let first = match rule.table {
-        Some(_) => rule.to.is_some(),
-        None => rule.from.is_some(),
+fn rule(of: &Rule) -> RuleMessage {
+    let first = match of.table {
+        Some(_) => of.to.is_some(),
+        None => of.from.is_some(),
     };
     let of_kind = if first {
         RULE_PRIORITY_FIRST
     } else {
         RULE_PRIORITY
     };
-    let (action, priority) = match rule.table {
-        Some(_) => (TO_TABLE, of_kind),
-        None => (BLACKHOLE, of_kind + 1),
+    let (action, priority) = match of.table {
+        Some(_) => (RuleAction::ToTable, of_kind),
+        None => (RuleAction::Blackhole, of_kind + 1),
     };
-    let (dst_len, src_len) = (bits(rule.to), bits(rule.from));
-    let body = [INET, dst_len, src_len, 0, 0, 0, 0, action, 0, 0, 0, 0];
-    let mut request = Request::with_body(kind, flags, seq, &body)
-        .attribute(PRIORITY, &priority.to_ne_bytes())
-        .attribute(MADE_BY, &[PROTOCOL]);
-    if let Some(to) = &rule.to {
-        request = request.attribute(DST, &to.octets());
-    }
-    if let Some(from) = &rule.from {
-        request = request.attribute(SRC, &from.octets());
-    }
-    if let Some(table) = &rule.table {
-        request = request.attribute(TABLE, &table.to_ne_bytes());
-    }
-    if let Some(interface) = &rule.arrived_by {
-        request = request.attribute(IIF, &named(interface));
-    }
-    request.finish()
+    let len = |address: Option<Ipv4Addr>| address.map_or(0, |address| bits(address.into()));
+    let mut rule = RuleMessage::default();
+    rule.header.family = family(true);
+    (rule.header.dst_len, rule.header.src_len) = (len(of.to), len(of.from));
+    rule.header.action = action;
+    rule.attributes = vec![
+        RuleAttribute::Priority(priority),
+        RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)),
+    ];
+    let more = [
+        of.to.map(|to| RuleAttribute::Destination(to.into())),
+        of.from.map(|from| RuleAttribute::Source(from.into())),
+        of.table.map(RuleAttribute::Table),
+        of.arrived_by.clone().map(RuleAttribute::Iifname),
+    ];
+    rule.attributes.extend(more.into_iter().flatten());
+    rule
 }
 
 /// Adds a rule; `EEXIST` if there is one.
 pub fn new_rule(seq: u32, of: &Rule) -> Zeroizing<Vec<u8>> {
-    rule(kind::NEWRULE, frame::ACK | CREATE | EXCLUSIVE, seq, of)
+    let message = RouteNetlinkMessage::NewRule(rule(of));
+    request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, seq)
 }
 
 /// Takes a rule away.
 pub fn delete_rule(seq: u32, of: &Rule) -> Zeroizing<Vec<u8>> {
-    rule(kind::DELRULE, frame::ACK, seq, of)
+    request(RouteNetlinkMessage::DelRule(rule(of)), NLM_F_ACK, seq)
 }
 
-fn neighbour(
-    kind: u16,
-    flags: u16,
-    seq: u32,
-    (device, address): (u32, Ipv4Addr),
-    link: Option<LinkAddress>,
-) -> Zeroizing<Vec<u8>> {
-    /// `NDA_DST`, `NDA_LLADDR`.
-    const DST: u16 = 1;
-    const LLADDR: u16 = 2;
-    let proxy = if link.is_some() { 0 } else { PROXY };
-    let body = [
-        &[INET, 0, 0, 0][..],
-        &device.to_ne_bytes(),
-        &PERMANENT.to_ne_bytes(),
-        &[proxy, 0],
-    ]
-    .concat();
-    let mut request = Request::with_body(kind, flags, seq, &body).attribute(DST, &address.octets());
-    if let Some(link) = link {
-        request = request.attribute(LLADDR, &link.0);
-    }
-    request.finish()
+fn neighbour(device: u32, address: Ipv4Addr, link: Option<LinkAddress>) -> NeighbourMessage {
+    let mut one = NeighbourMessage::default();
+    one.header.family = AddressFamily::Inet;
+    one.header.ifindex = device;
+    one.header.state = NeighbourState::Permanent;
+    one.header.flags = match link {
+        Some(_) => NeighbourFlags::empty(),
+        None => NeighbourFlags::Proxy,
+    };
+    one.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(
+        address,
+    ))];
+    let link = link.map(|link| NeighbourAttribute::LinkLayerAddress(link.0.to_vec()));
+    one.attributes.extend(link);
+    one
 }
 
 /// Says for good where a neighbour is; without `link`, that this node answers ARP for it.
@@ -396,8 +345,8 @@ pub fn new_neighbour(
     address: Ipv4Addr,
     link: Option<LinkAddress>,
 ) -> Zeroizing<Vec<u8>> {
-    let flags = frame::ACK | CREATE | REPLACE;
-    neighbour(kind::NEWNEIGH, flags, seq, (device, address), link)
+    let message = RouteNetlinkMessage::NewNeighbour(neighbour(device, address, link));
+    request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, seq)
 }
 
 /// Takes that back.
@@ -407,13 +356,23 @@ pub fn delete_neighbour(
     address: Ipv4Addr,
     link: Option<LinkAddress>,
 ) -> Zeroizing<Vec<u8>> {
-    neighbour(kind::DELNEIGH, frame::ACK, seq, (device, address), link)
+    let message = RouteNetlinkMessage::DelNeighbour(neighbour(device, address, link));
+    request(message, NLM_F_ACK, seq)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::frame::Messages;
+    use crate::netlink::frame::{Messages, Request};
+
+    /// An `ifinfomsg`.
+    fn ifinfo(index: u32, flags: u32) -> Vec<u8> {
+        let words = [0, index, flags, 0];
+        words
+            .iter()
+            .flat_map(|word: &u32| word.to_ne_bytes())
+            .collect()
+    }
 
     const HOME: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 
@@ -456,7 +415,7 @@ mod tests {
     fn what_a_link_carries_and_where_a_route_leads_are_read() {
         let read = |octets: &[u8]| carries(&Messages(octets).next().unwrap());
         let of = |kind, name: &[u8]| {
-            Request::with_body(kind, 0, 0, &ifinfo(5, UP, 0))
+            Request::with_body(kind, 0, 0, &ifinfo(5, UP))
                 .attribute(3, name)
                 .attribute(4, &1400u32.to_ne_bytes())
                 .finish()
@@ -465,7 +424,7 @@ mod tests {
         assert_eq!(read(&of(kind::NEWLINK, b"wl1\0")), expected);
         assert_eq!(read(&of(kind::DELLINK, b"wl1\0")), None);
         assert_eq!(read(&of(kind::NEWLINK, b"\xFF\0")), None);
-        let bare = Request::with_body(kind::NEWLINK, 0, 0, &ifinfo(5, UP, 0)).finish();
+        let bare = Request::with_body(kind::NEWLINK, 0, 0, &ifinfo(5, UP)).finish();
         assert_eq!(read(&bare), None);
         let path = Path {
             to: Some(HOME),
@@ -485,7 +444,7 @@ mod tests {
     #[test]
     fn a_link_is_up_with_a_carrier_alone() {
         let told = |kind: u16, flags| {
-            let octets = Request::with_body(kind, 0, 0, &ifinfo(5, flags, 0)).finish();
+            let octets = Request::with_body(kind, 0, 0, &ifinfo(5, flags)).finish();
             let read = link(&Messages(&octets).next().unwrap());
             read
         };
