@@ -142,6 +142,13 @@ fn mistakes_name_line_key_cause_and_mend() {
         ("[connection.tunnel]\nsoft-bytes = 2\nhard-bytes = 1\n", "line 12: soft-bytes: behind `hard-bytes`"),
         ("[metrics]\nlisten = \"0.0.0.0:9466\"\n", "line 12: listen: metrics are for this machine alone"),
         ("[[home-agent]]\nidentity = \"x\"\nprefixes = [\"10.0.0.0/8\"]\n", "home-agent: only a foreign agent (`role = \"fa\"`) takes CSAs from home agents"),
+        ("[connection.tunnel]\nrequest-address = true\nlocal = \"203.0.113.7\"\n", "line 12: request-address: this side's address inside is known already"),
+        ("start = \"peer\"\n[connection.tunnel]\nrequest-address = true\n", "line 13: request-address: who begins asks for an address"),
+        ("[connection.tunnel]\nremote = \"10.9.0.0/24\"\npool = [\"10.9.0.0/25\"]\n", "line 13: pool: who begins asks for an address, so it is the peer's to begin"),
+        ("start = \"peer\"\n[connection.tunnel]\nremote = \"10.9.0.0/24\"\npool = [\"10.9.1.0/25\"]\n", "line 14: pool: addresses that are not in `remote`"),
+        ("start = \"peer\"\n[connection.tunnel]\nremote = \"10.9.0.0/24\"\npool = [\"10.9.0.9-10.9.0.1\"]\n", "line 14: pool: the first and the last are of two families, or in the wrong order"),
+        ("[device]\nname = \"a name that no device has\"\n", "line 12: name: not a device's name"),
+        ("[device]\nroutes = 7\n", "line 12: routes: "),
         ("[snoop]\n", "snoop: only a foreign agent (`role = \"fa\"`) repairs losses"),
     ] {
         let text = mistake(&with(more));

@@ -310,7 +310,7 @@ async fn a_flush_leaves_nothing_in_either_kernel() {
 }
 
 /// Ends a daemon as a signal does, and starts it again on its kernels, whose CSAs have 1000 s left.
-async fn restart(net: &mut Net, at: usize, text: &str) {
+pub async fn restart(net: &mut Net, at: usize, text: &str) {
     let gone = net.nodes.remove(at);
     let (mml, xfrm) = (gone.mml.clone(), gone.xfrm.clone());
     drop(gone);
@@ -319,8 +319,8 @@ async fn restart(net: &mut Net, at: usize, text: &str) {
     net.close_sockets().await;
     let folder = folder();
     net.start_with(text, folder.path(), Some(mml), xfrm).await;
-    let last = net.nodes.len() - 1;
-    net.nodes.swap(at, last);
+    let back = net.nodes.pop().unwrap();
+    net.nodes.insert(at, back);
 }
 
 #[tokio::test]

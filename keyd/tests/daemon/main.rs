@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Daemons of one process over the loopback device, with kernels that only remember.
 
+mod addresses;
 mod agents;
 mod alarms;
 mod bad_days;
