@@ -211,6 +211,14 @@ pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
             .iter()
             .for_each(|one| print(&group(one)));
         relaying(&status);
+        for one in list(&status["connections"]) {
+            if let Some(address) = one["inner_address"].as_str() {
+                print(&format!(
+                    "{address} is its address inside {}",
+                    text(&one["name"])
+                ));
+            }
+        }
     }
     let names = [
         "connection",
