@@ -222,7 +222,7 @@ fn reload(ctx: &mut Ctx) -> Result<()> {
     let more = "\n[[connection]]\nname = \"more\"\nremote = \"10.1.1.1\"\nremote-identity = \"nobody.example\"\nauth = \"psk\"\nsecret-file = \"mh.psk\"\nstart = \"peer\"\n[connection.tunnel]\nremote = \"10.77.0.0/16\"\n";
     let said = |what: &str| -> Result<serde_json::Value> { Ok(serde_json::from_str(what)?) };
     streamed(&[(&near, &far), (&far, &near)], || {
-        mh.rewrite(&format!("{MH_FILE}{more}"))?;
+        mh.rewrite(&format!("[device]\n{MH_FILE}{more}"))?;
         let done = said(&mh.tell(&["reload"])?)?;
         ensure!(
             done == serde_json::json!({ "kept": 1, "closed": [], "new": ["more"] }),
@@ -232,6 +232,20 @@ fn reload(ctx: &mut Ctx) -> Result<()> {
             mmlctl(&net.mh, &["policy", "list"])?.contains("10.77.0.0/16"),
             "nothing protects what is new"
         );
+        let route = || net.mh.run(&["ip", "route", "show", "10.77.0.0/16"]);
+        let until_routed = |wanted: bool| -> Result<()> {
+            let end = std::time::Instant::now() + ctx.seconds(5.0);
+            while route()?.contains("dev mml0") != wanted {
+                ensure!(
+                    std::time::Instant::now() < end,
+                    "the route of what is new: {:?}",
+                    route()?
+                );
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            Ok(())
+        };
+        until_routed(true)?;
         // A wrong file, by command and by signal.
         let wrong = format!("{MH_FILE}{more}priority = \"high\"\n");
         let line = 2
@@ -262,7 +276,7 @@ fn reload(ctx: &mut Ctx) -> Result<()> {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         // And back again, by signal.
-        mh.rewrite(MH_FILE)?;
+        mh.rewrite(&format!("[device]\n{MH_FILE}"))?;
         net.mh.run(&["busybox", "kill", "-HUP", &pid])?;
         let end = std::time::Instant::now() + ctx.seconds(10.0);
         loop {
@@ -276,7 +290,7 @@ fn reload(ctx: &mut Ctx) -> Result<()> {
             ensure!(std::time::Instant::now() < end, "it still has {status}");
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        Ok(())
+        until_routed(false)
     })?;
     let after = mh.tell(&["sa", "list"])?;
     let spis = |text: &str| -> Result<Vec<serde_json::Value>> {
