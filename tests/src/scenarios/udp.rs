@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! UDP encapsulation, a NAT on the way, and tunnels that move while they are used.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 use serde_json::Value;
@@ -146,37 +148,35 @@ pub fn streamed_accounted<T>(
             .iter()
             .map(|(from, to)| {
                 let stop = &stop;
-                scope.spawn(move || -> Result<u32> {
+                let sent = Arc::new(AtomicU32::new(u32::MAX));
+                let all = Arc::clone(&sent);
+                let sender = scope.spawn(move || -> Result<u32> {
                     let to = to.local_addr()?;
-                    let mut sent = 0u32;
+                    let mut count = 0u32;
                     while !stop.load(Ordering::Acquire) {
-                        from.send_to(&sent.to_be_bytes(), to)
+                        from.send_to(&count.to_be_bytes(), to)
                             .context("cannot send")?;
-                        sent += 1;
+                        count += 1;
                         std::thread::sleep(Duration::from_millis(2));
                     }
-                    Ok(sent)
-                })
+                    sent.store(count, Ordering::Release);
+                    Ok(count)
+                });
+                // Meanwhile: a socket holds some ten thousand of them, and a slow machine sends more.
+                let receiver = scope.spawn(move || arrived(to, stop, &all));
+                (sender, receiver)
             })
             .collect();
         std::thread::sleep(PAUSE);
         let result = f();
         std::thread::sleep(PAUSE);
         stop.store(true, Ordering::Release);
-        for (stream, (_, to)) in streams.into_iter().zip(pairs) {
-            let sent = stream
-                .join()
-                .map_err(|_| anyhow::anyhow!("a stream panicked"))??;
+        for ((sender, receiver), (_, to)) in streams.into_iter().zip(pairs) {
+            let panicked = |_| anyhow::anyhow!("a stream panicked");
+            let (sent, came) = (sender.join(), receiver.join());
+            let (sent, came) = (sent.map_err(panicked)??, came.map_err(panicked)??);
             ensure!(sent > 50, "{sent} datagrams were sent only");
-            let mut missing: std::collections::BTreeSet<u32> = (0..sent).collect();
-            while !missing.is_empty() {
-                let Some(data) = traffic::receive(to, Duration::from_secs(2))? else {
-                    break;
-                };
-                missing.remove(&u32::from_be_bytes(
-                    data.as_slice().try_into().context("another datagram")?,
-                ));
-            }
+            let missing: Vec<u32> = (0..sent).filter(|number| !came.contains(number)).collect();
             ensure!(
                 missing.len() <= allowed()?,
                 "of {sent} datagrams to {} {} were lost, the first of them number {:?}",
@@ -187,6 +187,29 @@ pub fn streamed_accounted<T>(
         }
         result
     })
+}
+
+/// The numbers that arrive at a socket, until all have that were sent, or none has for two seconds after the last was.
+fn arrived(to: &UdpSocket, stop: &AtomicBool, sent: &AtomicU32) -> Result<BTreeSet<u32>> {
+    const LAST: Duration = Duration::from_secs(2);
+    let mut came = BTreeSet::new();
+    let mut silent_since = None;
+    while came.len() < sent.load(Ordering::Acquire) as usize {
+        match traffic::receive(to, Duration::from_millis(50))? {
+            Some(data) => {
+                silent_since = None;
+                let number = data.as_slice().try_into().context("another datagram")?;
+                came.insert(u32::from_be_bytes(number));
+            }
+            None if stop.load(Ordering::Acquire) => {
+                if silent_since.get_or_insert_with(Instant::now).elapsed() > LAST {
+                    break;
+                }
+            }
+            None => {}
+        }
+    }
+    Ok(came)
 }
 
 /// Moves the CSA of a role at a node.
