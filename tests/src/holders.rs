@@ -19,7 +19,14 @@ const OTHERWISE: &[(&str, &str)] = &[
         "a-second-relay-passes-rewritten-packets-on",
         "the router between is a relay",
     ),
+    (
+        "a-namespace-keeps-to-its-caps",
+        "the home agent is filled with relay CSAs, which are the cheapest",
+    ),
 ];
+
+/// Of what is wrong, so much is told.
+const SHOWN: usize = 10;
 
 /// A direction of a CSA: its SPI and its outer destination.
 type Direction = (u64, String);
@@ -126,8 +133,14 @@ pub fn look(scenario: &str, net: &Topology) -> Result<String> {
     let wrong = if otherwise { Vec::new() } else { judge(&all) };
     ensure!(
         wrong.is_empty(),
-        "keys are where they don't belong: {}",
-        wrong.join("; ")
+        "keys are where they don't belong, {} times: {}",
+        wrong.len(),
+        wrong
+            .iter()
+            .take(SHOWN)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("; ")
     );
     Ok(told)
 }
