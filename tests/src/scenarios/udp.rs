@@ -193,20 +193,17 @@ pub fn streamed_accounted<T>(
 fn arrived(to: &UdpSocket, stop: &AtomicBool, sent: &AtomicU32) -> Result<BTreeSet<u32>> {
     const LAST: Duration = Duration::from_secs(2);
     let mut came = BTreeSet::new();
-    let mut silent_since = None;
+    let mut last: Option<Instant> = None;
     while came.len() < sent.load(Ordering::Acquire) as usize {
-        match traffic::receive(to, Duration::from_millis(50))? {
-            Some(data) => {
-                silent_since = None;
-                let number = data.as_slice().try_into().context("another datagram")?;
-                came.insert(u32::from_be_bytes(number));
+        if let Some(data) = traffic::receive(to, Duration::from_millis(50))? {
+            let number = data.as_slice().try_into().context("another datagram")?;
+            came.insert(u32::from_be_bytes(number));
+            last = None;
+        } else if stop.load(Ordering::Acquire) {
+            let since = *last.get_or_insert_with(Instant::now);
+            if since.elapsed() > LAST {
+                break;
             }
-            None if stop.load(Ordering::Acquire) => {
-                if silent_since.get_or_insert_with(Instant::now).elapsed() > LAST {
-                    break;
-                }
-            }
-            None => {}
         }
     }
     Ok(came)
