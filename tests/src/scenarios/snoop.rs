@@ -5,6 +5,7 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
+use nix::errno::Errno;
 use nix::sys::resource::{setrlimit, Resource};
 use serde_json::Value;
 
@@ -702,7 +703,18 @@ fn refused_memory(ctx: &mut Ctx) -> Result<()> {
             set(name, value).with_context(|| format!("{FAILSLAB}/{name}"))?;
         }
     }
-    let outcome = transfer(ctx, 5001, &traffic::random(500_000));
+    // What the kernel refuses to whoever connects is told to them, and is theirs to try again.
+    let refused = |error: &anyhow::Error| {
+        let cause = error.root_cause().downcast_ref::<std::io::Error>();
+        cause.and_then(std::io::Error::raw_os_error) == Some(Errno::ENOBUFS as i32)
+    };
+    let data = traffic::random(500_000);
+    let mut outcome = transfer(ctx, 5001, &data);
+    for port in 5002..5020 {
+        if outcome.as_ref().is_err_and(refused) {
+            outcome = transfer(ctx, port, &data);
+        }
+    }
     if injects {
         set("probability", "0")?;
     }
