@@ -93,6 +93,15 @@ fn a_peer_that_asks_for_no_address_gets_no_child_where_there_is_a_pool() {
     let refused = ChildFailure::Refused(NotifyType::FAILED_CP_REQUIRED);
     assert_eq!(why, Some(refused));
     assert!(net.nodes[1].kernel.is_empty());
+    // Nor later, by another exchange.
+    let ike = net.nodes[0].ike();
+    let asked = net.at(0, |e, now, host| e.create_child(ike, now, host));
+    asked.unwrap();
+    net.run(SECOND);
+    assert!(net.nodes[0].kernel.is_empty() && net.nodes[1].kernel.is_empty());
+    let again =
+        net.nodes[0].count(|e| matches!(e, Event::ChildFailed { why, .. } if *why == refused));
+    assert_eq!(again, 2);
 }
 
 #[test]

@@ -92,6 +92,10 @@ impl IkeSa {
                 if connection.is_some_and(|one| one.request_address.is_some()) {
                     return Err(NotifyType::TS_UNACCEPTABLE.into());
                 }
+                // It has no address, and all of them are no answer: not in IKE_AUTH, and not later.
+                if connection.is_some_and(|one| !one.pool.is_empty()) {
+                    return Err(NotifyType::FAILED_CP_REQUIRED.into());
+                }
             }
         }
         let (remote_ts, local_ts) = (narrow(ts_i, &theirs), narrow(ts_r, &own));
