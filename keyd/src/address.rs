@@ -15,6 +15,11 @@ pub fn host(address: IpAddr) -> Address {
     }
 }
 
+/// How many bits an address has.
+pub fn bits(address: IpAddr) -> u8 {
+    family(address).bits()
+}
+
 /// An address of a message, to print.
 pub fn ip(family: Family, octets: &[u8; 16]) -> IpAddr {
     match family {

@@ -86,10 +86,7 @@ fn a_peer_that_asks_for_no_address_gets_no_child_where_there_is_a_pool() {
     });
     net.initiate(0, 1);
     net.run(SECOND);
-    let why = net.nodes[0].find(|e| match e {
-        Event::ChildFailed { why, .. } => Some(*why),
-        _ => None,
-    });
+    let why = net.nodes[0].child_failure();
     let refused = ChildFailure::Refused(NotifyType::FAILED_CP_REQUIRED);
     assert_eq!(why, Some(refused));
     assert!(net.nodes[1].kernel.is_empty());
@@ -113,10 +110,7 @@ fn a_host_that_is_given_no_address_takes_no_child() {
     });
     net.initiate(0, 1);
     net.run(5 * SECOND);
-    let why = net.nodes[0].find(|e| match e {
-        Event::ChildFailed { why, .. } => Some(*why),
-        _ => None,
-    });
+    let why = net.nodes[0].child_failure();
     assert_eq!(why, Some(ChildFailure::Address));
     assert!(net.nodes[0].kernel.is_empty());
     assert!(net.nodes[1].kernel.is_empty(), "the peer was told");
@@ -155,10 +149,7 @@ fn an_exhausted_pool_refuses_the_child_alone() {
     net.run(SECOND);
     net.initiate(2, 1);
     net.run(SECOND);
-    let why = net.nodes[2].find(|e| match e {
-        Event::ChildFailed { why, .. } => Some(*why),
-        _ => None,
-    });
+    let why = net.nodes[2].child_failure();
     let refused = ChildFailure::Refused(NotifyType::INTERNAL_ADDRESS_FAILURE);
     assert_eq!(why, Some(refused));
     net.nodes[2].ike();
@@ -199,10 +190,7 @@ fn a_host_that_was_never_given_an_address_is_asked_for_no_child() {
     net.initiate(1, 0);
     net.run(SECOND);
     assert!(net.nodes[0].kernel.is_empty() && net.nodes[1].kernel.is_empty());
-    let why = net.nodes[1].find(|e| match e {
-        Event::ChildFailed { why, .. } => Some(*why),
-        _ => None,
-    });
+    let why = net.nodes[1].child_failure();
     assert_eq!(
         why,
         Some(ChildFailure::Refused(NotifyType::TS_UNACCEPTABLE))

@@ -218,10 +218,7 @@ fn a_childless_ike_sa_gets_its_child_later() {
         .unwrap();
     net.run(SECOND);
     // Node 0 has no child in its configuration: the peer is refused.
-    let why = net.nodes[1].find(|e| match e {
-        Event::ChildFailed { why, .. } => Some(*why),
-        _ => None,
-    });
+    let why = net.nodes[1].child_failure();
     assert_eq!(
         why,
         Some(ChildFailure::Refused(NotifyType::NO_ADDITIONAL_SAS))
@@ -254,10 +251,7 @@ fn selectors_are_narrowed_and_foreign_ones_refused_without_losing_the_ike_sa() {
     net.initiate(0, 1);
     net.run(SECOND);
     net.assert_same(0, 1);
-    let why = net.nodes[0].find(|e| match e {
-        Event::ChildFailed { why, .. } => Some(*why),
-        _ => None,
-    });
+    let why = net.nodes[0].child_failure();
     assert_eq!(
         why,
         Some(ChildFailure::Refused(NotifyType::TS_UNACCEPTABLE))

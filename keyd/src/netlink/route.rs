@@ -2,11 +2,11 @@
 //! Rtnetlink's messages as a netlink socket of ours sends and receives them.
 
 use super::frame::Message;
+use super::Error;
 use netlink_packet_core::{
     Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NLM_F_REQUEST,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// The family of IPv4, or of IPv6.
@@ -18,12 +18,11 @@ pub fn family(ipv4: bool) -> AddressFamily {
     }
 }
 
-/// How many bits an address has.
-pub fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() {
-        32
-    } else {
-        128
+/// What is wanted is there, or what is not wanted isn't.
+pub fn already(done: Result<(), Error>, errno: &[i32]) -> Result<(), Error> {
+    match done {
+        Err(error) if error.errno().is_some_and(|one| errno.contains(&one)) => Ok(()),
+        other => other,
     }
 }
 

@@ -5,7 +5,7 @@ use super::host::TestHost;
 use mml_ike::auth::{Credential, IdMatch, Trust};
 use mml_ike::config::{ChildConfig, Config, Connection, IkeProposal, ZonePolicy, ZoneRole};
 use mml_ike::crypto::{Cipher, Hash, Method};
-use mml_ike::event::{ChildId, ChildSa, ChildUp, Datagram, Event, IkeId, Output};
+use mml_ike::event::{ChildFailure, ChildId, ChildSa, ChildUp, Datagram, Event, IkeId, Output};
 use mml_ike::pool::Pool;
 use mml_ike::secret::Secret;
 use mml_ike::wire::{Encr, Id, TrafficSelector, ZoneTransform};
@@ -63,6 +63,14 @@ impl Node {
     }
 
     /// The only IKE SA that is up.
+    /// Why there was no child, the first time.
+    pub fn child_failure(&self) -> Option<ChildFailure> {
+        self.find(|event| match event {
+            Event::ChildFailed { why, .. } => Some(*why),
+            _ => None,
+        })
+    }
+
     pub fn ike(&self) -> IkeId {
         let up: Vec<_> = self.endpoint.established().collect();
         assert_eq!(

@@ -5,7 +5,7 @@ use super::file::{self, End, File};
 use super::source::{Mistake, Source};
 use super::value::{IkeSuite, ZoneCipher};
 use super::{credential, parts, Config, Connection, Relays, Role, Start, Tunnel, Zones};
-use crate::address::{selector, Prefix};
+use crate::address::{bits, selector, Prefix};
 use crate::daemon::kernel::xfrm_message::has_masks;
 use crate::ports::{with_ports, Ports};
 use mml_ike::auth::IdMatch;
@@ -495,14 +495,6 @@ impl Checker<'_> {
             current: t.relay.as_ref().map(address).transpose()?,
             standbys: t.standby.iter().map(address).collect::<Result<_, _>>()?,
         }))
-    }
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() {
-        32
-    } else {
-        128
     }
 }
 

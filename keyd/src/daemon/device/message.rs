@@ -2,8 +2,9 @@
 //! Rtnetlink's messages about the device, its addresses, and the routes and rules that lead into it.
 
 use super::plan::Inward;
+use crate::address::bits;
 use crate::netlink::frame::Message;
-use crate::netlink::route::{bits, family, read, request};
+use crate::netlink::route::{family, read, request};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope,

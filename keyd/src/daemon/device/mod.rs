@@ -9,6 +9,7 @@ pub mod plan;
 
 use self::message as wire;
 use super::config;
+use crate::netlink::route::already;
 use crate::netlink::{Error, Line};
 use message::Rule;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -35,13 +36,6 @@ pub struct Device {
     index: u32,
     ports: [u16; 2],
     plan: Plan,
-}
-
-fn unless(done: Result<(), Error>, errno: &[i32]) -> Result<(), Error> {
-    match done {
-        Err(error) if error.errno().is_some_and(|one| errno.contains(&one)) => Ok(()),
-        other => other,
-    }
 }
 
 impl Device {
@@ -105,7 +99,7 @@ impl Device {
                 found = wire::found(message).or(found.take());
                 Ok(())
             });
-        unless(done.map(|_| ()), &GONE)?;
+        already(done.map(|_| ()), &GONE)?;
         Ok(found)
     }
 
@@ -204,7 +198,7 @@ impl Device {
                     has.extend(wire::own_route(message, index));
                     Ok(())
                 });
-            unless(all.map(|_| ()), &NOT_SUPPORTED)?;
+            already(all.map(|_| ()), &NOT_SUPPORTED)?;
         }
         Ok(has)
     }
@@ -221,7 +215,7 @@ impl Device {
         rules.push(Rule::Rest);
         for rule in rules {
             let done = self.tell(&|seq| wire::new_rule(seq, ipv4, rule));
-            self.done(unless(done, &[EXISTS]), &format!("rule {rule:?}"));
+            self.done(already(done, &[EXISTS]), &format!("rule {rule:?}"));
         }
     }
 
@@ -230,7 +224,7 @@ impl Device {
         let rules = Device::rules(self.ports, mark);
         for rule in std::iter::once(Rule::Rest).chain(rules) {
             let done = self.tell(&|seq| wire::delete_rule(seq, ipv4, rule));
-            self.done(unless(done, &GONE), &format!("rule {rule:?}"));
+            self.done(already(done, &GONE), &format!("rule {rule:?}"));
         }
     }
 
@@ -268,7 +262,7 @@ impl Device {
         let index = self.index;
         let done = self.tell(&|seq| wire::delete_route(seq, index, route));
         self.done(
-            unless(done, &GONE),
+            already(done, &GONE),
             &format!("route to {}/{}", route.to.0, route.to.1),
         );
     }
@@ -276,7 +270,7 @@ impl Device {
     fn lose_address(&mut self, address: IpAddr) {
         let index = self.index;
         let done = self.tell(&|seq| wire::delete_address(seq, index, address));
-        self.done(unless(done, &GONE), &format!("address {address}"));
+        self.done(already(done, &GONE), &format!("address {address}"));
     }
 
     /// Takes away all that keyd made, the device too if it did.
@@ -285,7 +279,7 @@ impl Device {
         match self.find() {
             Ok(Some(found)) if found.ours && found.index == self.index => {
                 let done = self.tell(&|seq| wire::unmake(seq, found.index));
-                self.done(unless(done, &GONE), "taking it away");
+                self.done(already(done, &GONE), "taking it away");
             }
             Ok(_) => {}
             Err(error) => tracing::error!(device = self.name, "{error}"),

@@ -15,6 +15,7 @@
 
 use super::passage::Expected;
 use super::route_message::{self as wire, Path, Rule, MAIN, METRIC};
+use crate::netlink::route::already;
 use crate::netlink::{Error, Line};
 use mml_mip::{Interface, LinkAddress, Route, Tunnel};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -69,14 +70,6 @@ pub struct Network {
     fading: Vec<(Duration, Rule)>,
     /// Mobile host: what links carry, in octets, when a route by them was last set.
     carry: BTreeMap<u32, u32>,
-}
-
-/// What is wanted is there, or what is not wanted isn't.
-pub(super) fn already(done: Result<(), Error>, errno: &[i32]) -> Result<(), Error> {
-    match done {
-        Err(error) if error.errno().is_some_and(|one| errno.contains(&one)) => Ok(()),
-        other => other,
-    }
 }
 
 /// `EEXIST`.

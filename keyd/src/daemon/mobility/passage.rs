@@ -2,8 +2,9 @@
 //! Nothing lost in a handoff: what comes for a host that left follows it, and what comes for one whose registration is on
 //! its way is let out to it.
 
-use super::network::{already, Network, GONE, HOME_TABLE, VISITORS_TABLE};
+use super::network::{Network, GONE, HOME_TABLE, VISITORS_TABLE};
 use super::route_message::{self as wire, Path, Rule, MAIN};
+use crate::netlink::route::already;
 use crate::netlink::Error;
 use mml_mip::{LinkAddress, Route, Tunnel};
 use std::net::Ipv4Addr;

@@ -4,8 +4,9 @@
 //! What is written, the library writes. What is read of links and routes is read here: of a dump of everything on the machine
 //! one attribute the library can't read would cost the whole link.
 
+use crate::address::bits;
 use crate::netlink::frame::{Attributes, Message};
-use crate::netlink::route::{bits, family, request};
+use crate::netlink::route::{family, request};
 use mml_mip::{LinkAddress, Tunnel};
 use netlink_packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
