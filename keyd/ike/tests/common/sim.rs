@@ -62,7 +62,6 @@ impl Node {
         self.events.iter().find_map(find)
     }
 
-    /// The only IKE SA that is up.
     /// Why there was no child, the first time.
     pub fn child_failure(&self) -> Option<ChildFailure> {
         self.find(|event| match event {
@@ -71,6 +70,7 @@ impl Node {
         })
     }
 
+    /// The only IKE SA that is up.
     pub fn ike(&self) -> IkeId {
         let up: Vec<_> = self.endpoint.established().collect();
         assert_eq!(
