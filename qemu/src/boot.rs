@@ -211,6 +211,8 @@ pub fn run(lab: &Lab, case: &Case) -> Result<(Option<String>, f64)> {
     let capture = machine.directory.join("link.pcap");
     machine.kernel_words = format!("{BOOT_WORDS} {SYSTEMD_WORDS}");
     machine.memory = machine.memory.min(512);
+    // systemd comes before anything of ours.
+    machine.first_word = machine.silence;
     machine.more = [
         "-netdev",
         // A sink: restricted, it takes everything and passes nothing on.

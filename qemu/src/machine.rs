@@ -11,6 +11,7 @@ use crate::build_root::BuildRoot;
 use crate::channel::{self, Event};
 use crate::console;
 use crate::error::{Context, Result};
+use crate::progress;
 
 /// The name of the file a run's events are kept in.
 pub const REPORT: &str = "report.jsonl";
@@ -20,6 +21,9 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// How long a guest may take to power off after `done`.
 const LEAVE: Duration = Duration::from_secs(20);
+
+/// How often a guest that never came up is booted again.
+const AGAIN: u32 = 2;
 
 /// The accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -77,6 +81,8 @@ pub struct Machine<'a> {
     pub limit: Duration,
     /// The longest it may go without a word on channel or console.
     pub silence: Duration,
+    /// The same, until its first report.
+    pub first_word: Duration,
     /// More words for QEMU's command line: what joins this guest to others.
     pub more: Vec<String>,
     /// More words for the kernel's command line.
@@ -86,17 +92,27 @@ pub struct Machine<'a> {
 /// How a boot ended.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// Whether the guest has reported anything at all. Before that none of our code has run in it.
+    pub came_up: bool,
     /// What the guest said at its end; nothing, when it ended without a word.
     pub done: Option<bool>,
     /// Complaints of its kernel.
     pub complaints: Vec<String>,
     /// Why the lab ended it, if it did.
     pub killed: Option<String>,
+    /// Whether that was for its silence.
+    pub hung: bool,
     /// Seconds from start to power-off.
     pub seconds: f64,
 }
 
 impl Outcome {
+    /// Why the lab ended a guest that had not come up, if that is what happened: its kernel has complained of nothing either.
+    fn never_came_up(&self) -> Option<&str> {
+        let silent = !self.came_up && self.complaints.is_empty();
+        self.killed.as_deref().filter(|_| silent && self.hung)
+    }
+
     /// Why the run failed, or nothing when it is good. Silence is a failure.
     pub fn failure(&self) -> Option<String> {
         if let Some(why) = &self.killed {
@@ -206,6 +222,29 @@ impl Machine<'_> {
         on_event: &mut dyn FnMut(std::result::Result<Event, String>),
     ) -> Result<Outcome> {
         self.run_until(&mut || None, on_event)
+    }
+
+    /// The same for a guest that may run several times: one that hangs on its way up is booted again, and the run says so. With
+    /// a thread a processor QEMU's translator loses a guest in its first second now and then (once in some hundred boots, at
+    /// different places), before anything of ours runs in it; a third time is no accident any more.
+    pub fn run_patiently(
+        &self,
+        on_event: &mut dyn FnMut(std::result::Result<Event, String>),
+    ) -> Result<Outcome> {
+        let mut again = 0;
+        loop {
+            let outcome = self.run(on_event)?;
+            let Some(why) = outcome.never_came_up().filter(|_| again < AGAIN) else {
+                return Ok(outcome);
+            };
+            again += 1;
+            progress::line(&format!(
+                "  ??   a guest never came up, so it is booted again: {why}"
+            ));
+            let kept = self.directory.join(format!("console-{again}.log"));
+            std::fs::rename(self.console(), &kept)
+                .context(|| format!("keeping {}", kept.display()))?;
+        }
     }
 
     /// The same, ended early as soon as `stop` says why.
@@ -322,6 +361,7 @@ impl Watch {
             self.console_size = console_size;
         }
         for event in self.reader.feed(&octets) {
+            self.outcome.came_up |= event.is_ok();
             if let Ok(Event::Done { ok }) = event {
                 self.outcome.done = Some(ok);
                 self.finished = Some(Instant::now());
@@ -330,7 +370,7 @@ impl Watch {
         }
     }
 
-    fn overdue(&self, machine: &Machine<'_>) -> Option<String> {
+    fn overdue(&mut self, machine: &Machine<'_>) -> Option<String> {
         if self.finished.is_some_and(|at| at.elapsed() > LEAVE) {
             return Some("the guest did not power off".into());
         }
@@ -340,10 +380,16 @@ impl Watch {
                 machine.limit.as_secs()
             ));
         }
-        if self.heard.elapsed() > machine.silence {
+        let silence = if self.outcome.came_up {
+            machine.silence
+        } else {
+            machine.first_word
+        };
+        if self.heard.elapsed() > silence {
+            self.outcome.hung = true;
             return Some(format!(
                 "the guest said nothing for {} s",
-                machine.silence.as_secs()
+                silence.as_secs()
             ));
         }
         None
@@ -384,5 +430,33 @@ mod tests {
         }
         .failure()
         .is_some());
+    }
+
+    #[test]
+    fn only_a_guest_that_hung_before_its_first_word_is_booted_again() {
+        let hung = || Outcome {
+            killed: Some("the guest said nothing for 60 s".into()),
+            hung: true,
+            ..Outcome::default()
+        };
+        assert!(hung().never_came_up().is_some());
+        let others = [
+            Outcome {
+                came_up: true,
+                ..hung()
+            },
+            Outcome {
+                complaints: vec!["WARNING: x".into()],
+                ..hung()
+            },
+            Outcome {
+                hung: false,
+                ..hung()
+            },
+            Outcome::default(),
+        ];
+        for outcome in others {
+            assert_eq!(outcome.never_came_up(), None, "{outcome:?}");
+        }
     }
 }

@@ -162,6 +162,7 @@ fn guest<'a>(
     let mut machine = lab.bare_machine(directory, Clock::Real { vcpus: 1 }, limit)?;
     // A node has little to say, and the conductor waits for seven guests to boot. The limit ends them all.
     machine.silence = machine.limit;
+    machine.first_word = machine.limit;
     machine.kernel_words = BOOT_WORDS.to_owned();
     lab.file_system(init, order, &machine.initramfs())?;
     Ok(machine)

@@ -26,6 +26,9 @@ const KEEP: usize = 3;
 /// The longest a guest may go without a word. In virtual time a busy second costs the host ten and more.
 const SILENCE: Duration = Duration::from_secs(240);
 const SILENCE_VIRTUAL: Duration = Duration::from_secs(900);
+/// The same on its way up: a kernel prints more often than that.
+const FIRST_WORD: Duration = Duration::from_secs(60);
+const FIRST_WORD_VIRTUAL: Duration = Duration::from_secs(240);
 
 /// A debug kernel under emulation is this many times slower.
 const DEBUG_PATIENCE: u32 = 8;
@@ -169,6 +172,10 @@ impl Lab {
             .timeout
             .map(Duration::from_secs)
             .unwrap_or(limit * slow);
+        let (silence, first_word) = match clock {
+            Clock::Real { .. } => (SILENCE, FIRST_WORD),
+            Clock::Virtual => (SILENCE_VIRTUAL, FIRST_WORD_VIRTUAL),
+        };
         Ok(Machine {
             root: &self.root,
             image: self.image()?,
@@ -177,11 +184,8 @@ impl Lab {
             kvm: self.kvm && clock != Clock::Virtual,
             memory: if self.kernel.debug { 3072 } else { 1024 },
             limit,
-            silence: if clock == Clock::Virtual {
-                SILENCE_VIRTUAL
-            } else {
-                SILENCE
-            } * slow,
+            silence: silence * slow,
+            first_word: first_word * slow,
             more: Vec::new(),
             kernel_words: String::new(),
         })
@@ -239,7 +243,7 @@ impl Lab {
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Boot> {
         let machine = self.machine(name, clock, order, limit)?;
-        let outcome = machine.run(&mut |event| match event {
+        let outcome = machine.run_patiently(&mut |event| match event {
             Ok(event) => on_event(event),
             Err(text) => progress::line(&format!("  ?? {text}")),
         })?;

@@ -12,6 +12,7 @@
 //! | [`control`] | the local socket that `mmlctl` speaks with |
 //! | [`metrics`] | counters as Prometheus reads them |
 //! | [`log`] | the log, and its last lines for `mmlctl log` |
+//! | [`waits`] | clients of the control socket that wait until a connection is up |
 //! | [`run`] | sockets, clock and signals around the engine |
 
 pub mod config;
@@ -24,3 +25,4 @@ pub mod metrics;
 pub mod mobility;
 pub mod run;
 pub mod udp;
+pub mod waits;

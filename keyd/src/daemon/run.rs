@@ -10,6 +10,7 @@ use super::log::Journal;
 use super::metrics;
 use super::mobility::{links, mtu, Mobility};
 use super::udp::Sockets;
+use super::waits::Waits;
 use mml_ike::event::Time;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -194,13 +195,19 @@ fn reload(engine: &mut Engine, file: &Path, now: Time) -> Result<Value, String> 
     })
 }
 
-fn answer(engine: &mut Engine, file: &Path, asked: Asked, now: Time) {
+fn answer(engine: &mut Engine, waits: &mut Waits, file: &Path, asked: Asked, now: Time) {
     let done = match &asked.request {
         Request::Reload => reload(engine, file, now).map_err(Refusal::Refused),
         request => engine.command(request, now),
     };
     let answer = match done {
-        Ok(value) => Answer::Done(value),
+        Ok(value) => match &asked.request {
+            // What is up already is nothing to wait for.
+            Request::Initiate { name, wait } if *wait > 0 && !value["begun"].is_null() => {
+                return waits.add(name, *wait, asked.answer, now);
+            }
+            _ => Answer::Done(value),
+        },
         Err(Refusal::Unknown(text)) => Answer::Unknown(text),
         Err(Refusal::Refused(text)) => Answer::Refused(text),
     };
@@ -292,14 +299,17 @@ pub async fn run(
         env!("CARGO_PKG_VERSION")
     );
     let mut wall_clock = tokio::time::interval(WALL_CLOCK);
+    let mut waits = Waits::default();
     loop {
         hand_over(&mut engine, &mut mobility, start.elapsed());
         lead_in(&mut engine, &mut device);
         send_all(&mut engine, &sockets).await;
-        let due = mobility.as_ref().and_then(Mobility::next_deadline);
+        waits.settle(&engine, start.elapsed());
+        let mobility_due = mobility.as_ref().and_then(Mobility::next_deadline);
+        let due = [mobility_due, engine.next_deadline(), waits.next_deadline()];
         let due = due
             .into_iter()
-            .chain(engine.next_deadline())
+            .flatten()
             .min()
             .map(|at| tokio::time::Instant::from_std(start + at));
         let timer = async {
@@ -355,7 +365,9 @@ pub async fn run(
                 engine.tick(now);
             }
             Some(event) = events.recv() => engine.kernel_event(event, start.elapsed()),
-            Some(asked) = server.asked() => answer(&mut engine, file, asked, start.elapsed()),
+            Some(asked) = server.asked() => {
+                answer(&mut engine, &mut waits, file, asked, start.elapsed());
+            }
             Some(text) = scraper => {
                 let _ = text.send(metrics::render(&engine));
             }

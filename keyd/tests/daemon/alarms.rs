@@ -322,7 +322,10 @@ async fn a_foreign_agent_that_does_not_confirm_a_revocation_is_an_alarm_until_it
     assert_eq!(relays(&net.nodes[FA[0]]).0, 2, "it has them indeed");
 
     let now = net.now();
-    let initiate = Request::Initiate { name: "fa1".into() };
+    let initiate = Request::Initiate {
+        name: "fa1".into(),
+        wait: 0,
+    };
     net.nodes[HA].engine.command(&initiate, now).unwrap();
     net.until("zone 1 nowhere", |nodes| {
         relays(&nodes[FA[0]]).0 == 0 && nodes[HA].engine.counters.revoked == 1

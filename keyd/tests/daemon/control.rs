@@ -13,7 +13,9 @@ use std::path::Path;
 async fn echo(mut server: Server) {
     while let Some(asked) = server.asked().await {
         let answer = match &asked.request {
-            Request::Initiate { name } if name == "nobody" => Answer::Unknown("nobody: no".into()),
+            Request::Initiate { name, .. } if name == "nobody" => {
+                Answer::Unknown("nobody: no".into())
+            }
             Request::Delete { .. } => Answer::Refused("not now".into()),
             request => Answer::Done(serde_json::to_value(request).unwrap()),
         };
@@ -46,6 +48,7 @@ async fn requests_are_answered_and_refusals_have_their_kind() {
         );
         let unknown = client.ask(&Request::Initiate {
             name: "nobody".into(),
+            wait: 0,
         });
         assert!(matches!(unknown, Err(Failure::Unknown(text)) if text == "nobody: no"));
         let refused = client.ask(&Request::Delete { what: "ha".into() });

@@ -16,3 +16,4 @@ mod recorder;
 mod reload;
 #[path = "../../mip/tests/sim/mod.rs"]
 mod sim;
+mod waits;

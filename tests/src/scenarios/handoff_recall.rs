@@ -73,6 +73,10 @@ fn recalled(ctx: &Ctx, link: &str, at: Option<std::net::Ipv4Addr>) -> Result<()>
         ensure!(numbers.is_empty(), "{numbers:?} arrived by a dead link");
         net.mh.ip(&format!("link set {link} up"))?;
         mobility::arrives(ctx, &nodes, at)?;
+        // It stays for five seconds, in which a slow kernel does nothing else.
+        let rules = || net.ha.run(&["ip", "rule", "show", "to", &HOME.to_string()]);
+        let led = rules()?;
+        ensure!(led.contains("iif mip0a010101"), "no way back: {led:?}");
         let mut numbers = hold::arrived(ctx, &far)?;
         // Those that are sent 64 at a time may overtake one another where two CPUs take turns at a tunnel.
         numbers.sort_unstable();
@@ -86,8 +90,6 @@ fn recalled(ctx: &Ctx, link: &str, at: Option<std::net::Ipv4Addr>) -> Result<()>
             "{numbers:?} arrived of what was held"
         );
         strangers_stay_out(ctx, link)?;
-        let rules = || net.ha.run(&["ip", "rule", "show", "to", &HOME.to_string()]);
-        ensure!(rules()?.contains("iif mip0a010101"), "{}", rules()?);
         let end = std::time::Instant::now() + ctx.seconds(15.0);
         while rules()?.contains("mip0a010101") {
             ensure!(std::time::Instant::now() < end, "{} stay", rules()?);

@@ -32,6 +32,8 @@ pub const TABLE: &[Scenario] = &[
 
 /// Datagrams a burst.
 const BURST: u32 = 40;
+/// The longest that packets can be held: a slow kernel waits for half of it to see that nothing comes any more.
+const LONG_MS: u64 = 10_000;
 
 pub(super) fn sends(from: &UdpSocket, to: &UdpSocket, numbers: std::ops::Range<u32>) -> Result<()> {
     let to = to.local_addr()?;
@@ -94,7 +96,7 @@ fn relay_holds(ctx: &mut Ctx) -> Result<()> {
     let ctx = &*ctx;
     let net = &ctx.net;
     let fa = &net.fa1;
-    set(fa, "hold-ms", 5_000)?;
+    set(fa, "hold-ms", LONG_MS)?;
     resend(fa, &keys.to_mh, Role::Relay)?;
 
     // What arrived is a replay.
@@ -138,7 +140,7 @@ fn relay_holds(ctx: &mut Ctx) -> Result<()> {
         "{:?} are held after their time",
         held(fa)?
     );
-    set(fa, "hold-ms", 5_000)?;
+    set(fa, "hold-ms", LONG_MS)?;
     set(fa, "hold-bytes", 20_000)?;
     sends(&near, &far, 0..BURST)?;
     arrived(ctx, &far)?;
@@ -165,7 +167,7 @@ fn relay_holds(ctx: &mut Ctx) -> Result<()> {
     ensure!(errno == Some(libc::EOPNOTSUPP), "errno {errno:?}");
 
     // What is held when the CSA goes goes with it; with the module, too: the frame looks after that.
-    set(fa, "hold-ms", 5_000)?;
+    set(fa, "hold-ms", LONG_MS)?;
     sends(&near, &far, 0..BURST)?;
     arrived(ctx, &far)?;
     let delete = zone_message::name(zone_message::DELETE, &keys.to_mh, Role::Relay);
@@ -185,7 +187,7 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
             "route {what} 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7"
         ))
     };
-    set(mh, "hold-ms", 10_000)?;
+    set(mh, "hold-ms", LONG_MS)?;
     let mut from = 0;
     let mut burst = || {
         let numbers = from..from + BURST;
@@ -231,7 +233,7 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     expect(arrived(ctx, &near)?, &numbers, "after their time")?;
 
     // While the link's other end is gone: the route stays, and would lead to where all is dropped.
-    set(mh, "hold-ms", 10_000)?;
+    set(mh, "hold-ms", LONG_MS)?;
     let fa1 = &ctx.net.fa1;
     fa1.ip("link set wl1 down")?;
     let numbers = burst();

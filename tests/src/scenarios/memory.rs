@@ -172,9 +172,20 @@ fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// A program that fills more memory than the machine has, or as much as it takes for the kernel to end it.
-const HOG: &str =
-    "echo 1000 > /proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=2000M count=1";
+/// A program that fills more memory than the machine has, or as much as it takes for the kernel to end it: each alone would.
+fn hog() -> Result<String> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let total: Option<u64> = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"))
+        .and_then(|value| value.trim().parse().ok());
+    let size = total.context("no MemTotal in /proc/meminfo")?;
+    // A read gives 2 GiB at most; this one goes on until the block is full.
+    Ok(format!(
+        "echo 1000 > /proc/self/oom_score_adj; \
+         exec dd if=/dev/zero of=/dev/null bs={size}K count=1 iflag=fullblock"
+    ))
+}
 const HOGS: usize = 2;
 /// Programs that do nothing: where the hogs are about to end and have not given theirs back yet, and nobody else may be ended,
 /// the kernel would give up.
@@ -227,11 +238,12 @@ fn none_left(ctx: &mut Ctx) -> Result<()> {
             net.cn.background(&["sh", "-c", idle])
         })
         .collect::<Result<Vec<_>>>()?;
+    let hog = hog()?;
     let before = ended_for_memory()?;
     with_stream(ctx, &traffic::marked(&marker, 400), || {
         for round in 0..ROUNDS {
             std::thread::scope(|scope| -> Result<()> {
-                let hogs = [(); HOGS].map(|()| scope.spawn(|| net.cn.attempt(&["sh", "-c", HOG])));
+                let hogs = [(); HOGS].map(|()| scope.spawn(|| net.cn.attempt(&["sh", "-c", &hog])));
                 while hogs.iter().any(|hog| !hog.is_finished()) {
                     // Each request is done whole or refused whole; what is left of them all is looked at below.
                     if let Ok(mut genl) = Genl::open(&net.ha) {

@@ -703,10 +703,14 @@ fn refused_memory(ctx: &mut Ctx) -> Result<()> {
             set(name, value).with_context(|| format!("{FAILSLAB}/{name}"))?;
         }
     }
-    // What the kernel refuses to whoever connects is told to them, and is theirs to try again.
+    // What the kernel refuses to whoever connects is told to them, and is theirs to try again; a port it has no memory to
+    // write down is "in use".
     let refused = |error: &anyhow::Error| {
         let cause = error.root_cause().downcast_ref::<std::io::Error>();
-        cause.and_then(std::io::Error::raw_os_error) == Some(Errno::ENOBUFS as i32)
+        let errno = cause.and_then(std::io::Error::raw_os_error);
+        [Errno::ENOBUFS, Errno::EADDRINUSE]
+            .iter()
+            .any(|one| errno == Some(*one as i32))
     };
     let data = traffic::random(500_000);
     let mut outcome = transfer(ctx, 5001, &data);

@@ -194,9 +194,12 @@ fn rekeys(ctx: &mut Ctx) -> Result<()> {
     })
     .with_context(|| pair.all_said(ctx))?;
     // Longer than it takes to start a command.
+    let delay = ctx.seconds(0.4).as_millis().min(1500);
     let core = ctx.net.core()?;
-    core.tc("qdisc replace dev ha root netem delay 400ms limit 5000
-        qdisc replace dev fa1 root netem delay 400ms limit 5000")?;
+    core.tc(&format!(
+        "qdisc replace dev ha root netem delay {delay}ms limit 5000
+        qdisc replace dev fa1 root netem delay {delay}ms limit 5000"
+    ))?;
     streamed_accounted(&streams, &lost, || both_at_once(ctx, &pair))
         .with_context(|| pair.all_said(ctx))?;
     core.tc("qdisc del dev ha root\nqdisc del dev fa1 root")?;

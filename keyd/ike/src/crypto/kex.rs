@@ -5,12 +5,13 @@ use super::CryptoError;
 use crate::host::Host;
 use crate::secret::Secret;
 use crate::wire::Group;
+use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
+use aws_lc_rs::rand::SystemRandom;
 use ml_kem::kem::{Decapsulate, DecapsulationKey, EncapsulationKey};
 use ml_kem::{
     Ciphertext, EncapsulateDeterministic, Encoded, EncodedSizeUser, KemCore, MlKem768,
     MlKem768Params, B32,
 };
-use ring::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
 use std::fmt;
 use zeroize::Zeroize;
 
@@ -78,7 +79,7 @@ impl Method {
     /// When the system's randomness fails.
     pub fn begin(self, host: &mut dyn Host) -> Result<(Pending, Vec<u8>), CryptoError> {
         if self.curve().is_some() {
-            let (private, public) = self.key_pair(host)?;
+            let (private, public) = self.key_pair()?;
             return Ok((Pending(Half::Curve(self, private)), public));
         }
         let (mut d, mut z) = (B32::default(), B32::default());
@@ -101,7 +102,7 @@ impl Method {
         host: &mut dyn Host,
     ) -> Result<(Vec<u8>, Secret), CryptoError> {
         if self.curve().is_some() {
-            let (private, public) = self.key_pair(host)?;
+            let (private, public) = self.key_pair()?;
             return Ok((public, self.agree(private, peer)?));
         }
         let encoded =
@@ -121,10 +122,10 @@ impl Method {
         Ok((ciphertext.to_vec(), secret))
     }
 
-    fn key_pair(self, host: &mut dyn Host) -> Result<(EphemeralPrivateKey, Vec<u8>), CryptoError> {
+    fn key_pair(self) -> Result<(EphemeralPrivateKey, Vec<u8>), CryptoError> {
         let curve = self.curve().ok_or(CryptoError)?;
         let private =
-            EphemeralPrivateKey::generate(curve, host.secure()).map_err(|_| CryptoError)?;
+            EphemeralPrivateKey::generate(curve, &SystemRandom::new()).map_err(|_| CryptoError)?;
         let public = private.compute_public_key().map_err(|_| CryptoError)?;
         let public = match (self, public.as_ref()) {
             (Method::X25519, octets) => octets.to_vec(),
@@ -141,7 +142,9 @@ impl Method {
             _ => [&[UNCOMPRESSED], peer].concat(),
         };
         let peer = UnparsedPublicKey::new(curve, peer);
-        agreement::agree_ephemeral(private, &peer, Secret::copy).map_err(|_| CryptoError)
+        agreement::agree_ephemeral(private, &peer, CryptoError, |shared| {
+            Ok(Secret::copy(shared))
+        })
     }
 }
 

@@ -8,10 +8,6 @@ use crate::table::Table;
 use keyd::daemon::control::{Client, Request};
 use serde_json::Value;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
-
-/// How often a connection that is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(100);
 
 fn ask(daemon: &Daemon, request: &Request) -> Result<Value, Failure> {
     Ok(Client::connect(&daemon.socket)?.ask(request)?)
@@ -212,6 +208,9 @@ pub fn status(daemon: &Daemon, output: Output) -> Result<(), Failure> {
             .for_each(|one| print(&group(one)));
         relaying(&status);
         for one in list(&status["connections"]) {
+            if let Some(why) = one["failure"].as_str() {
+                print(&format!("{}: {why}", text(&one["name"])));
+            }
             if let Some(address) = one["inner_address"].as_str() {
                 print(&format!(
                     "{address} is its address inside {}",
@@ -323,34 +322,19 @@ pub fn initiate(
     wait: Option<u64>,
     output: Output,
 ) -> Result<(), Failure> {
-    let mut client = Client::connect(&daemon.socket)?;
     let request = Request::Initiate {
         name: name.to_owned(),
+        wait: wait.unwrap_or(0),
     };
-    let answer = client.ask(&request)?;
+    let answer = ask(daemon, &request)?;
     let said = match answer["begun"].as_str() {
         Some("child") => "its tunnel is begun",
         Some(_) => "begun",
+        None if answer["state"] == "up" => "up",
         None => "it is up already",
     };
-    let Some(seconds) = wait.filter(|_| !answer["begun"].is_null()) else {
-        output.say(&format!("{name}: {said}"), &answer);
-        return Ok(());
-    };
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < end {
-        let status = client.ask(&Request::Status)?;
-        let is_up = |one: &&Value| {
-            let all = one["selector"].is_null() || one["children"].as_u64().unwrap_or(0) > 0;
-            one["name"] == name && one["state"] == "up" && all
-        };
-        if let Some(one) = list(&status["connections"]).iter().find(is_up) {
-            output.say(&format!("{name}: up"), one);
-            return Ok(());
-        }
-        std::thread::sleep(LOOK);
-    }
-    Err(Failure::refused(format!("{name}: not up within {seconds} s")).and("`mmlctl log` says why"))
+    output.say(&format!("{name}: {said}"), &answer);
+    Ok(())
 }
 
 pub fn rekey(daemon: &Daemon, what: &str, ike: bool, output: Output) -> Result<(), Failure> {

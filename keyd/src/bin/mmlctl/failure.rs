@@ -54,14 +54,6 @@ impl Failure {
         }
     }
 
-    /// What keyd said no to.
-    pub fn refused(text: impl ToString) -> Self {
-        Failure {
-            code: REFUSED,
-            text: text.to_string(),
-        }
-    }
-
     /// The same failure with more to say.
     pub fn and(self, more: &str) -> Self {
         Failure {

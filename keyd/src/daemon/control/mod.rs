@@ -27,6 +27,9 @@ pub enum Request {
     Initiate {
         /// Which.
         name: String,
+        /// For how many seconds the answer may wait until it is up; 0: none waits.
+        #[serde(default)]
+        wait: u64,
     },
     /// Make new keys.
     Rekey {

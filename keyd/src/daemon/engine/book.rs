@@ -109,6 +109,8 @@ pub struct Book {
     pub mobile: BTreeMap<Ipv4Addr, Place>,
     /// How long to wait before a connection is tried again, where one try failed.
     pub patience: HashMap<usize, Duration>,
+    /// Why a connection, or its child, didn't come up or is no more, since it was begun or was up last.
+    pub failures: HashMap<usize, String>,
 }
 
 impl Book {

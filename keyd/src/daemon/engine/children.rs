@@ -196,6 +196,7 @@ impl Engine {
         self.host.release(up.spi_in, done.is_ok() && !composite);
         match done {
             Ok(connection) => {
+                self.host.book.failures.remove(&connection);
                 let name = self.name(connection);
                 let kind = if composite { "CSA" } else { "plain child" };
                 tracing::info!(
@@ -226,6 +227,10 @@ impl Engine {
                     "child {} can't be installed, and is closed again: {error}",
                     up.child.0
                 );
+                if let Some(ike) = self.host.book.ikes.get(&up.ike) {
+                    let why = format!("the kernel doesn't take it: {error}");
+                    self.child_lacks(ike.connection, why);
+                }
                 if let Err(error) =
                     self.endpoint
                         .delete_child(up.ike, up.child, now, &mut self.host)

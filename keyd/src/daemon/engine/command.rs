@@ -2,7 +2,7 @@
 //! What the daemon can be told and asked by the control socket.
 
 use super::book::{Child, Relay};
-use super::Engine;
+use super::{Engine, Task};
 use crate::daemon::config::value::peer_text;
 use crate::daemon::config::Start;
 use crate::daemon::control::Request;
@@ -20,6 +20,17 @@ pub enum Refusal {
     /// Not as things stand.
     #[error("{0}")]
     Refused(String),
+}
+
+/// How a connection stands that was begun.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Standing {
+    /// It is up, with its child if it has a tunnel: as `status` tells of it.
+    Up(Value),
+    /// It may come up yet; why it didn't so far, if it failed before.
+    Coming(Option<String>),
+    /// It won't, unless it is begun anew: why.
+    Failed(String),
 }
 
 /// What a command is about.
@@ -56,7 +67,7 @@ impl Engine {
                 Ok(self.status(now))
             }
             Request::SaList => Ok(self.sa_list(now)),
-            Request::Initiate { name } => self.initiate(name, now),
+            Request::Initiate { name, .. } => self.initiate(name, now),
             Request::Rekey { what, ike } => self.rekey(what, *ike, now),
             Request::Delete { what } => self.delete(what, now),
             Request::Log { .. } | Request::Reload => {
@@ -102,6 +113,7 @@ impl Engine {
                 self.endpoint
                     .create_child(ike, now, host)
                     .map_err(refused)?;
+                host.book.failures.remove(&connection);
                 Ok(json!({ "connection": name, "begun": "child" }))
             }
             Some(_) => Ok(json!({ "connection": name, "begun": Value::Null })),
@@ -210,40 +222,67 @@ impl Engine {
         self.collect(now);
     }
 
+    /// How a connection stands that somebody waits for.
+    pub fn standing(&self, name: &str, now: Time) -> Standing {
+        let Some(at) = self.config.connection(name) else {
+            return Standing::Failed("it was taken out of the file".into());
+        };
+        let book = &self.host.book;
+        let up = book.ike_of(at).is_some();
+        let whole =
+            self.config.connections[at].tunnel.is_none() || book.children_of(at).next().is_some();
+        if up && whole {
+            return Standing::Up(self.connection_status(at, now));
+        }
+        let again = self.tasks.values().any(|task| *task == Task::Initiate(at));
+        let coming = again || book.starting.values().any(|of| *of == at);
+        match book.failures.get(&at) {
+            Some(why) if !coming => Standing::Failed(why.clone()),
+            why => Standing::Coming(why.cloned()),
+        }
+    }
+
+    fn connection_status(&self, at: usize, now: Time) -> Value {
+        let book = &self.host.book;
+        let one = &self.config.connections[at];
+        let ike = book
+            .ike_of(at)
+            .and_then(|id| Some((id, book.ikes.get(&id)?)));
+        let begun = book.starting.values().any(|of| *of == at);
+        let tunnel = one.tunnel.as_ref();
+        json!({
+            "name": one.name,
+            "state": match (&ike, begun) {
+                (Some(_), _) => "up",
+                (None, true) => "connecting",
+                (None, false) => "down",
+            },
+            "failure": book.failures.get(&at),
+            "start": match one.start {
+                Start::Now => "now",
+                Start::Demand => "demand",
+                Start::Peer => "peer",
+            },
+            "remote_identity": peer_text(&self.config.ike.connections[at].remote_id),
+            "peer": ike.map(|(_, ike)| ike.peer.to_string()),
+            "local": ike.map(|(_, ike)| ike.local.to_string()),
+            "remote": ike.map(|(_, ike)| ike.remote.to_string()),
+            "ike": ike.map(|(id, _)| id.0),
+            "both_know_zones": ike.map(|(_, ike)| ike.zones),
+            "age_seconds": ike.map(|(_, ike)| age(ike.since, now)),
+            "zones": tunnel.map(|tunnel| tunnel.zones.name()),
+            "selector": tunnel.map(|tunnel| selector_json(&tunnel.selector)),
+            "inner_address": self.given.get(&at).map(ToString::to_string),
+            "children": book.children_of(at).count(),
+        })
+    }
+
     fn status(&self, now: Time) -> Value {
         let book = &self.host.book;
         let all = self.config.connections.iter().enumerate();
-        let connections = all.filter(|(_, one)| !one.closed).map(|(at, one)| {
-            let ike = book
-                .ike_of(at)
-                .and_then(|id| Some((id, book.ikes.get(&id)?)));
-            let begun = book.starting.values().any(|of| *of == at);
-            let tunnel = one.tunnel.as_ref();
-            json!({
-                "name": one.name,
-                "state": match (&ike, begun) {
-                    (Some(_), _) => "up",
-                    (None, true) => "connecting",
-                    (None, false) => "down",
-                },
-                "start": match one.start {
-                    Start::Now => "now",
-                    Start::Demand => "demand",
-                    Start::Peer => "peer",
-                },
-                "remote_identity": peer_text(&self.config.ike.connections[at].remote_id),
-                "peer": ike.map(|(_, ike)| ike.peer.to_string()),
-                "local": ike.map(|(_, ike)| ike.local.to_string()),
-                "remote": ike.map(|(_, ike)| ike.remote.to_string()),
-                "ike": ike.map(|(id, _)| id.0),
-                "both_know_zones": ike.map(|(_, ike)| ike.zones),
-                "age_seconds": ike.map(|(_, ike)| age(ike.since, now)),
-                "zones": tunnel.map(|tunnel| tunnel.zones.name()),
-                "selector": tunnel.map(|tunnel| selector_json(&tunnel.selector)),
-                "inner_address": self.given.get(&at).map(ToString::to_string),
-                "children": book.children_of(at).count(),
-            })
-        });
+        let connections = all
+            .filter(|(_, one)| !one.closed)
+            .map(|(at, _)| self.connection_status(at, now));
         let mobile = book.mobile.iter().map(|(home, place)| {
             json!({
                 "home": home.to_string(),

@@ -73,10 +73,16 @@ impl Engine {
         {
             Ok(ike) => {
                 tracing::info!(connection = one.name, %to, "begun");
-                self.host.book.starting.insert(ike, connection);
+                let book = &mut self.host.book;
+                book.starting.insert(ike, connection);
+                book.failures.remove(&connection);
                 self.counters.initiated += 1;
             }
-            Err(error) => tracing::error!(connection = one.name, "can't be begun: {error}"),
+            Err(error) => {
+                tracing::error!(connection = one.name, "can't be begun: {error}");
+                let why = format!("it can't be begun: {error}");
+                self.host.book.failures.insert(connection, why);
+            }
         }
     }
 

@@ -29,6 +29,7 @@ impl Engine {
                 let book = &mut self.host.book;
                 let initiated = book.starting.remove(&ike).is_some();
                 book.patience.remove(&connection);
+                book.failures.remove(&connection);
                 let since = now;
                 book.ikes.insert(
                     ike,
@@ -79,13 +80,13 @@ impl Engine {
             }
             Event::ChildFailed { ike, spi_in, why } => {
                 self.counters.child_failed += 1;
-                let name = self
-                    .host
-                    .book
-                    .ikes
-                    .get(&ike)
-                    .map(|ike| self.name(ike.connection));
-                tracing::warn!(connection = name, "no child: {}", children::failure(&why));
+                let why = children::failure(&why);
+                let connection = self.host.book.ikes.get(&ike).map(|ike| ike.connection);
+                let name = connection.map(|connection| self.name(connection));
+                tracing::warn!(connection = name, "no child: {why}");
+                if let Some(connection) = connection {
+                    self.child_lacks(connection, why);
+                }
                 if let Some(spi) = spi_in {
                     self.host.release(spi, false);
                 }
@@ -157,6 +158,14 @@ impl Engine {
         }
     }
 
+    /// A connection's child didn't come up, which is worth a word as long as there is no other.
+    pub(super) fn child_lacks(&mut self, connection: usize, why: String) {
+        let book = &mut self.host.book;
+        if book.children_of(connection).next().is_none() {
+            book.failures.insert(connection, format!("no child: {why}"));
+        }
+    }
+
     fn ike_down(&mut self, ike: IkeId, why: Down, now: Time) {
         let begun = self.host.book.starting.remove(&ike);
         let up = self.host.book.ikes.remove(&ike).map(|ike| ike.connection);
@@ -175,6 +184,9 @@ impl Engine {
         self.counters.ike_down += 1;
         let again = !matches!(why, Down::Deleted | Down::Rekeyed);
         let another = self.host.book.ike_of(connection).is_some();
+        if again && !another {
+            self.host.book.failures.insert(connection, text);
+        }
         if again && !another && start == Start::Now {
             let patience = self
                 .host

@@ -27,7 +27,7 @@ mod snoop_states;
 
 pub use alarms::{Alarms, Cause, Change, Finding};
 pub use book::{Book, Child, Ike, Relay};
-pub use command::Refusal;
+pub use command::{Refusal, Standing};
 pub use coverage::{Coverage, Here, Visitor};
 pub use handover::{Follow, Order, Recall};
 pub use host::{Kernels, Random};
