@@ -9,7 +9,9 @@ use pfkey::{
     genl, Csa, CsaExt, CsaId, Message, Mode, Policy, PolicyId, Role, Snoop, SnoopState, State,
     Writer,
 };
+use socket2::SockFilter;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// Octets that an ADD has at most beside its keys and its binding.
@@ -52,13 +54,19 @@ pub struct Kernel {
     socket: Socket,
 }
 
+/// This program's number, which messages carry; asked for once.
+fn own_pid() -> u32 {
+    static PID: OnceLock<u32> = OnceLock::new();
+    *PID.get_or_init(std::process::id)
+}
+
 /// Writes the ADD of a CSA.
 pub fn add_message<'b>(
     buffer: &'b mut [u8],
     csa: &Csa<'_>,
     seq: u32,
 ) -> Result<&'b [u8], pfkey::Error> {
-    let writer = Writer::new(buffer, message::ADD, satype::MLESP, seq, std::process::id())?;
+    let writer = Writer::new(buffer, message::ADD, satype::MLESP, seq, own_pid())?;
     csa.write(writer)?.finish()
 }
 
@@ -68,13 +76,7 @@ pub fn policy_message<'b>(
     policy: &Policy,
     seq: u32,
 ) -> Result<&'b [u8], pfkey::Error> {
-    let writer = Writer::new(
-        buffer,
-        message::X_SPDADD,
-        satype::UNSPEC,
-        seq,
-        std::process::id(),
-    )?;
+    let writer = Writer::new(buffer, message::X_SPDADD, satype::UNSPEC, seq, own_pid())?;
     policy.write(writer)?.finish()
 }
 
@@ -155,7 +157,7 @@ impl Kernel {
         answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut buffer = [0; 512];
-        let writer = Writer::new(&mut buffer, kind, satype::MLESP, 1, std::process::id());
+        let writer = Writer::new(&mut buffer, kind, satype::MLESP, 1, own_pid());
         let octets = writer
             .and_then(|w| id.write(w, ext))
             .and_then(Writer::finish)
@@ -324,7 +326,7 @@ impl Kernel {
             message::X_SPDDELETE,
             satype::UNSPEC,
             1,
-            std::process::id(),
+            own_pid(),
         );
         let octets = writer
             .and_then(|w| id.write(w))
@@ -418,6 +420,12 @@ impl Kernel {
         self.socket.join(genl::GROUP_EVENTS_NAME)
     }
 
+    /// The same, of these messages alone. Each event that comes wakes a thread, and most tell of what this program did itself.
+    pub fn listen_for(&mut self, kinds: &[u8]) -> Result<(), Error> {
+        self.socket.filter(&events_of(kinds))?;
+        self.listen()
+    }
+
     /// Waits for events and gives them to `event`.
     pub fn events(
         &mut self,
@@ -431,9 +439,28 @@ impl Kernel {
     }
 }
 
+/// A filter over the module's events that lets those in whose zone message is of one of `kinds`.
+fn events_of(kinds: &[u8]) -> Vec<SockFilter> {
+    /// `BPF_LD | BPF_B | BPF_ABS`, `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_RET | BPF_K`.
+    const OCTET: u16 = 0x30;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    /// Behind the headers of netlink, generic netlink and the one attribute there is, and the version.
+    const KIND: u32 = (frame::HEADER_LEN + frame::GENL_HEADER_LEN + 4 + 1) as u32;
+    let step = SockFilter::new;
+    let mut steps = vec![step(OCTET, 0, 0, KIND)];
+    for kind in kinds {
+        // Not this one: past the next step.
+        steps.push(step(EQUAL, 0, 1, u32::from(*kind)));
+        steps.push(step(RETURN, 0, 0, u32::MAX));
+    }
+    steps.push(step(RETURN, 0, 0, 0));
+    steps
+}
+
 /// A message without extensions.
 fn bare(buffer: &mut [u8], kind: u8, satype: u8) -> Result<&[u8], Error> {
-    Writer::new(buffer, kind, satype, 1, std::process::id())
+    Writer::new(buffer, kind, satype, 1, own_pid())
         .and_then(Writer::finish)
         .map_err(refused)
 }
@@ -554,6 +581,30 @@ mod tests {
         merge(&mut list, read.clone());
         merge(&mut list, read);
         assert_eq!((list.len(), list[0].values.len()), (1, 4));
+    }
+
+    #[test]
+    fn of_the_modules_events_those_that_are_wanted_come() {
+        let (to, from) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        to.set_nonblocking(true).unwrap();
+        let wanted = [message::ACQUIRE, message::EXPIRE];
+        let filter = events_of(&wanted);
+        socket2::SockRef::from(&to).attach_filter(&filter).unwrap();
+        let mut came = Vec::new();
+        for kind in 0..=u8::MAX {
+            let mut zone = [0; pfkey::HEADER_LEN];
+            zone[..2].copy_from_slice(&[2, kind]);
+            let octets = Request::new(30, 0, 0, genl::CMD_PFKEY, 1)
+                .attribute(genl::A_PFKEY, &zone)
+                .finish();
+            from.send(&octets).unwrap();
+            let mut buffer = [0; 512];
+            if let Ok(len) = to.recv(&mut buffer) {
+                assert_eq!(buffer[..len], octets[..]);
+                came.push(kind);
+            }
+        }
+        assert_eq!(came, wanted);
     }
 
     #[test]

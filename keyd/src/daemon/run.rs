@@ -191,7 +191,11 @@ fn reload(engine: &mut Engine, file: &Path, now: Time) -> Result<Value, String> 
             done.map_err(|why| format!("{}: {why}", file.display()))
         });
     done.inspect_err(|why| {
-        tracing::error!("the file isn't taken up, and what was read before stays in force: {why}");
+        tracing::error!("the file isn't taken up, and what was read before stays in force:");
+        // It shows the line of the file.
+        for line in why.lines() {
+            tracing::error!("{line}");
+        }
     })
 }
 

@@ -4,6 +4,7 @@
 use super::frame::{self, Message, Messages};
 use super::Error;
 use netlink_sys::{Socket as Raw, SocketAddr};
+use socket2::{SockFilter, SockRef};
 use std::io;
 use zeroize::Zeroizing;
 
@@ -87,6 +88,14 @@ impl Line {
     /// The system's.
     pub fn join(&mut self, group: u32) -> Result<(), Error> {
         Ok(self.raw.add_membership(group)?)
+    }
+
+    /// Has the kernel keep back the messages that a filter doesn't let in (`bpf(4)`).
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn filter(&mut self, steps: &[SockFilter]) -> Result<(), Error> {
+        Ok(SockRef::from(&self.raw).attach_filter(steps)?)
     }
 
     /// Waits for messages nobody asked for and gives them to `event`.

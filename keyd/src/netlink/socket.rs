@@ -206,6 +206,11 @@ impl Socket {
         self.line.join(group)
     }
 
+    /// Has the kernel keep back the messages that a filter doesn't let in.
+    pub fn filter(&mut self, steps: &[socket2::SockFilter]) -> Result<(), Error> {
+        self.line.filter(steps)
+    }
+
     /// Waits for events and gives them to `event`.
     pub fn events(
         &mut self,

@@ -100,7 +100,7 @@ async fn the_log_has_the_last_lines_and_with_follow_those_to_come() {
     let path = folder.path().join("control");
     let journal = Journal::default();
     for line in 0..1100 {
-        journal.add(&format!("line {line}"));
+        journal.add(format!("line {line}"));
     }
     tokio::spawn(echo(Server::open(&path, false, &journal).unwrap()));
     let (started, begun) = tokio::sync::oneshot::channel();
@@ -121,7 +121,7 @@ async fn the_log_has_the_last_lines_and_with_follow_those_to_come() {
         assert_eq!(client.answer().unwrap(), Some(json!("one more")));
     });
     begun.await.unwrap();
-    journal.add("one more");
+    journal.add("one more".into());
     client.await.unwrap();
 }
 

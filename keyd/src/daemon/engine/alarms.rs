@@ -116,6 +116,12 @@ impl Alarms {
         changes
     }
 
+    /// Whether anything is wrong, or was when it was looked at last, that may be over by what a peer or the kernel has done.
+    pub fn hang_on_peers(&self) -> bool {
+        let mut causes = self.conditions.keys();
+        causes.any(|cause| !matches!(cause, Cause::Mtu(_)))
+    }
+
     /// When a [`review`](Self::review) would begin an alarm, if nothing else changes.
     pub fn next_deadline(&self) -> Option<Time> {
         let waiting = self.conditions.values().filter(|one| !one.raised);

@@ -30,7 +30,7 @@ impl Engine {
         match self.install_relay(csa, now) {
             Ok(()) => {
                 self.counters.relay_up += 1;
-                self.review_soon(now);
+                self.review_if_amiss(now);
                 // It was a standby for the distributor, who hadn't heard yet that the host is here.
                 if let Some(home) = home.filter(|home| identity.standby && self.visits(*home)) {
                     self.activate_relays(home);
@@ -293,12 +293,13 @@ impl Engine {
     pub(super) fn revoked(&mut self, fa: IpAddr, spi: u32, confirmed: bool, now: Time) {
         if confirmed {
             self.counters.revoked += 1;
+            self.review_if_amiss(now);
             tracing::info!(%fa, "the foreign agent holds CSA {spi:#010x} no more");
         } else {
             self.counters.revocation_unconfirmed += 1;
+            self.review_soon(now);
             tracing::warn!(%fa, "the foreign agent was to drop CSA {spi:#010x} and didn't answer; it may hold it");
         }
-        self.review_soon(now);
     }
 
     /// HA: what a foreign agent said to a CSA.
@@ -309,7 +310,10 @@ impl Engine {
         status: Option<GroupStatus>,
         now: Time,
     ) {
-        self.review_soon(now);
+        match status {
+            Some(GroupStatus::Accepted) => self.review_if_amiss(now),
+            _ => self.review_soon(now),
+        }
         match status {
             Some(GroupStatus::Accepted) => {
                 self.counters.distributed += 1;

@@ -123,6 +123,14 @@ impl Engine {
         self.review_at(now + SOON);
     }
 
+    /// Something went well, which is worth a look where something was wrong: where nothing is, many of these come, with each
+    /// rekeying of each host, and a look takes as long as there are CSAs.
+    pub(super) fn review_if_amiss(&mut self, now: Time) {
+        if self.alarms.hang_on_peers() {
+            self.review_soon(now);
+        }
+    }
+
     fn review_at(&mut self, at: Time) {
         if self.reviewed_at.is_none_or(|other| at < other) {
             self.reviewed_at = Some(at);

@@ -12,7 +12,7 @@ use crate::netlink::Error;
 use mml_ike::crypto::KeyPair;
 use mml_ike::secret::Secret;
 use mml_ike::wire::{Encr, Id, IdType, ZoneTransform};
-use pfkey::number::policy;
+use pfkey::number::{message as kind, policy};
 use pfkey::{
     Binding, Csa, CsaExt, CsaId, Encap, Lifetime, Migrate, Policy, PolicyExt, PolicyId, State,
     ZoneKeys, ZoneSa,
@@ -48,7 +48,7 @@ impl Mml {
     /// When there is no module, or it is taken away.
     pub fn listen(event: &mut dyn FnMut(KernelEvent)) -> Result<(), Error> {
         let mut module = Module::open()?;
-        module.listen()?;
+        module.listen_for(&[kind::ACQUIRE, kind::EXPIRE, kind::X_NAT_T_NEW_MAPPING])?;
         loop {
             let heard = module.events(&mut |one| {
                 match one {
