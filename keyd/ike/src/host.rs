@@ -6,10 +6,9 @@ use std::net::IpAddr;
 
 /// Randomness, and what the kernel alone knows.
 ///
-/// Nonces, SPIs, cookie secrets and ML-KEM's seeds come from [`fill`](Host::fill), so a seeded host repeats an exchange
-/// message for message. Key pairs of the curves come from AWS-LC and signatures from ring, which draw their own randomness
-/// (ring out of [`secure`](Host::secure)): neither lets anybody choose a private key, so that one is used once and never seen.
-/// Their octets differ from run to run; no message's size, order or meaning depends on them.
+/// Nonces, SPIs, cookie secrets, key pairs and ML-KEM's seeds come from [`fill`](Host::fill), so a seeded host repeats an exchange
+/// message for message but for signatures: those come from ring, which makes its own out of [`secure`](Host::secure) and lets
+/// nobody else choose them. Their octets differ from run to run; no message's size, order or meaning depends on them.
 pub trait Host {
     /// Fills `out` with random octets.
     fn fill(&mut self, out: &mut [u8]);

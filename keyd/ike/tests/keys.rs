@@ -291,6 +291,82 @@ impl Host for Given {
     }
 }
 
+/// RFC 7748 §6.1; RFC 5903 §8.1, §8.2: private and public values of both sides, and what they share.
+#[test]
+fn curves_are_those_of_the_standards() {
+    type Side = (&'static str, &'static str);
+    let all: [(Method, Side, Side, &str); 3] = [
+        (
+            Method::X25519,
+            (
+                "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+                "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
+            ),
+            (
+                "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+                "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f",
+            ),
+            "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
+        ),
+        (
+            Method::P256,
+            (
+                "c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433",
+                "dad0b65394221cf9b051e1feca5787d098dfe637fc90b9ef945d0c3772581180\
+                 5271a0461cdb8252d61f1c456fa3e59ab1f45b33accf5f58389e0577b8990bb3",
+            ),
+            (
+                "c6ef9c5d78ae012a011164acb397ce2088685d8f06bf9be0b283ab46476bee53",
+                "d12dfb5289c8d4f81208b70270398c342296970a0bccb74c736fc7554494bf63\
+                 56fbf3ca366cc23e8157854c13c58d6aac23f046ada30f8353e74f33039872ab",
+            ),
+            "d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de",
+        ),
+        (
+            Method::P384,
+            (
+                "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194",
+                "667842d7d180ac2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732aee95f41aa\
+                 9482ed1fc0eeb9cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947dae69b4c634573a81c",
+            ),
+            (
+                "41cb0779b4bdb85d47846725fbec3c9430fab46cc8dc5060855cc9bda0aa2942e0308312916b8ed2960e4bd55a7448fc",
+                "e558dbef53eecde3d3fccfc1aea08a89a987475d12fd950d83cfa41732bc509d0d1ac43a0336def96fda41d0774a3571\
+                 dcfbec7aacf3196472169e838430367f66eebe3c6e70c416dd5f0c68759dd1fff83fa40142209dff5eaad96db9e6386c",
+            ),
+            "11187331c279962d93d604243fd592cb9d0a926f422e47187521287e7156c5c4d603135569b9e9d09cf5d4a270f59746",
+        ),
+    ];
+    for (method, initiator, responder, shared) in all {
+        let mut host = Given(
+            hex(&(initiator.0.to_owned() + responder.0)),
+            TestHost::new(3),
+        );
+        let (pending, public) = method.begin(&mut host).unwrap();
+        assert_eq!(public, hex(initiator.1), "{method:?}");
+        let (answer, secret) = method.respond(&public, &mut host).unwrap();
+        assert_eq!(answer, hex(responder.1), "{method:?}");
+        assert_eq!(secret.expose(), hex(shared), "{method:?}");
+        assert_eq!(pending.finish(&answer).unwrap(), secret);
+    }
+}
+
+/// A number that is the order of P-256 or more is no private key: another one is drawn.
+#[test]
+fn a_private_key_that_is_none_is_drawn_again() {
+    let right = "c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433";
+    let draws = "f".repeat(64) + &"0".repeat(64) + right;
+    let mut host = Given(hex(&draws), TestHost::new(3));
+    let (_, public) = Method::P256.begin(&mut host).unwrap();
+    let of_right = Method::P256.begin(&mut Given(hex(right), TestHost::new(3)));
+    assert_eq!(public, of_right.unwrap().1);
+    let mut broken = Given(vec![0; 32 * 8], TestHost::new(3));
+    assert!(
+        Method::P256.begin(&mut broken).is_err(),
+        "randomness that is none"
+    );
+}
+
 #[test]
 fn ml_kem_is_that_of_the_second_implementation() {
     let vectors = vectors();

@@ -5,15 +5,14 @@ use super::CryptoError;
 use crate::host::Host;
 use crate::secret::Secret;
 use crate::wire::Group;
-use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
-use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use ml_kem::kem::{Decapsulate, DecapsulationKey, EncapsulationKey};
 use ml_kem::{
     Ciphertext, EncapsulateDeterministic, Encoded, EncodedSizeUser, KemCore, MlKem768,
     MlKem768Params, B32,
 };
 use std::fmt;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A key exchange method.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -25,6 +24,9 @@ pub enum Method {
     MlKem768,
 }
 
+/// A number below the order of a NIST curve comes at once, but for one time in 2^32; this often it never fails.
+const DRAWS: usize = 8;
+
 /// A NIST point on the wire has no leading octet that says "uncompressed" (RFC 5903 §7).
 const UNCOMPRESSED: u8 = 4;
 
@@ -32,7 +34,7 @@ const UNCOMPRESSED: u8 = 4;
 pub struct Pending(Half);
 
 enum Half {
-    Curve(Method, EphemeralPrivateKey),
+    Curve(Method, PrivateKey),
     MlKem(Box<DecapsulationKey<MlKem768Params>>),
 }
 
@@ -64,11 +66,12 @@ impl Method {
         }
     }
 
-    fn curve(self) -> Option<&'static agreement::Algorithm> {
+    /// A curve's algorithm, and the octets of a private key on it.
+    fn curve(self) -> Option<(&'static agreement::Algorithm, usize)> {
         match self {
-            Method::X25519 => Some(&agreement::X25519),
-            Method::P256 => Some(&agreement::ECDH_P256),
-            Method::P384 => Some(&agreement::ECDH_P384),
+            Method::X25519 => Some((&agreement::X25519, 32)),
+            Method::P256 => Some((&agreement::ECDH_P256, 32)),
+            Method::P384 => Some((&agreement::ECDH_P384, 48)),
             Method::MlKem768 => None,
         }
     }
@@ -76,10 +79,10 @@ impl Method {
     /// Begins an exchange: what finishes it, and the public value to send.
     ///
     /// # Errors
-    /// When the system's randomness fails.
+    /// When the randomness is none.
     pub fn begin(self, host: &mut dyn Host) -> Result<(Pending, Vec<u8>), CryptoError> {
         if self.curve().is_some() {
-            let (private, public) = self.key_pair()?;
+            let (private, public) = self.key_pair(host)?;
             return Ok((Pending(Half::Curve(self, private)), public));
         }
         let (mut d, mut z) = (B32::default(), B32::default());
@@ -102,8 +105,8 @@ impl Method {
         host: &mut dyn Host,
     ) -> Result<(Vec<u8>, Secret), CryptoError> {
         if self.curve().is_some() {
-            let (private, public) = self.key_pair()?;
-            return Ok((public, self.agree(private, peer)?));
+            let (private, public) = self.key_pair(host)?;
+            return Ok((public, self.agree(&private, peer)?));
         }
         let encoded =
             Encoded::<EncapsulationKey<MlKem768Params>>::try_from(peer).map_err(|_| CryptoError)?;
@@ -122,10 +125,14 @@ impl Method {
         Ok((ciphertext.to_vec(), secret))
     }
 
-    fn key_pair(self) -> Result<(EphemeralPrivateKey, Vec<u8>), CryptoError> {
-        let curve = self.curve().ok_or(CryptoError)?;
-        let private =
-            EphemeralPrivateKey::generate(curve, &SystemRandom::new()).map_err(|_| CryptoError)?;
+    fn key_pair(self, host: &mut dyn Host) -> Result<(PrivateKey, Vec<u8>), CryptoError> {
+        let (curve, len) = self.curve().ok_or(CryptoError)?;
+        let mut octets = Zeroizing::new(vec![0; len]);
+        let mut drawn = (0..DRAWS).filter_map(|_| {
+            host.fill(&mut octets);
+            PrivateKey::from_private_key(curve, &octets).ok()
+        });
+        let private = drawn.next().ok_or(CryptoError)?;
         let public = private.compute_public_key().map_err(|_| CryptoError)?;
         let public = match (self, public.as_ref()) {
             (Method::X25519, octets) => octets.to_vec(),
@@ -135,14 +142,14 @@ impl Method {
         Ok((private, public))
     }
 
-    fn agree(self, private: EphemeralPrivateKey, peer: &[u8]) -> Result<Secret, CryptoError> {
-        let curve = self.curve().ok_or(CryptoError)?;
+    fn agree(self, private: &PrivateKey, peer: &[u8]) -> Result<Secret, CryptoError> {
+        let (curve, _) = self.curve().ok_or(CryptoError)?;
         let peer = match self {
             Method::X25519 => peer.to_vec(),
             _ => [&[UNCOMPRESSED], peer].concat(),
         };
         let peer = UnparsedPublicKey::new(curve, peer);
-        agreement::agree_ephemeral(private, &peer, CryptoError, |shared| {
+        agreement::agree(private, &peer, CryptoError, |shared| {
             Ok(Secret::copy(shared))
         })
     }
@@ -155,7 +162,7 @@ impl Pending {
     /// When that is not one of this method's.
     pub fn finish(self, peer: &[u8]) -> Result<Secret, CryptoError> {
         match self.0 {
-            Half::Curve(method, private) => method.agree(private, peer),
+            Half::Curve(method, private) => method.agree(&private, peer),
             Half::MlKem(private) => {
                 let ciphertext = Ciphertext::<MlKem768>::try_from(peer).map_err(|_| CryptoError)?;
                 let mut shared = private.decapsulate(&ciphertext).map_err(|_| CryptoError)?;
