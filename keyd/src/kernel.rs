@@ -117,7 +117,8 @@ impl Kernel {
         octets: &[u8],
         answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.socket.request(
+        // The module answers what it has done (docs/wire.md 2.1c); an acknowledgement would say nothing more.
+        self.socket.ask(
             genl::CMD_PFKEY,
             &|r| r.attribute(genl::A_PFKEY, octets),
             &mut |m| zone(m, answer),

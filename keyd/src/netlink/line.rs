@@ -36,7 +36,8 @@ impl Line {
         })
     }
 
-    /// Sends what `build` makes of a request's number, and gives what comes of it to `answer`. True if it is consistent.
+    /// Sends what `build` makes of a request's number, and gives what comes of it to `answer`, until it is acknowledged or the
+    /// dump is over. True if it is consistent.
     ///
     /// # Errors
     /// The kernel's refusal, the socket's failure, or `answer`'s.
@@ -44,6 +45,27 @@ impl Line {
         &mut self,
         build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>,
         answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        self.converse(build, answer, false)
+    }
+
+    /// The same of a request that isn't to be acknowledged: the kernel gives it one answer, or refuses it.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn ask(
+        &mut self,
+        build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>,
+        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.converse(build, answer, true).map(|_| ())
+    }
+
+    fn converse(
+        &mut self,
+        build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>,
+        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+        one: bool,
     ) -> Result<bool, Error> {
         self.seq = self.seq.wrapping_add(1);
         let request = build(self.seq);
@@ -68,7 +90,12 @@ impl Line {
                         };
                     }
                     frame::KIND_OVERRUN => return Err(Error::Overrun),
-                    _ => answer(&message)?,
+                    _ => {
+                        answer(&message)?;
+                        if one {
+                            return Ok(consistent);
+                        }
+                    }
                 }
             }
         }

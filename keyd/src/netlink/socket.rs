@@ -163,6 +163,18 @@ impl Socket {
         self.exchange(command, frame::ACK, fill, answer).map(|_| ())
     }
 
+    /// Sends a command that has one answer, and gives that to `answer`.
+    pub fn ask(
+        &mut self,
+        command: u8,
+        fill: &dyn Fn(Request) -> Request,
+        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (family, version) = (self.family, self.version);
+        let build = |seq| fill(Request::new(family, 0, seq, command, version)).finish();
+        self.line.ask(&build, answer)
+    }
+
     /// Asks for a dump and gives all of its answers to `answer`; to `restart` first, each time it begins.
     pub fn dump(
         &mut self,
