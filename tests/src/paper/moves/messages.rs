@@ -14,7 +14,7 @@ use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 
 use super::ground::Ground;
-use super::{radio, seen, wait, REST};
+use super::{radio, seen, wait, FORGOTTEN, REST};
 use crate::bench::ran;
 use crate::keyd::Keyd;
 use crate::module::{self, Modules};
@@ -24,8 +24,11 @@ use crate::scenario::{Ctx, MODULE};
 use crate::topology::{Shape, Topology, HA, MH};
 use crate::{traffic, tunnel, zone_tunnel};
 
-/// Everything that one step sets off has come to rest by then.
-const STEP: Duration = Duration::from_secs(1);
+/// Everything that one step sets off has come to rest by then, and what daemons do by themselves every few seconds is seldom in
+/// it.
+const STEP: Duration = Duration::from_millis(200);
+/// Daemons that have started have nothing to do any more by then.
+const START: Duration = Duration::from_secs(4);
 /// How often processor time is looked at during a handoff.
 const LOOK: Duration = Duration::from_millis(1);
 /// Round trips in milliseconds: the previous foreign agent has answered long before the home agent.
@@ -143,7 +146,7 @@ fn agents(times: u32, neighbour: bool) -> Result<Times> {
     };
     let home = Keyd::with_files(&net.ha, &ha, &files)?;
     let agent = Keyd::with_files(&net.fa1, &fa_file(1, other), &files)?;
-    std::thread::sleep(STEP * 3);
+    std::thread::sleep(START);
     let tell = |words: &[&str]| home.tell(words).map(|_| ());
     steps(
         &[home.pid()?, agent.pid()?],
@@ -190,7 +193,7 @@ fn rekeying(times: u32, agents: u8) -> Result<Times> {
         .map(|(at, number)| Keyd::with_files(at, &fa_file(number, ""), &files))
         .collect::<Result<Vec<_>>>()?;
     let mobile = Keyd::with_files(&net.mh, &mh, &files)?;
-    std::thread::sleep(STEP * 4);
+    std::thread::sleep(START);
     let mut pids = vec![mobile.pid()?, home.pid()?];
     for agent in &foreign {
         pids.push(agent.pid()?);
@@ -200,8 +203,12 @@ fn rekeying(times: u32, agents: u8) -> Result<Times> {
         tell(&["initiate", "ha", "--wait", "20"])?;
         std::thread::sleep(STEP);
         let before = mobile.tell(&["sa", "list"])?;
-        // What was replaced is taken away after a while; by the time it is measured, one goes for each that comes.
-        let taken = steps(&pids, times, || tell(&["rekey", "ha"]), || Ok(()))?;
+        // What was replaced is taken away after a while, and isn't in it.
+        let forgotten = || {
+            std::thread::sleep(FORGOTTEN);
+            Ok(())
+        };
+        let taken = steps(&pids, times, || tell(&["rekey", "ha"]), forgotten)?;
         ensure!(
             mobile.tell(&["sa", "list"])? != before,
             "nothing was rekeyed"
