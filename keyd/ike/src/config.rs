@@ -119,7 +119,7 @@ pub struct Connection {
 }
 
 /// Algorithms of an IKE SA, each list best first.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IkeProposal {
     /// What seals SK.
     pub ciphers: Vec<Cipher>,

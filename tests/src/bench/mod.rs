@@ -3,13 +3,15 @@
 //! count of instructions and comes out the same on any machine.
 //!
 //! Where to look: `way` is what is compared, `goodput` one TCP flow over each, `stage` what each node spends on a packet
-//! and `lookup` what it spends with many CSAs there, `memory` what a CSA takes;
+//! and `lookup` what it spends with many CSAs there, `memory` what a CSA takes, `ike` and `crowd` (in the company of a `swarm`)
+//! what key managers spend;
 //! `bound` is what goodput could be at best, from what `cipher` says the AEAD calls cost. Each row has a peer it is held
 //! against; what is wanted of the ratios is in `docs/benchmarks.md`.
 
 mod arrangement;
 mod bound;
 mod cipher;
+mod crowd;
 mod flows;
 mod goodput;
 mod ike;
@@ -18,6 +20,7 @@ mod many;
 mod memory;
 mod row;
 mod stage;
+mod swarm;
 mod way;
 
 use std::time::Duration;
@@ -73,6 +76,10 @@ const ALL: &[Benchmark] = &[
     Benchmark {
         rows: &["ike"],
         run: ike::run,
+    },
+    Benchmark {
+        rows: &["crowd-hosts", "crowd-neighbours"],
+        run: crowd::run,
     },
     Benchmark {
         rows: &arrangement::NAMES,

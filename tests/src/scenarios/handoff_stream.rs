@@ -361,7 +361,7 @@ fn dkm_under_a_stream(ctx: &mut Ctx) -> Result<()> {
 /// For how long a sender's TCP waits at least before its timer runs out (Linux's least, RFC 6298's being a second).
 const PATIENCE: Duration = Duration::from_millis(200);
 /// From home agent to foreign agents, in milliseconds.
-const DELAY_MS: u64 = 10;
+const DELAY_MS: u64 = 15;
 /// Octets that the sender of a transfer may have under way.
 const UNDER_WAY: usize = 64 << 10;
 /// A write of its, and how many a second.

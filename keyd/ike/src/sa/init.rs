@@ -6,7 +6,7 @@ use super::exchange::{Cx, Find, InitRequest, Path, Pending, Reply};
 use super::window::Outstanding;
 use super::{IkeSa, Nat, Setup, State, Traits, IKE_PORT, NATT_PORT};
 use crate::auth::HASHES;
-use crate::config::{Config, Connection};
+use crate::config::{Config, Connection, IkeProposal};
 use crate::crypto::{skeyseed, skeyseed_next, IkeKeys, Method, Pending as Kex};
 use crate::event::{Down, IkeId, Time};
 use crate::host;
@@ -453,10 +453,14 @@ pub(crate) fn answer_init(
     let connections = cx.config.connections.iter();
     let meant = connections.filter(|c| c.remote.is_none_or(|remote| remote == path.remote.ip()));
     let wanted = requests(meant.clone().map(|c| &c.trust));
-    let configured: Vec<_> = meant
-        .flat_map(|c| c.ike.iter().cloned())
-        .filter(|p| p.additional.is_empty() || traits.intermediate)
-        .collect();
+    let mut configured: Vec<IkeProposal> = Vec::new();
+    for proposal in meant.flat_map(|c| &c.ike) {
+        // Thousands of peers have few suites among them.
+        let may = proposal.additional.is_empty() || traits.intermediate;
+        if may && !configured.contains(proposal) {
+            configured.push(proposal.clone());
+        }
+    }
     let chosen = select(&ike_proposals(&configured, None), theirs, Some(ke.group));
     let suite = chosen.as_ref().and_then(IkeSuite::from_proposal);
     let (Some(chosen), Some(suite)) = (chosen, suite) else {

@@ -6,8 +6,10 @@ use crate::daemon::kernel::{Held, SaId};
 use mml_ike::event::{ChildId, IkeId, Time};
 use mml_ike::wire::Id;
 use pfkey::Selector;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::time::Duration;
 
 /// An IKE SA that is up.
@@ -92,6 +94,67 @@ pub struct Orphan {
     pub connection: Option<usize>,
 }
 
+/// Children, found by their connection, too: a home agent has thousands, of thousands of connections.
+///
+/// # Invariants
+///
+/// `of` has each child under its connection, and nothing else.
+#[derive(Default, Debug)]
+pub struct Children {
+    all: BTreeMap<ChildId, Child>,
+    of: HashMap<usize, BTreeSet<ChildId>>,
+}
+
+impl Deref for Children {
+    type Target = BTreeMap<ChildId, Child>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
+
+impl Children {
+    /// Adds one, in place of the one of that number.
+    pub fn insert(&mut self, id: ChildId, child: Child) {
+        self.remove(&id);
+        self.of.entry(child.connection).or_default().insert(id);
+        self.all.insert(id, child);
+    }
+
+    /// Takes one away.
+    pub fn remove(&mut self, id: &ChildId) -> Option<Child> {
+        let child = self.all.remove(id)?;
+        if let Entry::Occupied(mut of) = self.of.entry(child.connection) {
+            of.get_mut().remove(id);
+            if of.get().is_empty() {
+                of.remove();
+            }
+        }
+        Some(child)
+    }
+
+    /// Changes one, if it is here.
+    pub fn change<T>(&mut self, id: ChildId, change: impl FnOnce(&mut Child) -> T) -> Option<T> {
+        let mut child = self.remove(&id)?;
+        let done = change(&mut child);
+        self.insert(id, child);
+        Some(done)
+    }
+
+    /// They are of another IKE SA now.
+    pub fn inherit(&mut self, old: IkeId, new: IkeId) {
+        for child in self.all.values_mut().filter(|child| child.ike == old) {
+            child.ike = new;
+        }
+    }
+
+    /// Those of a connection.
+    fn of(&self, connection: usize) -> impl Iterator<Item = (ChildId, &Child)> {
+        let ids = self.of.get(&connection).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, self.all.get(id)?)))
+    }
+}
+
 /// All of it.
 #[derive(Default)]
 pub struct Book {
@@ -100,7 +163,7 @@ pub struct Book {
     /// IKE SAs this side has begun and that aren't up, with their connections.
     pub starting: BTreeMap<IkeId, usize>,
     /// Children.
-    pub children: BTreeMap<ChildId, Child>,
+    pub children: Children,
     /// FA: relay CSAs, by outer destination and SPI from the HA.
     pub relays: HashMap<(IpAddr, u32), Relay>,
     /// CSAs that wait to be claimed.
@@ -162,11 +225,7 @@ impl Book {
 
     /// A connection's children.
     pub fn children_of(&self, connection: usize) -> impl Iterator<Item = (ChildId, &Child)> {
-        let of = move |(_, child): &(&ChildId, &Child)| child.connection == connection;
-        self.children
-            .iter()
-            .filter(of)
-            .map(|(id, child)| (*id, child))
+        self.children.of(connection)
     }
 
     /// A connection's children with one of its peers.
@@ -177,5 +236,61 @@ impl Book {
     ) -> impl Iterator<Item = (ChildId, &'a Child)> {
         self.children_of(connection)
             .filter(move |(_, child)| child.peer == *peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pfkey::Role;
+
+    fn child(connection: usize) -> Child {
+        let id = SaId {
+            spi: 0x1000,
+            src: IpAddr::from([198, 51, 100, 1]),
+            dst: IpAddr::from([10, 1, 1, 7]),
+            role: Role::Origin,
+        };
+        let any = crate::address::Prefix::ANY;
+        Child {
+            ike: IkeId(1),
+            connection,
+            peer: Id::fqdn("mh.example"),
+            inbound: id,
+            outbound: id,
+            udp: None,
+            composite: true,
+            generation: 1,
+            transforms: Vec::new(),
+            selector: crate::address::selector(any, any, 0).unwrap(),
+            sealing: false,
+            since: Time::ZERO,
+            ends: Time::ZERO,
+        }
+    }
+
+    #[test]
+    fn children_are_found_by_their_connection_whatever_becomes_of_them() {
+        let mut book = Book::default();
+        let of = |book: &Book, connection| -> Vec<u64> {
+            book.children_of(connection).map(|(id, _)| id.0).collect()
+        };
+        for (id, connection) in [(1, 7), (2, 8), (3, 7)] {
+            book.children.insert(ChildId(id), child(connection));
+        }
+        assert_eq!((of(&book, 7), of(&book, 8)), (vec![1, 3], vec![2]));
+        // One is of another connection now, and one is another.
+        let moved = book.children.change(ChildId(1), |one| one.connection = 8);
+        assert_eq!(moved, Some(()));
+        book.children.insert(ChildId(3), child(9));
+        assert_eq!((of(&book, 7), of(&book, 8)), (vec![], vec![1, 2]));
+        assert_eq!(of(&book, 9), [3]);
+        book.children.inherit(IkeId(1), IkeId(5));
+        assert!(book.children.values().all(|one| one.ike == IkeId(5)));
+        assert!(book.children.remove(&ChildId(3)).is_some());
+        assert!(book.children.remove(&ChildId(3)).is_none());
+        assert_eq!(book.children.change(ChildId(3), |_| ()), None);
+        assert!(of(&book, 9).is_empty());
+        assert_eq!(book.children.len(), 2);
     }
 }

@@ -345,12 +345,8 @@ impl Engine {
     /// The node may seal with a child from now on.
     pub(super) fn seal(&mut self, id: ChildId, now: Time) {
         let host = &mut self.host;
-        let Some(child) = host
-            .book
-            .children
-            .get_mut(&id)
-            .filter(|child| !child.sealing)
-        else {
+        let children = &mut host.book.children;
+        let Some(child) = children.get(&id).filter(|child| !child.sealing) else {
             return;
         };
         let Some(kernel) = host.kernels.of(child.composite) else {
@@ -360,9 +356,12 @@ impl Engine {
             tracing::error!("{} can't be made active: {error}", child.outbound);
             return;
         }
-        child.sealing = true;
+        let sealing = children.change(id, |child| {
+            child.sealing = true;
+            child.clone()
+        });
+        let Some(child) = sealing else { return };
         tracing::info!("sealing with child {} now", id.0);
-        let child = child.clone();
         if !child.composite {
             // A policy remembers which SA it used last; put anew it takes the newest.
             if let Err(error) = self.plain_policies(child.connection, &child) {

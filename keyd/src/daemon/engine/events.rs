@@ -60,9 +60,7 @@ impl Engine {
                     );
                     book.ikes.insert(new, Ike { since: now, ..ike });
                 }
-                for child in book.children.values_mut().filter(|child| child.ike == old) {
-                    child.ike = new;
-                }
+                book.children.inherit(old, new);
             }
             Event::IkeDown { ike, why } => self.ike_down(ike, why, now),
             Event::AuthenticationFailed { remote, peer, why } => {

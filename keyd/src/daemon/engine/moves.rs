@@ -55,15 +55,19 @@ impl Engine {
     /// First where it is opened, then where it is sealed.
     fn migrate(&mut self, id: ChildId, ends: &Ends) -> Result<(), Error> {
         let host = &mut self.host;
-        let Some(child) = host.book.children.get_mut(&id) else {
+        let Some(child) = host.book.children.get(&id) else {
             return Ok(());
         };
         let Some(kernel) = host.kernels.of(child.composite) else {
             return Ok(());
         };
-        child.inbound = kernel.migrate(&child.inbound, &ends.back())?;
-        child.outbound = kernel.migrate(&child.outbound, ends)?;
-        child.udp = ends.udp.then_some((ends.src, ends.dst));
+        let moved = host.book.children.change(id, |child| -> Result<(), Error> {
+            child.inbound = kernel.migrate(&child.inbound, &ends.back())?;
+            child.outbound = kernel.migrate(&child.outbound, ends)?;
+            child.udp = ends.udp.then_some((ends.src, ends.dst));
+            Ok(())
+        });
+        moved.transpose()?;
         self.counters.migrated += 1;
         Ok(())
     }

@@ -283,8 +283,11 @@ impl Engine {
             Some(info) => info.connection,
             None => return,
         };
-        if let Some(known) = self.host.book.children.get_mut(&child) {
+        let children = &mut self.host.book.children;
+        let known = children.change(child, |known| {
             (known.ike, known.connection) = (ike, connection);
+        });
+        if known.is_some() {
             tracing::info!(
                 "CSA {spi_in:#010x}/{spi_out:#010x} has another IKE SA: {}",
                 ike.0

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Many IKE peers in one thread: the protocol's end points with a socket each, and no kernel behind them. They are the company
+//! that a measured key manager has; what they install is nobody's concern.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+use mml_ike::config::Config;
+use mml_ike::event::{Event, IkeId, Output};
+use mml_ike::host::Host;
+use mml_ike::Endpoint;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::netns::Netns;
+
+/// IKE's port.
+const PORT: u16 = 500;
+/// Octets of the longest datagram.
+const LONGEST: usize = 65_535;
+/// Nobody says anything any more when nothing has come for so long.
+const QUIET: Duration = Duration::from_millis(20);
+/// What an exchange may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Chance(SystemRandom);
+
+impl Host for Chance {
+    fn fill(&mut self, out: &mut [u8]) {
+        // Without randomness nothing that is measured would mean anything; a peer refuses zeros.
+        if self.0.fill(out).is_err() {
+            out.fill(0);
+        }
+    }
+
+    fn secure(&self) -> &dyn SecureRandom {
+        &self.0
+    }
+}
+
+struct Member {
+    endpoint: Endpoint,
+    socket: UdpSocket,
+    address: SocketAddr,
+}
+
+/// All of them.
+pub struct Swarm {
+    members: Vec<Member>,
+    host: Chance,
+    start: Instant,
+    /// Relay CSAs that members which are foreign agents were given.
+    pub given: usize,
+}
+
+impl Swarm {
+    pub fn new() -> Self {
+        Swarm {
+            members: Vec::new(),
+            host: Chance(SystemRandom::new()),
+            start: Instant::now(),
+            given: 0,
+        }
+    }
+
+    /// One more at an address of that node; its number.
+    pub fn join(&mut self, node: &Netns, address: Ipv4Addr, config: Config) -> Result<usize> {
+        let address = SocketAddr::new(address.into(), PORT);
+        let socket = node.enter(|| Ok(UdpSocket::bind(address)?))?;
+        socket.set_nonblocking(true)?;
+        self.members.push(Member {
+            endpoint: Endpoint::new(config),
+            socket,
+            address,
+        });
+        Ok(self.members.len() - 1)
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// One begins its connection with a peer, which is up when this returns.
+    pub fn begin(&mut self, member: usize, peer: Ipv4Addr) -> Result<IkeId> {
+        let now = self.now();
+        let one = self.members.get_mut(member).context("no such member")?;
+        let to = SocketAddr::new(IpAddr::V4(peer), PORT);
+        let ike = one
+            .endpoint
+            .initiate(0, one.address, to, now, &mut self.host)?;
+        self.settle(member..member + 1)?;
+        let up = self.members[member]
+            .endpoint
+            .established()
+            .any(|id| id == ike);
+        ensure!(up, "member {member} is not up");
+        Ok(ike)
+    }
+
+    /// One rekeys its child.
+    pub fn rekey(
+        &mut self,
+        member: usize,
+        ike: IkeId,
+        others: std::ops::Range<usize>,
+    ) -> Result<()> {
+        let now = self.now();
+        let one = self.members.get_mut(member).context("no such member")?;
+        let before = one.endpoint.children(ike);
+        let (child, ..) = *before.first().context("it has no child")?;
+        one.endpoint.rekey_child(ike, child, now, &mut self.host)?;
+        let all = member.min(others.start)..others.end.max(member + 1);
+        self.settle(all)?;
+        let after = self.members[member].endpoint.children(ike);
+        ensure!(
+            after.len() == 1 && after[0].0 != child,
+            "its child is the old one"
+        );
+        Ok(())
+    }
+
+    /// Carries datagrams to and fro until nothing comes any more.
+    pub fn settle(&mut self, all: std::ops::Range<usize>) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            ensure!(Instant::now() < end, "they go on and on");
+            let now = self.start.elapsed();
+            let members = self
+                .members
+                .get_mut(all.clone())
+                .context("no such members")?;
+            for member in members.iter_mut() {
+                while let Some(output) = member.endpoint.poll() {
+                    match output {
+                        Output::Send(datagram) => {
+                            member.socket.send_to(&datagram.octets, datagram.to)?;
+                        }
+                        Output::Event(Event::RelayUp(_)) => self.given += 1,
+                        Output::Event(_) => {}
+                    }
+                }
+            }
+            let mut waiting: Vec<PollFd<'_>> = members
+                .iter()
+                .map(|member| PollFd::new(member.socket.as_fd(), PollFlags::POLLIN))
+                .collect();
+            let timeout = PollTimeout::try_from(QUIET).context("a short time")?;
+            if poll(&mut waiting, timeout)? == 0 {
+                return Ok(());
+            }
+            let ready: Vec<bool> = waiting
+                .iter()
+                .map(|one| one.any().unwrap_or_default())
+                .collect();
+            for (member, _) in members.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+                while let Ok((len, from)) = member.socket.recv_from(&mut buffer) {
+                    let octets = buffer.get(..len).unwrap_or_default();
+                    let to = member.address;
+                    member
+                        .endpoint
+                        .handle(octets, from, to, now, &mut self.host);
+                }
+            }
+        }
+    }
+}
