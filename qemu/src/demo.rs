@@ -89,6 +89,7 @@ pub fn command(
     topology: Topology,
     shared: &Shared,
 ) -> Result<()> {
+    topology.takes(shared.kernel)?;
     let (ground, then) = match topology {
         Topology::Namespaces => ("One guest, six nodes in network namespaces", THEN_REPAIR),
         Topology::Guests => (

@@ -13,6 +13,7 @@ use serde_json::{json, Value};
 
 use crate::channel::Event;
 use crate::error::{Context, Error, Result};
+use crate::kernel::Flavour;
 use crate::machine::{Clock, Machine, Outcome};
 use crate::progress;
 use crate::setup::{Boot, Lab};
@@ -25,6 +26,23 @@ pub enum Topology {
     Namespaces,
     /// Guests.
     Guests,
+}
+
+impl Topology {
+    /// Whether this kernel can be what the nodes run; said before anything is built.
+    ///
+    /// # Errors
+    /// The debug kernel has no driver for the links between guests.
+    pub fn takes(self, kernel: Flavour) -> Result<()> {
+        match (self, kernel) {
+            (Topology::Guests, Flavour::Debug) => Err(Error::Usage(
+                "--topology guests joins guests by virtio_net, which the debug kernel doesn't have; leave one of \
+                 --topology guests and --kernel debug away"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The nodes; the same in `tests/src/conductor/agents.rs`.
@@ -323,6 +341,15 @@ fn blame(machine: &Machine<'_>, end: Result<Outcome>, whole: &mut Outcome) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guests_that_the_kernel_cannot_join_are_refused_before_anything_is_built() {
+        assert!(Topology::Guests.takes(Flavour::Stock).is_ok());
+        assert!(Topology::Namespaces.takes(Flavour::Debug).is_ok());
+        let refused = Topology::Guests.takes(Flavour::Debug).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("--kernel debug"), "{refused}");
+    }
 
     #[test]
     fn every_link_has_a_side_that_makes_its_socket_and_one_that_looks_for_it() {

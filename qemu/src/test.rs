@@ -157,6 +157,7 @@ pub fn command(options: &Options, shared: &Shared) -> Result<()> {
     if options.list {
         return list(&workspace, &cache, shared);
     }
+    options.topology.takes(shared.kernel)?;
     let mut tally = Tally::default();
     tally.report.expect("scenario");
     if options.names.is_empty() && !options.only_guests {
