@@ -36,8 +36,8 @@ impl Line {
         })
     }
 
-    /// Sends what `build` makes of a request's number, and gives what comes of it to `answer`, until it is acknowledged or the
-    /// dump is over. True if it is consistent.
+    /// Sends what `build` makes of a request's number, and gives what comes of it to `answer`: until it is acknowledged or the
+    /// dump is over, or, of a request that asks for neither, one answer. True if it is consistent.
     ///
     /// # Errors
     /// The kernel's refusal, the socket's failure, or `answer`'s.
@@ -46,30 +46,11 @@ impl Line {
         build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>,
         answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
-        self.converse(build, answer, false)
-    }
-
-    /// The same of a request that isn't to be acknowledged: the kernel gives it one answer, or refuses it.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn ask(
-        &mut self,
-        build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>,
-        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.converse(build, answer, true).map(|_| ())
-    }
-
-    fn converse(
-        &mut self,
-        build: &dyn Fn(u32) -> Zeroizing<Vec<u8>>,
-        answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
-        one: bool,
-    ) -> Result<bool, Error> {
         self.seq = self.seq.wrapping_add(1);
         let request = build(self.seq);
         self.send(&request)?;
+        let asked = Messages(&request).next().map_or(0, |own| own.flags);
+        let one = asked & (frame::ACK | frame::DUMP) == 0;
         drop(request);
         let mut consistent = true;
         loop {

@@ -170,9 +170,7 @@ impl Socket {
         fill: &dyn Fn(Request) -> Request,
         answer: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let (family, version) = (self.family, self.version);
-        let build = |seq| fill(Request::new(family, 0, seq, command, version)).finish();
-        self.line.ask(&build, answer)
+        self.exchange(command, 0, fill, answer).map(|_| ())
     }
 
     /// Asks for a dump and gives all of its answers to `answer`; to `restart` first, each time it begins.

@@ -311,20 +311,19 @@ impl Engine {
         now: Time,
     ) {
         match status {
-            Some(GroupStatus::Accepted) => self.review_if_amiss(now),
-            _ => self.review_soon(now),
-        }
-        match status {
             Some(GroupStatus::Accepted) => {
                 self.counters.distributed += 1;
+                self.review_if_amiss(now);
                 tracing::info!(%fa, child = child.0, "the foreign agent has zone 1's keys");
             }
             Some(status) => {
                 self.counters.distribution_failed += 1;
+                self.review_soon(now);
                 tracing::warn!(%fa, child = child.0, "the foreign agent didn't take the CSA: {status:?}");
             }
             None => {
                 self.counters.distribution_failed += 1;
+                self.review_soon(now);
                 tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer");
             }
         }
