@@ -40,6 +40,15 @@ const RELAY_LIMIT: f64 = 2048.0;
 /// (XFRMA_REPLAY_ESN_MAX). A CSA's is 8,192.
 const STATES: [(&str, u32); 2] = [("xfrm-state-128", 128), ("xfrm-state-4096", 4096)];
 
+/// What `/proc/meminfo` says of a kind of memory.
+pub fn kibibytes(meminfo: &str, kind: &str) -> Result<i64> {
+    meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix(kind)?.strip_prefix(':'))
+        .and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok())
+        .with_context(|| format!("/proc/meminfo tells no {kind}"))
+}
+
 /// What the kernel holds at one moment.
 struct Held {
     octets: BTreeMap<&'static str, i64>,
@@ -54,12 +63,7 @@ impl Held {
         let text = read("/proc/meminfo")?;
         let mut octets = BTreeMap::new();
         for kind in KINDS {
-            let kibibytes: i64 = text
-                .lines()
-                .find_map(|line| line.strip_prefix(kind)?.strip_prefix(':'))
-                .and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok())
-                .with_context(|| format!("/proc/meminfo tells no {kind}"))?;
-            octets.insert(kind, kibibytes * 1024);
+            octets.insert(kind, kibibytes(&text, kind)? * 1024);
         }
         // name, active objects, objects, octets of one, ...; two lines of heading (slabinfo(5)).
         let objects = read("/proc/slabinfo")?

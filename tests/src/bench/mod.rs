@@ -26,6 +26,7 @@ mod way;
 use std::time::Duration;
 
 pub use ike::ran;
+pub use memory::kibibytes;
 
 use anyhow::{ensure, Context, Result};
 

@@ -10,6 +10,7 @@ use super::guard::outside;
 use super::hardship::{add_many, all_sealed, stranger, with_stream, without_stranger};
 use super::tunnel::everything;
 use super::zone_messages::held;
+use crate::bench::kibibytes;
 use crate::genl::Genl;
 use crate::kernel_log;
 use crate::scenario::{Ctx, Scenario};
@@ -174,12 +175,7 @@ fn hex(octets: &[u8]) -> String {
 
 /// A program that fills more memory than the machine has, or as much as it takes for the kernel to end it: each alone would.
 fn hog() -> Result<String> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    let total: Option<u64> = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"))
-        .and_then(|value| value.trim().parse().ok());
-    let size = total.context("no MemTotal in /proc/meminfo")?;
+    let size = kibibytes(&std::fs::read_to_string("/proc/meminfo")?, "MemTotal")?;
     // A read gives 2 GiB at most; this one goes on until the block is full.
     Ok(format!(
         "echo 1000 > /proc/self/oom_score_adj; \
