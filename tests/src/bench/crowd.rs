@@ -21,7 +21,7 @@ use mml_ike::secret::Secret;
 use mml_ike::wire::{Encr, Id, TrafficSelector, ZoneTransform};
 use pfkey::{Mode, ZoneMap};
 
-use super::ike::ran;
+use super::ike::{ran, REMOVAL, REST};
 use super::row::Row;
 use super::swarm::Swarm;
 use super::Bench;
@@ -37,10 +37,6 @@ const NEIGHBOURS: [u32; 6] = [1, 2, 4, 8, 16, 32];
 const TIMES: u32 = 10;
 /// Daemons that have read their file have nothing to do any more by then.
 const START: Duration = Duration::from_secs(5);
-/// What a step sets off has come to rest by then.
-const REST: Duration = Duration::from_millis(200);
-/// What was replaced has been taken away everywhere by then.
-const REMOVAL: Duration = Duration::from_secs(16);
 /// Home addresses, and where the hosts and the neighbours are.
 const HOMES: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
 const CARE_OF: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 0);
@@ -248,7 +244,7 @@ fn with_company(hosts: u32, neighbours: u32) -> Result<Measured> {
         for number in 0..neighbours {
             let at = nth(AGENTS, number);
             let member = swarm.join(&net.mh, at, neighbour(number, &secret))?;
-            swarm.begin(member, HA)?;
+            swarm.begin(member, HA, 0..0)?;
         }
         let first = neighbours as usize;
         let before = [resident(pids[0])?, resident(pids[1])?];
@@ -261,8 +257,7 @@ fn with_company(hosts: u32, neighbours: u32) -> Result<Measured> {
             // The last ones are measured: the others are there by then.
             let counts = number + measured >= hosts;
             let before = ran()?;
-            ikes.push(swarm.begin(member, HA)?);
-            swarm.settle(0..first.max(1))?;
+            ikes.push(swarm.begin(member, HA, 0..first)?);
             if counts {
                 set_ups.push(since(before)?);
             }
@@ -310,15 +305,7 @@ fn with_company(hosts: u32, neighbours: u32) -> Result<Measured> {
 pub fn run(bench: &Bench<'_>) -> Result<()> {
     let mut alone = Measured::default();
     let row = |name: &str, value: f64, unit: &str, peer: &str, peer_value: f64| {
-        let row = Row {
-            name,
-            offload: "",
-            value,
-            unit,
-            peer,
-            peer_value,
-        };
-        row.report(bench);
+        Row::plain(name, (value, unit), (peer, peer_value)).report(bench);
     };
     for (first, hosts) in HOSTS.into_iter().enumerate() {
         if !bench.wants_of("crowd-hosts") {

@@ -24,11 +24,11 @@ use crate::{traffic, tunnel, zone_tunnel};
 const TIMES: u32 = 20;
 /// Everything that one step sets off has come to rest by then, and what daemons do by themselves every few seconds is seldom
 /// in it; virtual time costs nothing while nobody works.
-const REST: Duration = Duration::from_millis(200);
+pub(super) const REST: Duration = Duration::from_millis(200);
 /// Daemons that have started have nothing to do any more by then.
 const START: Duration = Duration::from_secs(3);
 /// What was replaced has been taken away everywhere by then: at the ends after ten seconds, at a foreign agent after fifteen.
-const REMOVAL: Duration = Duration::from_secs(16);
+pub(super) const REMOVAL: Duration = Duration::from_secs(16);
 
 /// What a set-up may take, both sides together, what zones may add to it, and what a distribution may take, in
 /// microseconds.
@@ -291,15 +291,7 @@ pub fn run(bench: &Bench<'_>) -> Result<()> {
         charon_pair(&ctx, &ctx.net).context("charon")?
     };
     let row = |name: &str, value: f64, unit: &str, peer: &str, peer_value: f64| {
-        Row {
-            name,
-            offload: "",
-            value,
-            unit,
-            peer,
-            peer_value,
-        }
-        .report(bench);
+        Row::plain(name, (value, unit), (peer, peer_value)).report(bench);
     };
     row(
         "ike-set-up",

@@ -18,7 +18,23 @@ pub struct Row<'a> {
     pub peer_value: f64,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// One for which there are no offloads.
+    pub fn plain(
+        name: &'a str,
+        (value, unit): (f64, &'a str),
+        (peer, peer_value): (&'a str, f64),
+    ) -> Self {
+        Row {
+            name,
+            offload: "",
+            value,
+            unit,
+            peer,
+            peer_value,
+        }
+    }
+
     /// Reports it, if it was asked for.
     pub fn report(&self, bench: &Bench<'_>) {
         if !bench.wants(self.name) {

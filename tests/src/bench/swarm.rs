@@ -3,6 +3,7 @@
 //! that a measured key manager has; what they install is nobody's concern.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::netns::Netns;
+use crate::traffic;
 
 /// IKE's port.
 const PORT: u16 = 500;
@@ -29,10 +31,7 @@ struct Chance(SystemRandom);
 
 impl Host for Chance {
     fn fill(&mut self, out: &mut [u8]) {
-        // Without randomness nothing that is measured would mean anything; a peer refuses zeros.
-        if self.0.fill(out).is_err() {
-            out.fill(0);
-        }
+        out.copy_from_slice(&traffic::random(out.len()));
     }
 
     fn secure(&self) -> &dyn SecureRandom {
@@ -78,19 +77,15 @@ impl Swarm {
         Ok(self.members.len() - 1)
     }
 
-    fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// One begins its connection with a peer, which is up when this returns.
-    pub fn begin(&mut self, member: usize, peer: Ipv4Addr) -> Result<IkeId> {
-        let now = self.now();
+    /// One begins its connection with a peer, which is up when this returns, and so is what others were told for it.
+    pub fn begin(&mut self, member: usize, peer: Ipv4Addr, others: Range<usize>) -> Result<IkeId> {
+        let now = self.start.elapsed();
         let one = self.members.get_mut(member).context("no such member")?;
         let to = SocketAddr::new(IpAddr::V4(peer), PORT);
         let ike = one
             .endpoint
             .initiate(0, one.address, to, now, &mut self.host)?;
-        self.settle(member..member + 1)?;
+        self.settle(member, &others)?;
         let up = self.members[member]
             .endpoint
             .established()
@@ -99,20 +94,14 @@ impl Swarm {
         Ok(ike)
     }
 
-    /// One rekeys its child.
-    pub fn rekey(
-        &mut self,
-        member: usize,
-        ike: IkeId,
-        others: std::ops::Range<usize>,
-    ) -> Result<()> {
-        let now = self.now();
+    /// One rekeys its child; others are told.
+    pub fn rekey(&mut self, member: usize, ike: IkeId, others: Range<usize>) -> Result<()> {
+        let now = self.start.elapsed();
         let one = self.members.get_mut(member).context("no such member")?;
         let before = one.endpoint.children(ike);
         let (child, ..) = *before.first().context("it has no child")?;
         one.endpoint.rekey_child(ike, child, now, &mut self.host)?;
-        let all = member.min(others.start)..others.end.max(member + 1);
-        self.settle(all)?;
+        self.settle(member, &others)?;
         let after = self.members[member].endpoint.children(ike);
         ensure!(
             after.len() == 1 && after[0].0 != child,
@@ -121,18 +110,19 @@ impl Swarm {
         Ok(())
     }
 
-    /// Carries datagrams to and fro until nothing comes any more.
-    pub fn settle(&mut self, all: std::ops::Range<usize>) -> Result<()> {
+    /// Carries their datagrams to and fro until nothing comes any more.
+    fn settle(&mut self, member: usize, others: &Range<usize>) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         let mut buffer = vec![0; LONGEST];
+        let all = self.members.iter_mut().enumerate();
+        let mut members: Vec<&mut Member> = all
+            .filter(|(at, _)| *at == member || others.contains(at))
+            .map(|(_, one)| one)
+            .collect();
         loop {
             ensure!(Instant::now() < end, "they go on and on");
             let now = self.start.elapsed();
-            let members = self
-                .members
-                .get_mut(all.clone())
-                .context("no such members")?;
-            for member in members.iter_mut() {
+            for member in &mut members {
                 while let Some(output) = member.endpoint.poll() {
                     match output {
                         Output::Send(datagram) => {
