@@ -341,10 +341,11 @@ impl Tables {
         Some(self.handoff_ms(keys, links)? - self.handoff_ms(Keys::None, links)?)
     }
 
-    /// The least that a column's handoff took from the advertisement on, in milliseconds: how soon one comes is the radio's.
-    pub fn after_advertisement_ms(&self, keys: Keys, links: Links) -> Option<f64> {
+    /// The least that a column's handoff took from the host's request on, in milliseconds: how soon the host hears of an agent
+    /// is the radio's. Which node the one processor was busy with is a millisecond of it; a few handoffs have one without.
+    pub fn after_request_ms(&self, keys: Keys, links: Links) -> Option<f64> {
         let all = self.column(keys, links)?.handoffs.iter();
-        let took = all.filter_map(|one| Some(total(one)? - *one.get("advertised")? as f64));
+        let took = all.filter_map(|one| Some(total(one)? - *one.get("requested")? as f64));
         Some(took.reduce(f64::min)? / 1000.0)
     }
 

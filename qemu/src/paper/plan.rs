@@ -319,7 +319,7 @@ fn modern(quick: bool) -> Vec<Run> {
 /// Initialisations and handoffs of a column, in full and in a quick look; of its handoffs under UDP and under TCP; and
 /// message flows of each kind.
 const STARTS: (u32, u32) = (10, 0);
-const HANDOFFS: (u32, u32) = (50, 1);
+const HANDOFFS: (u32, u32) = (50, 4);
 const UNDER_STREAMS: [(Kind, u32); 2] = [(Kind::Udp, 20), (Kind::Tcp, 10)];
 const MESSAGES: u32 = 10;
 

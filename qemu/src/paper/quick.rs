@@ -147,7 +147,7 @@ pub fn checks(results: &Results) -> Vec<Check> {
 
 /// Zone 1's keys don't make a handoff longer than the goals allow.
 fn handoffs(tables: &Tables) -> Check {
-    let of = |keys| tables.after_advertisement_ms(keys, FAR);
+    let of = |keys| tables.after_request_ms(keys, FAR);
     let share = |keys| Some(of(keys)? - of(Keys::None)?);
     let shares = share(Keys::Pkd).zip(share(Keys::Dkm));
     Check {
