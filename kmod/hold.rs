@@ -2,6 +2,7 @@
 
 //! Packets held for a handoff (docs/wire.md 2.2v). A relay keeps copies of what it has forwarded lately, so that they can
 //! follow a mobile host that was gone when they were sent. An origin keeps what finds no way out until there is one again.
+//! What comes all at once then waits for room in its way's queue, here and at the relay that the host has come to.
 //!
 //! What is held shares its octets with what was sent, holds nothing else alive, and goes when its time is over: each CSA
 //! that holds has a timer. What all of a namespace's hold is bounded together.
@@ -14,9 +15,10 @@ use kernel::sync::SpinLock;
 
 use crate::namespace::Namespace;
 use crate::net::{self, Tether};
+use crate::relay;
 use crate::send;
 use crate::skb::{Buffer, List, Skb};
-use crate::sync::{self, Bh, OnTimer, Timed};
+use crate::sync::{self, Bh, OnTimer, Reader, Timed};
 
 /// Packets that a CSA holds at most (docs/wire.md 2.2x).
 const PACKETS_MAX: usize = 4096;
@@ -24,10 +26,12 @@ const PACKETS_MAX: usize = 4096;
 const TIME_MS: u32 = 250;
 /// Octets that a namespace's CSAs hold at most, where nobody has set otherwise (docs/wire.md 2.1t).
 const BYTES: u64 = 16 << 20;
-/// Packets sent again in one go, before softirqs get their turn.
-const TOGETHER: u64 = 64;
-/// Packets sent again until those that come meanwhile are no longer put behind them.
-const MOST_TOGETHER: u64 = 4 * PACKETS_MAX as u64;
+/// Packets sent in one go, before softirqs get their turn.
+const TOGETHER: usize = 64;
+/// For how long what comes is put behind what waits, in times that packets are held for (docs/wire.md 2.2z).
+const PATIENCE: u64 = 4;
+/// Until it is seen again whether there is room, in nanoseconds.
+const PAUSE: u64 = MS;
 /// Nanoseconds in a millisecond.
 const MS: u64 = 1_000_000;
 
@@ -38,6 +42,7 @@ pub(crate) struct Holds {
     packets: AtomicU64,
     octets: AtomicU64,
     resent: AtomicU64,
+    waited: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -50,6 +55,7 @@ impl Holds {
             packets: AtomicU64::new(0),
             octets: AtomicU64::new(0),
             resent: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
     }
@@ -79,6 +85,7 @@ impl Holds {
         f("held-packets", self.packets.load(Ordering::Relaxed))?;
         f("held-octets", self.octets.load(Ordering::Relaxed))?;
         f("resent-packets", self.resent.load(Ordering::Relaxed))?;
+        f("waited-packets", self.waited.load(Ordering::Relaxed))?;
         f("hold-refused", self.refused.load(Ordering::Relaxed))
     }
 
@@ -101,13 +108,24 @@ impl Holds {
 struct State {
     /// To the namespace; cut once the CSA is gone, for good.
     tether: Tether,
-    /// Oldest first.
-    list: List,
+    /// A relay's copies of what has gone on, oldest first.
+    copies: List,
+    /// What has yet to go, oldest first.
+    waiting: List,
+    /// In both.
     packets: usize,
     /// When the timer is set for, in nanoseconds; 0 if it isn't.
     armed: u64,
-    /// What is held is being sent: what comes meanwhile goes behind it, so that nothing is overtaken.
+    /// What waits is being sent: what comes meanwhile goes behind it, so that nothing is overtaken.
     drains: bool,
+    /// Until when what comes does, in nanoseconds: where as much comes as can be sent, it would for ever.
+    takes: u64,
+    /// Somebody is at it. Two at a time would overtake each other.
+    busy: bool,
+    /// Of what is sent, a copy is kept: it goes on as what comes does, only later.
+    copies_sent: bool,
+    /// Until when what its way has no room for begins to wait, in nanoseconds.
+    patient: u64,
 }
 
 /// What one CSA holds.
@@ -124,23 +142,61 @@ pub(crate) struct Hold {
 /// What a CSA holds its packets by.
 pub(crate) type Holder = Pin<KBox<Timed<Hold>>>;
 
+/// How far it came with what waits.
+enum Progress {
+    /// There is nothing more.
+    Done,
+    /// There is more.
+    More,
+    /// There is more, and its way has no room for it.
+    Full,
+}
+
 impl State {
-    /// Takes the oldest out, and off the books.
+    /// Takes the oldest out of what waits, and off the books.
     fn pop(&mut self, holds: &Holds) -> Option<Skb> {
-        let skb = self.list.pop()?;
+        let skb = self.waiting.pop()?;
         self.packets -= 1;
         holds.take(&skb);
         Some(skb)
     }
 
-    /// Takes all out.
-    fn take(&mut self, holds: &Holds) -> List {
-        let mut all = List::new();
-        while let Some(mut skb) = self.pop(holds) {
-            skb.unstamp();
-            all.push(skb);
-        }
-        all
+    /// The same of the copies.
+    fn pop_copy(&mut self, holds: &Holds) -> Option<Skb> {
+        let skb = self.copies.pop()?;
+        self.packets -= 1;
+        holds.take(&skb);
+        Some(skb)
+    }
+
+    /// Puts one that isn't on the books in its place among what waits, or among the copies.
+    fn push(&mut self, holds: &Holds, skb: Skb, waits: bool) {
+        holds.add(&skb);
+        self.packets += 1;
+        let list = if waits {
+            &mut self.waiting
+        } else {
+            &mut self.copies
+        };
+        list.push(skb);
+    }
+
+    /// From now on what waits is sent, and what comes goes behind it.
+    fn begin(&mut self, now: u64, time: u64) {
+        self.drains = true;
+        self.takes = now.saturating_add(time.saturating_mul(PATIENCE));
+    }
+
+    /// Whether what comes goes behind what is being sent.
+    fn takes(&self, now: u64) -> bool {
+        self.drains && now < self.takes
+    }
+
+    /// The oldest of what waits. That there is none ends that more is put behind it.
+    fn next(&mut self, holds: &Holds) -> Option<Skb> {
+        let next = self.drains.then(|| self.pop(holds)).flatten();
+        self.drains = next.is_some();
+        next
     }
 }
 
@@ -149,10 +205,15 @@ impl Hold {
     pub(crate) fn new(ns: &Namespace, sends: bool) -> Result<Holder> {
         let state = State {
             tether: Tether::to(ns),
-            list: List::new(),
+            copies: List::new(),
+            waiting: List::new(),
             packets: 0,
             armed: 0,
             drains: false,
+            takes: 0,
+            busy: false,
+            copies_sent: false,
+            patient: 0,
         };
         let hold = try_pin_init!(Hold {
             sends,
@@ -168,29 +229,71 @@ impl Hold {
         self.holds.load(Ordering::Relaxed)
     }
 
+    /// Says so, or that it doesn't.
+    fn note(&self, state: &State) {
+        self.holds
+            .store(state.drains || state.packets > 0, Ordering::Relaxed);
+    }
+
     /// Ends it: what is held goes, and nothing comes.
     pub(crate) fn close(&self, holds: &Holds) {
         let _bh = Bh::off();
         let mut state = self.state.lock();
         state.tether.cut();
-        let all = state.take(holds);
-        self.holds.store(false, Ordering::Relaxed);
+        state.drains = false;
+        let mut all = List::new();
+        while let Some(skb) = state.pop(holds).or_else(|| state.pop_copy(holds)) {
+            all.push(skb);
+        }
+        self.note(&state);
         drop(state);
         all.for_each(Skb::consume);
+    }
+
+    /// A relay has become the host's: much comes at once, by two ways, that its link takes in time (docs/wire.md 2.2z).
+    pub(crate) fn arrives(&self, ns: &Namespace) {
+        let time = ns.hold.time();
+        let _bh = Bh::off();
+        let until = sync::now_ns().saturating_add(time.saturating_mul(PATIENCE));
+        self.state.lock().patient = until;
+    }
+
+    /// Sends one. Gives it back where its way has no room, if it may wait for some.
+    fn send(&self, ns: &Namespace, skb: Skb, waits: bool, bh: &Bh) -> Option<Skb> {
+        Reader::enter(|reader| match (self.sends, waits) {
+            (true, _) => send::again(ns, skb, waits, bh, reader),
+            (false, true) => net::send_if_room(ns.net(), skb, reader),
+            (false, false) => {
+                net::send_again(ns.net(), skb, None);
+                None
+            }
+        })
     }
 }
 
 impl Timed<Hold> {
     /// Keeps a copy of a packet that is forwarded, which is of this CSA: of those of the last time, as far as there is room.
-    /// The oldest go first. Whether the copy is sent in the packet's stead, behind others. In softirq.
-    pub(crate) fn keep(&self, ns: &Namespace, skb: &Buffer) -> bool {
-        if ns.hold.time() == 0 {
+    /// The oldest go first. Whether the copy is sent in the packet's stead: behind others, or when its way has room. In
+    /// softirq.
+    pub(crate) fn keep(&self, ns: &Namespace, skb: &Buffer, reader: &Reader) -> bool {
+        let time = ns.hold.time();
+        if time == 0 {
             return false;
         }
-        if let Some(copy) = skb.keep() {
+        if let Some(mut copy) = skb.keep() {
             let mut state = self.state.lock();
-            if self.put(ns, &mut state, copy, true).is_ok() {
-                return state.drains;
+            let now = sync::now_ns();
+            if !state.drains && now < state.patient && !skb.queue_has_room(reader) {
+                state.begin(now, time);
+                state.copies_sent = true;
+            }
+            let waits = state.takes(now);
+            if waits {
+                copy.take_priority(skb);
+            }
+            if self.put(ns, &mut state, copy, waits).is_ok() {
+                ns.hold.waited.fetch_add(waits.into(), Ordering::Relaxed);
+                return waits;
             }
         }
         ns.hold.refused.fetch_add(1, Ordering::Relaxed);
@@ -204,26 +307,34 @@ impl Timed<Hold> {
             return Err(skb);
         }
         skb.let_go();
-        let put = self.put(ns, &mut self.state.lock(), skb, false);
+        let put = self.put(ns, &mut self.state.lock(), skb, true);
         put.inspect_err(|_| {
             ns.hold.refused.fetch_add(1, Ordering::Relaxed);
         })
     }
 
-    /// Puts a packet behind those that are being sent; gives it back if none are, or if there is no room. With bottom halves
-    /// off.
-    pub(crate) fn behind(&self, ns: &Namespace, mut skb: Skb) -> Result<(), Skb> {
-        let mut state = self.state.lock();
-        if !state.drains {
-            return Err(skb);
-        }
-        skb.let_go();
-        self.put(ns, &mut state, skb, false)
+    /// Puts a packet that has a way behind those that have waited for one, and sends them as far as it has room. Gives it
+    /// back if none wait any more, or if there is no room for it among them.
+    pub(crate) fn behind(&self, ns: &Namespace, mut skb: Skb, bh: &Bh) -> Result<(), Skb> {
+        let put = {
+            let mut state = self.state.lock();
+            let now = sync::now_ns();
+            if !state.drains && state.packets > 0 {
+                state.begin(now, ns.hold.time());
+            }
+            if !state.takes(now) {
+                return Err(skb);
+            }
+            skb.let_go();
+            self.put(ns, &mut state, skb, true)
+        };
+        self.go_on(ns, bh);
+        put
     }
 
-    /// `over`: room is made by letting the oldest go.
-    fn put(&self, ns: &Namespace, state: &mut State, mut skb: Skb, over: bool) -> Result<(), Skb> {
-        let (now, time) = (sync::now_ns(), ns.hold.time());
+    /// Puts one aside. Copies make room for it, the oldest first.
+    fn put(&self, ns: &Namespace, state: &mut State, mut skb: Skb, waits: bool) -> Result<(), Skb> {
+        let now = sync::now_ns();
         skb.stamp(now);
         if state.tether.is_cut() {
             return Err(skb);
@@ -233,121 +344,179 @@ impl Timed<Hold> {
             state.packets < PACKETS_MAX && octets.saturating_add(skb.true_size()) <= ns.hold.most()
         };
         while !has_room(state) {
-            match over.then(|| state.pop(&ns.hold)).flatten() {
+            match state.pop_copy(&ns.hold) {
                 Some(old) => old.consume(),
                 None => return Err(skb),
             }
         }
-        ns.hold.add(&skb);
-        state.list.push(skb);
-        state.packets += 1;
-        self.holds.store(true, Ordering::Relaxed);
-        self.rearm(state, time, 0);
+        state.push(&ns.hold, skb, waits);
+        self.note(state);
+        let due = if state.drains {
+            now.saturating_add(PAUSE)
+        } else {
+            now.saturating_add(ns.hold.time())
+        };
+        self.rearm(state, due);
         Ok(())
     }
 
-    /// Sets the timer for when the oldest's time is over, though not for earlier than `earliest`, unless it fires before that
-    /// anyway and will see then.
-    fn rearm(&self, state: &mut State, time: u64, earliest: u64) {
-        let Some(oldest) = state.list.first() else {
-            return;
-        };
-        let due = oldest.stamped().saturating_add(time).max(earliest);
+    /// Sets the timer for then, unless it fires before that anyway and will see then.
+    fn rearm(&self, state: &mut State, due: u64) {
         if state.armed == 0 || due < state.armed {
             state.armed = due;
             self.arm(due);
         }
     }
 
-    /// All that is held, which isn't from now on.
-    pub(crate) fn take(&self, ns: &Namespace, _bh: &Bh) -> List {
-        let mut state = self.state.lock();
-        self.holds.store(false, Ordering::Relaxed);
-        state.drains = false;
-        state.take(&ns.hold)
-    }
-
-    /// Sends what is held, oldest first, by the routes there are now, and what comes meanwhile behind it (docs/wire.md 2.2v). How
-    /// many packets, and their octets. From process context.
-    pub(crate) fn resend(&self, ns: &Namespace) -> (u64, u64) {
+    /// Has what is held sent, oldest first, by the routes there are now, and what comes meanwhile behind it (docs/wire.md
+    /// 2.2v); of copies, only those behind number `after`. How many packets that is, and their octets. From process context.
+    pub(crate) fn resend(&self, ns: &Namespace, after: Option<u32>) -> (u64, u64) {
         let mut bh = Bh::off();
-        self.state.lock().drains = true;
         let (mut packets, mut octets) = (0u64, 0);
-        // Where as much comes as can be sent, the rest goes without what comes yet.
-        let mut rest = List::new();
-        while let Some(skb) = rest.pop().or_else(|| self.next(ns)) {
-            packets += 1;
-            octets += skb.len() as u64;
-            if self.sends {
-                send::again(ns, skb, &bh);
-            } else {
-                net::send_again(ns.net(), skb, None);
+        let (mut rest, mut seen) = (List::new(), List::new());
+        {
+            let mut state = self.state.lock();
+            while let Some(skb) = state.pop_copy(&ns.hold) {
+                if after.is_some_and(|after| is_seen(&skb, after)) {
+                    seen.push(skb);
+                } else {
+                    rest.push(skb);
+                }
             }
-            // What a device of this machine takes waits until softirqs run; were each left to run alone, another CPU's could
-            // overtake it.
-            if packets % TOGETHER == 0 {
-                bh = bh.pause();
+            while let Some(skb) = state.pop(&ns.hold) {
+                rest.push(skb);
             }
-            if packets == MOST_TOGETHER {
-                rest = self.take(ns, &bh);
+            let now = sync::now_ns();
+            while let Some(mut skb) = rest.pop() {
+                packets += 1;
+                octets += skb.len() as u64;
+                skb.stamp(now);
+                state.push(&ns.hold, skb, true);
             }
+            state.copies_sent = false;
+            state.begin(now, ns.hold.time());
+        }
+        seen.for_each(Skb::consume);
+        ns.hold.resent.fetch_add(packets, Ordering::Relaxed);
+        // What a device of this machine takes waits until softirqs run; were each left to run alone, another CPU's could
+        // overtake it.
+        while let Progress::More = self.some(ns, &bh) {
+            bh = bh.pause();
         }
         drop(bh);
-        ns.hold.resent.fetch_add(packets, Ordering::Relaxed);
         (packets, octets)
     }
 
-    /// The oldest, while nothing has ended that more is put behind it: that there is none does.
-    fn next(&self, ns: &Namespace) -> Option<Skb> {
-        let mut state = self.state.lock();
-        let oldest = state.drains.then(|| state.pop(&ns.hold)).flatten();
-        match oldest {
-            Some(mut skb) => {
-                skb.unstamp();
-                Some(skb)
-            }
-            None => {
-                state.drains = false;
-                let holds = state.list.first().is_some();
-                self.holds.store(holds, Ordering::Relaxed);
-                None
-            }
+    /// Sends what waits, and sees to it that the rest is sent later.
+    fn go_on(&self, ns: &Namespace, bh: &Bh) {
+        if let Progress::More = self.some(ns, bh) {
+            let mut state = self.state.lock();
+            self.rearm(&mut state, sync::now_ns());
         }
     }
+
+    /// Sends some of what waits. Where its way is full, or another is at it, the rest goes without the caller.
+    fn some(&self, ns: &Namespace, bh: &Bh) -> Progress {
+        {
+            let mut state = self.state.lock();
+            if core::mem::replace(&mut state.busy, true) {
+                // Who is at it goes on with what the caller has added.
+                return Progress::Done;
+            }
+        }
+        let progress = self.some_alone(ns, bh);
+        let mut state = self.state.lock();
+        state.busy = false;
+        self.note(&state);
+        if !state.tether.is_cut() {
+            match progress {
+                Progress::Full => self.rearm(&mut state, sync::now_ns().saturating_add(PAUSE)),
+                // Somebody may have added to it since, and gone.
+                Progress::Done if state.drains => return Progress::More,
+                _ => {}
+            }
+        }
+        progress
+    }
+
+    fn some_alone(&self, ns: &Namespace, bh: &Bh) -> Progress {
+        for _ in 0..TOGETHER {
+            let (next, copied) = {
+                let mut state = self.state.lock();
+                (state.next(&ns.hold), state.copies_sent)
+            };
+            let Some(mut skb) = next else {
+                return Progress::Done;
+            };
+            let since = skb.stamped();
+            skb.unstamp();
+            let copy = if copied { skb.keep() } else { None };
+            // Who has waited for as long as packets are held goes on, whatever room there is.
+            let waits = sync::now_ns() < since.saturating_add(ns.hold.time());
+            match (self.send(ns, skb, waits, bh), copy) {
+                (Some(back), _) => {
+                    self.put_back(ns, back, since);
+                    return Progress::Full;
+                }
+                (None, Some(copy)) => {
+                    let _ = self.put(ns, &mut self.state.lock(), copy, false);
+                }
+                (None, None) => {}
+            }
+        }
+        Progress::More
+    }
+
+    /// Puts one back in its place, that found no room.
+    fn put_back(&self, ns: &Namespace, mut skb: Skb, since: u64) {
+        let mut state = self.state.lock();
+        if state.tether.is_cut() {
+            return;
+        }
+        skb.stamp(since);
+        ns.hold.add(&skb);
+        state.packets += 1;
+        state.waiting.push_front(skb);
+        state.drains = true;
+    }
+}
+
+/// Whether a copy has this number, or one before it: of 2^32 that follow each other half is before.
+fn is_seen(skb: &Buffer, last: u32) -> bool {
+    let number = relay::number(skb);
+    number.is_some_and(|number| last.wrapping_sub(number) < 1 << 31)
 }
 
 impl OnTimer for Hold {
     fn fire(this: &Timed<Self>, bh: &Bh) {
         let mut state = this.state.lock();
         state.armed = 0;
-        if state.drains {
-            // All of it is on its way.
-            return;
-        }
         let Some(ns) = state.tether.namespace(bh) else {
             return;
         };
         let (now, time) = (sync::now_ns(), ns.hold.time());
         let is_over = |skb: &Skb| skb.stamped().saturating_add(time) <= now;
         let mut over = List::new();
-        if this.sends && state.list.first().is_some_and(is_over) {
-            // Those that came later wait for the first: there is a way for all of them now, or for none.
-            over = state.take(&ns.hold);
-        }
-        while state.list.first().is_some_and(is_over) {
-            if let Some(skb) = state.pop(&ns.hold) {
+        while state.copies.first().is_some_and(is_over) {
+            if let Some(skb) = state.pop_copy(&ns.hold) {
                 over.push(skb);
             }
         }
-        let holds = state.list.first().is_some();
-        this.holds.store(holds, Ordering::Relaxed);
-        // Not once for every packet.
-        this.rearm(&mut state, time, now.saturating_add(time / 4));
+        if !state.drains && state.waiting.first().is_some_and(is_over) {
+            // Those that came later wait for the first: there is a way for all of them now, or for none.
+            state.begin(now, time);
+        }
+        let first = state.waiting.first().or(state.copies.first());
+        if let Some(due) = first.map(|skb| skb.stamped().saturating_add(time)) {
+            // Not once for every packet.
+            this.rearm(&mut state, due.max(now.saturating_add(time / 4)));
+        }
+        let drains = state.drains;
+        this.note(&state);
         drop(state);
-        if this.sends {
-            over.for_each(|skb| send::again(ns, skb, bh));
-        } else {
-            over.for_each(Skb::consume);
+        over.for_each(Skb::consume);
+        if drains {
+            this.go_on(ns, bh);
         }
     }
 }

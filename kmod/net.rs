@@ -13,7 +13,7 @@ use kernel::prelude::*;
 
 use crate::ends::{Outer, Path};
 use crate::namespace::Namespace;
-use crate::skb::{Buffer, Skb};
+use crate::skb::{self, Buffer, Skb};
 use crate::sync::{Bh, PerCpu, Reader};
 use crate::{hooks, receive, send, sys};
 
@@ -157,6 +157,13 @@ impl Route {
     pub(crate) fn is_up(&self) -> bool {
         // SAFETY: The route is live.
         unsafe { sys::mml_dst_is_up(self.0.as_ptr()) }
+    }
+
+    /// Whether its device's queue has room.
+    #[inline]
+    pub(crate) fn has_room(&self, reader: &Reader) -> bool {
+        // SAFETY: The route is live.
+        unsafe { skb::queue_has_room(self.0.as_ptr(), reader) }
     }
 
     /// Octets that the path carries.
@@ -311,12 +318,32 @@ fn sealed(bh: &Bh) -> Option<&Cell<usize>> {
 /// Sends a packet that went this way before once more, by the route there is now. `ports`: its TCP ports, if that is what
 /// it is. No guard sees it: what is kept is what the guard let pass, and goes when a policy comes.
 pub(crate) fn send_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) {
+    if let Some(skb) = routed_again(net, skb, ports) {
+        // SAFETY: The namespace lives; the packet has its route, and is ours until it is sent.
+        unsafe { sys::mml_dst_output(net, skb.into_raw()) };
+    }
+}
+
+/// The same of ESP, where its way's queue has room. Gives it back where it has none.
+pub(crate) fn send_if_room(net: *mut bindings::net, skb: Skb, reader: &Reader) -> Option<Skb> {
+    let mut skb = routed_again(net, skb, None)?;
+    if !skb.queue_has_room(reader) {
+        skb.let_go_of_route();
+        return Some(skb);
+    }
+    // SAFETY: As in `send_again`.
+    unsafe { sys::mml_dst_output(net, skb.into_raw()) };
+    None
+}
+
+/// Gives a packet the route there is now; it goes if there is none.
+fn routed_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) -> Option<Skb> {
     let (protocol, (from, to)) = match ports {
         Some(ports) => (6, ports),
         None => (mml_core::ip::ESP, (0, 0)),
     };
     let v6 = mml_core::ip::version(skb.linear()) == 6;
-    // SAFETY: The namespace lives; the packet starts at its IP header and is ours until it is sent.
+    // SAFETY: The namespace lives; the packet starts at its IP header and is ours.
     unsafe {
         let again = if v6 {
             sys::mml_route_again6
@@ -325,11 +352,11 @@ pub(crate) fn send_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, 
         };
         let route = again(net, skb.as_ptr(), protocol, from.to_be(), to.to_be());
         if route.is_null() || sys::mml_is_err(route.cast()) {
-            return;
+            return None;
         }
         sys::mml_skb_dst_set(skb.as_ptr(), route);
-        sys::mml_dst_output(net, skb.into_raw());
     }
+    Some(skb)
 }
 
 /// Sends a sealed packet on its own route.

@@ -25,6 +25,8 @@ use crate::sync::{Bh, Reader};
 
 /// MF and the fragment offset, in the IPv4 header.
 const FRAGMENT: u16 = 0x3FFF;
+/// Octets of an SPI, in front of the sequence number.
+const SPI_LEN: usize = 4;
 /// Where ESP is found in UDP (RFC 3948).
 const NAT_T_PORT: u16 = 4500;
 
@@ -67,6 +69,12 @@ pub(crate) fn forward(
         return Disposition::Drop;
     }
     Disposition::Accept
+}
+
+/// The number of a packet of ESP that went through here, its low half.
+pub(crate) fn number(skb: &Buffer) -> Option<u32> {
+    let door = Door::of(skb).filter(|door| door.protocol == ip::ESP)?;
+    skb.octets(door.at + SPI_LEN).map(u32::from_be_bytes)
 }
 
 /// What the outer header says.
@@ -206,8 +214,8 @@ fn opened(
         }
     };
     if let (Some(hold), Disposition::Accept) = (csa.hold(), done) {
-        // docs/wire.md 2.2v.
-        if hold.keep(ns, skb) {
+        // docs/wire.md 2.2v, 2.2z.
+        if hold.keep(ns, skb, reader) {
             return Some(Disposition::Drop);
         }
     }

@@ -198,51 +198,84 @@ struct Origin<'a> {
 
 /// Takes a packet that was routed to `device`.
 pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, reader: &Reader) {
-    deal_with(ns, device, skb, true, bh, reader);
+    let _ = deal_with(ns, device, skb, Waits::ForWay, bh, reader);
 }
 
-/// Sends a packet that has waited for a way out; if there still is none, it is dropped (docs/wire.md 2.2w).
+/// Sends a packet that has waited for a way out; if there still is none, it is dropped (docs/wire.md 2.2w). `waits`: it is
+/// given back where the way has no room.
 #[inline(never)]
-pub(crate) fn again(ns: &Namespace, mut skb: Skb, bh: &Bh) {
-    Reader::enter(|reader| {
-        if let Some(device) = ns.device.get(reader) {
-            skb.return_to(device);
-            deal_with(ns, device, skb, false, bh, reader);
-        }
-    });
+pub(crate) fn again(
+    ns: &Namespace,
+    mut skb: Skb,
+    waits: bool,
+    bh: &Bh,
+    reader: &Reader,
+) -> Option<Skb> {
+    let device = ns.device.get(reader)?;
+    skb.return_to(device);
+    let waits = if waits { Waits::ForRoom } else { Waits::No };
+    let mut back = deal_with(ns, device, skb, waits, bh, reader)?;
+    back.let_go();
+    Some(back)
 }
 
-/// `waits`: it may be put aside.
-fn deal_with(ns: &Namespace, device: Device<'_>, skb: Skb, waits: bool, bh: &Bh, reader: &Reader) {
+/// What a packet may wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// For a way: it is put aside.
+    ForWay,
+    /// For room in its way's queue: it is given back.
+    ForRoom,
+    /// Nothing: it has waited.
+    No,
+}
+
+/// Gives back what waits for room.
+fn deal_with(
+    ns: &Namespace,
+    device: Device<'_>,
+    skb: Skb,
+    waits: Waits,
+    bh: &Bh,
+    reader: &Reader,
+) -> Option<Skb> {
     let sent = match skb.protocol() {
         ETH_P_IP => send::<V4_HEAD>(ns, device, skb, waits, bh, reader),
         ETH_P_IPV6 => send::<V6_HEAD>(ns, device, skb, waits, bh, reader),
-        _ => Err((Reason::BadInner, None)),
+        _ => Err(Unsent::Refused(Reason::BadInner, None)),
     };
-    if let Err((reason, csa)) = sent {
-        match csa {
-            Some(csa) => csa.count(ns, reason),
-            None => ns.counters.count(reason),
-        }
-        device.count_dropped();
+    match sent {
+        Ok(()) => return None,
+        Err(Unsent::Waits(skb)) => return Some(skb),
+        Err(Unsent::Refused(reason, Some(csa))) => csa.count(ns, reason),
+        Err(Unsent::Refused(reason, None)) => ns.counters.count(reason),
     }
+    device.count_dropped();
+    None
 }
 
-type Refusal<'g> = (Reason, Option<&'g Csa>);
+/// Why a packet isn't sent.
+enum Unsent<'g> {
+    /// Why not at all, and by which CSA.
+    Refused(Reason, Option<&'g Csa>),
+    /// Its way has no room yet.
+    Waits(Skb),
+}
 
 fn send<'g, const N: usize>(
     ns: &'g Namespace,
     device: Device<'_>,
     mut skb: Skb,
-    waits: bool,
+    waits: Waits,
     bh: &Bh,
     reader: &'g Reader,
-) -> Result<(), Refusal<'g>> {
+) -> Result<(), Unsent<'g>> {
     let mut head = Head::<N>::empty();
-    head.read(&mut skb).ok_or((Reason::BadInner, None))?;
+    head.read(&mut skb)
+        .ok_or(Unsent::Refused(Reason::BadInner, None))?;
     // Neighbour discovery and the like are the link's own affair; this one has no neighbours (docs/wire.md 5f).
     if head.of.family == 6 && head.of.is_link_scope() {
-        return Err((Reason::LinkScope, None));
+        return Err(Unsent::Refused(Reason::LinkScope, None));
     }
     let ports = || policy::ports(&skb, &head.of);
     let Some(csa) = ns.sadb.origin(&head.of, ports, reader) else {
@@ -252,8 +285,8 @@ fn send<'g, const N: usize>(
             zone_message::acquire(ns, policy, &head.of, ports());
         }
         return Err(match ns.sadb.ended_origin(&head.of, ports, reader) {
-            Some(csa) => (Reason::Expired, Some(csa)),
-            None => (Reason::NoCsa, None),
+            Some(csa) => Unsent::Refused(Reason::Expired, Some(csa)),
+            None => Unsent::Refused(Reason::NoCsa, None),
         });
     };
     let origin = Origin {
@@ -263,23 +296,27 @@ fn send<'g, const N: usize>(
         bh,
         device,
     };
-    let refuse = |reason| (reason, Some(csa));
+    let refuse = |reason| Unsent::Refused(reason, Some(csa));
     // A fragment's own header would have to stay outside, in front of what isn't a datagram (RFC 4303 §3.3.4)
     // (docs/wire.md 1.11d).
     if origin.is_transport() && head.of.fragment {
         return Err(refuse(Reason::Fragment));
     }
-    let hold = csa.hold().filter(|_| waits);
+    let hold = csa.hold().filter(|_| waits == Waits::ForWay);
     let route = match (origin.route(), hold) {
+        (Ok(route), None)
+            if waits == Waits::ForRoom && route.is_up() && !route.has_room(reader) =>
+        {
+            return Err(Unsent::Waits(skb));
+        }
         (Ok(route), None) => route,
         (Ok(route), Some(hold)) if route.is_up() => {
             // Those that waited go first.
             if hold.holds() {
-                let Err(back) = hold.behind(ns, skb) else {
+                let Err(back) = hold.behind(ns, skb, bh) else {
                     return Ok(());
                 };
                 skb = back;
-                hold.take(ns, bh).for_each(|skb| again(ns, skb, bh));
             }
             route
         }

@@ -345,9 +345,9 @@ void mml_skb_stamp(struct sk_buff *skb, u64 ns) { skb_set_delivery_time(skb, ns_
 u64 mml_skb_stamped(const struct sk_buff *skb) { return ktime_to_ns(skb->tstamp); }
 void mml_skb_unstamp(struct sk_buff *skb) { skb_set_delivery_time(skb, 0, SKB_CLOCK_REALTIME); }
 void mml_skb_set_dev(struct sk_buff *skb, struct net_device *dev) { skb->dev = dev; }
-static struct Qdisc *mml_out_qdisc(const struct sk_buff *skb) { return rcu_dereference(netdev_get_tx_queue(skb_dst(skb)->dev, 0)->qdisc); }
-unsigned int mml_skb_out_qlen(const struct sk_buff *skb) { return qdisc_qlen_sum(mml_out_qdisc(skb)); }
-unsigned int mml_skb_out_limit(const struct sk_buff *skb) { return READ_ONCE(mml_out_qdisc(skb)->limit) ?: READ_ONCE(skb_dst(skb)->dev->tx_queue_len) ?: UINT_MAX; }
+void mml_skb_take_priority(struct sk_buff *skb, const struct sk_buff *from) { skb->priority = from->priority; }
+struct dst_entry *mml_skb_dst(const struct sk_buff *skb) { return skb_dst(skb); }
+void mml_skb_dst_drop(struct sk_buff *skb) { skb_dst_drop(skb); }
 
 /* Routes. */
 static_assert(offsetof(struct rtable, dst) == 0);
@@ -382,6 +382,9 @@ struct net_device *mml_dst_dev(const struct dst_entry *dst) { return dst->dev; }
 bool mml_dst_is_up(const struct dst_entry *dst) { return netif_running(dst->dev) && netif_carrier_ok(dst->dev); }
 unsigned int mml_dst_mtu(const struct dst_entry *dst) { return dst_mtu(dst); }
 unsigned int mml_dst_headroom(const struct dst_entry *dst) { return LL_RESERVED_SPACE(dst->dev); }
+static struct Qdisc *mml_dst_qdisc(const struct dst_entry *dst) { return rcu_dereference(netdev_get_tx_queue(dst->dev, 0)->qdisc); }
+unsigned int mml_dst_qlen(const struct dst_entry *dst) { return qdisc_qlen_sum(mml_dst_qdisc(dst)); }
+unsigned int mml_dst_qlimit(const struct dst_entry *dst) { return READ_ONCE(mml_dst_qdisc(dst)->limit) ?: READ_ONCE(dst->dev->tx_queue_len) ?: UINT_MAX; }
 int mml_dst_ttl(const struct dst_entry *dst) { return ip4_dst_hoplimit(dst); }
 void mml_dst_hold(struct dst_entry *dst) { dst_hold(dst); }
 void mml_dst_release(struct dst_entry *dst) { dst_release(dst); }

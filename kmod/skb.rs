@@ -15,7 +15,7 @@ use kernel::prelude::*;
 
 use crate::crypto::Linear;
 use crate::net::{Device, Route};
-use crate::sync::{Bh, PerCpu};
+use crate::sync::{Bh, PerCpu, Reader};
 use crate::sys;
 
 /// `ETH_P_IP`, as [`Buffer::protocol`] gives it.
@@ -337,14 +337,11 @@ impl Buffer {
         self.raw().truesize.into()
     }
 
-    /// Whether the queue of the device it is routed to has room: less than seven eighths of it are taken.
+    /// Whether the queue of the device it is routed to has room.
     #[inline]
-    pub(crate) fn queue_has_room(&self) -> bool {
-        // SAFETY: `skb` is live and at a forward hook, so under RCU and with its route.
-        unsafe {
-            let limit = sys::mml_skb_out_limit(self.as_ptr());
-            sys::mml_skb_out_qlen(self.as_ptr()) < limit - limit / 8
-        }
+    pub(crate) fn queue_has_room(&self, reader: &Reader) -> bool {
+        // SAFETY: `skb` is live and at a forward hook, or about to leave, so that it has its route.
+        unsafe { queue_has_room(sys::mml_skb_dst(self.as_ptr()), reader) }
     }
 
     /// Answers its sender with ICMP "fragmentation needed" for `mtu` octets, and tells its route.
@@ -522,6 +519,18 @@ impl Skb {
         unsafe { sys::mml_skb_consume(self.into_raw()) };
     }
 
+    /// Lets go of its route.
+    pub(crate) fn let_go_of_route(&mut self) {
+        // SAFETY: The skb is ours.
+        unsafe { sys::mml_skb_dst_drop(self.as_ptr()) };
+    }
+
+    /// Goes in the order of `from`'s priority, not ahead of what waits.
+    pub(crate) fn take_priority(&mut self, from: &Buffer) {
+        // SAFETY: Both are live, and this one is ours to change.
+        unsafe { sys::mml_skb_take_priority(self.as_ptr(), from.as_ptr()) };
+    }
+
     /// Makes it an IP packet, with a header of `header` octets, on its way out along `route`, with the priority and mark of
     /// `from`.
     #[inline]
@@ -613,6 +622,20 @@ impl Skb {
     }
 }
 
+/// Whether the queue of a route's device has room: less than seven eighths of it are taken.
+///
+/// # Safety
+///
+/// `route` is live.
+#[inline]
+pub(crate) unsafe fn queue_has_room(route: *const sys::Dst, _reader: &Reader) -> bool {
+    // SAFETY: By the promise; the reader keeps the device's queue.
+    unsafe {
+        let limit = sys::mml_dst_qlimit(route);
+        sys::mml_dst_qlen(route) < limit - limit / 8
+    }
+}
+
 /// A list of owned packets, in the order they were put in.
 pub(crate) struct List {
     first: Option<Skb>,
@@ -651,6 +674,23 @@ impl List {
             }
             self.last = raw;
         }
+    }
+
+    /// Puts a packet in front of all.
+    pub(crate) fn push_front(&mut self, skb: Skb) {
+        // SAFETY: The packets are ours, and this one on no other list.
+        unsafe {
+            let raw = skb.as_ptr();
+            let next = match self.first.take() {
+                Some(first) => first.into_raw(),
+                None => {
+                    self.last = raw;
+                    core::ptr::null_mut()
+                }
+            };
+            (*raw).__bindgen_anon_1.__bindgen_anon_1.next = next;
+        }
+        self.first = Some(skb);
     }
 
     /// The first packet.

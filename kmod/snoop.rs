@@ -524,7 +524,7 @@ impl Snoop {
             segment,
             esp,
             floor,
-            skb.queue_has_room(),
+            skb.queue_has_room(reader),
             now,
             &settings,
             &mut keeper,

@@ -212,8 +212,11 @@ extern "C" {
     pub(crate) fn mml_skb_stamped(skb: *const sk_buff) -> u64;
     pub(crate) fn mml_skb_unstamp(skb: *mut sk_buff);
     pub(crate) fn mml_skb_set_dev(skb: *mut sk_buff, dev: *mut net_device);
-    pub(crate) fn mml_skb_out_qlen(skb: *const sk_buff) -> c_uint;
-    pub(crate) fn mml_skb_out_limit(skb: *const sk_buff) -> c_uint;
+    pub(crate) fn mml_skb_take_priority(skb: *mut sk_buff, from: *const sk_buff);
+    pub(crate) fn mml_skb_dst(skb: *const sk_buff) -> *mut Dst;
+    pub(crate) fn mml_skb_dst_drop(skb: *mut sk_buff);
+    pub(crate) fn mml_dst_qlen(dst: *const Dst) -> c_uint;
+    pub(crate) fn mml_dst_qlimit(dst: *const Dst) -> c_uint;
     pub(crate) fn mml_route_again(
         net: *mut net,
         skb: *const sk_buff,

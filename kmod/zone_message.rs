@@ -208,6 +208,7 @@ fn add(request: &mut Request<'_>, message: &Message<'_>, fills: bool) -> Result 
         role: csa.ext.role,
     };
     added.life.begin();
+    arrives(request.ns, &added);
     state_event(request.ns, &added);
     answer(request, message, |w| id.write(w, &csa.ext))
 }
@@ -266,8 +267,19 @@ fn update(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     if update.sequence != 0 && csa.role != Role::Origin {
         csa.raise(update.sequence);
     }
+    arrives(request.ns, &csa);
     state_event(request.ns, &csa);
     answer(request, message, |w| Ok(w))
+}
+
+/// A relay that is active, now or again, has a host come to it (docs/wire.md 2.2z).
+fn arrives(ns: &Namespace, csa: &Csa) {
+    if let Some(hold) = csa
+        .hold()
+        .filter(|_| csa.role == Role::Relay && csa.opens())
+    {
+        hold.arrives(ns);
+    }
 }
 
 /// docs/wire.md 2.2h.
@@ -295,7 +307,8 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
-/// Sends what is held for a CSA; the answer's LIFETIME_CURRENT counts the packets and their octets (docs/wire.md 2.2v).
+/// Sends what is held for a CSA, of a relay's copies those behind the number that the host has seen; the answer's
+/// LIFETIME_CURRENT counts the packets and their octets (docs/wire.md 2.2v).
 fn resend(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;
     let Some(csa) = find(request.ns, &id) else {
@@ -306,7 +319,8 @@ fn resend(request: &mut Request<'_>, message: &Message<'_>) -> Result {
             .say(c"RELAY: this CSA holds nothing; it is added with its hold flag where it shall");
         return Err(EOPNOTSUPP);
     };
-    let (packets, octets) = hold.resend(request.ns);
+    let seen = message.csa().map_or(0, |ext| ext.sequence);
+    let (packets, octets) = hold.resend(request.ns, (seen != 0).then_some(seen as u32));
     let sent = Lifetime {
         allocations: packets as u32,
         bytes: octets,

@@ -198,10 +198,15 @@ impl Kernel {
         self.tell(octets)
     }
 
-    /// Has what is held for a CSA sent, by the routes there are now (docs/wire.md 2.2v). How many packets that was.
-    pub fn resend_csa(&mut self, id: &CsaId) -> Result<u32, Error> {
+    /// Has what is held for a CSA sent, by the routes there are now; of a relay's copies those behind number `seen`, if it
+    /// isn't 0 (docs/wire.md 2.2v). How many packets that is.
+    pub fn resend_csa(&mut self, id: &CsaId, seen: u64) -> Result<u32, Error> {
         let mut packets = 0;
-        self.csa_request(message::X_CSA_RESEND, id, &naming(id.role), &mut |answer| {
+        let ext = CsaExt {
+            sequence: seen,
+            ..naming(id.role)
+        };
+        self.csa_request(message::X_CSA_RESEND, id, &ext, &mut |answer| {
             packets = answer.lifetime_current().map_or(0, |sent| sent.allocations);
             Ok(())
         })?;

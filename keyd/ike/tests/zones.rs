@@ -9,7 +9,7 @@ use mml_ike::config::{Agent, Config, HomeAgent, Prefix, ZoneRole};
 use mml_ike::event::{AdoptedCsa, ChildSa, ChildUp, Custody, Down, Event, Place, RelayCsa};
 use mml_ike::secret::Secret;
 use mml_ike::wire::{
-    Ask, CsaIdentity, GroupStatus, Id, Message, Neighbour, NotifyType, Payload, SnoopState,
+    Ask, CsaIdentity, GroupStatus, Id, Message, Neighbour, NotifyType, Payload, Seen, SnoopState,
     TrafficSelector, MAX_STATES,
 };
 use mml_ike::Endpoint;
@@ -919,6 +919,7 @@ fn ask(net: &Net, identification: u64) -> Ask {
         care_of: ip(FA2_ADDRESS),
         identification,
         token,
+        seen: Vec::new(),
     }
 }
 
@@ -1040,7 +1041,11 @@ fn an_fa_that_is_no_neighbour_gets_nothing_even_with_a_token() {
 fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
     let mut net = roaming(53, &[]);
     register(&mut net, FA2);
-    let ask = ask(&net, 100);
+    let seen = [(0x1234_5678, 1 << 40), (9, 8)].map(|(spi, number)| Seen { spi, number });
+    let ask = Ask {
+        seen: seen.into(),
+        ..ask(&net, 100)
+    };
     let handover = |net: &mut Net, ask: &Ask| {
         let ask = ask.clone();
         net.at(FA2, |e, now, host| {
@@ -1058,6 +1063,7 @@ fn snoops_state_is_handed_over_by_token_and_answered_when_the_module_has_it() {
                 ask,
             } => {
                 assert_eq!(ask.home, ip(HOME));
+                assert_eq!(ask.seen, seen);
                 Some((*ike, *message_id))
             }
             _ => None,

@@ -2,6 +2,7 @@
 //! What the caller is to do, in the order given.
 
 use crate::code::Code;
+use crate::extension::{PreviousFa, Seen};
 use crate::message::Identification;
 use crate::packet::{Interface, LinkAddress, Packet};
 use std::collections::HashMap;
@@ -121,13 +122,25 @@ pub enum Reason {
     Administrative,
 }
 
-/// A previous foreign agent as its successor hears of it, for CSA_REQUEST.
+/// A previous foreign agent as its successor and the home agent hear of it, for CSA_REQUEST and CSA_HANDOVER.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Predecessor {
     /// Its care-of address.
     pub address: Ipv4Addr,
     /// The mobile node's token for it; may be empty.
     pub token: Vec<u8>,
+    /// What had arrived at the mobile node by then.
+    pub seen: Vec<Seen>,
+}
+
+impl From<PreviousFa<'_>> for Predecessor {
+    fn from(previous: PreviousFa<'_>) -> Self {
+        Predecessor {
+            address: previous.address,
+            token: previous.token.to_vec(),
+            seen: previous.seen().collect(),
+        }
+    }
 }
 
 /// What happened.
@@ -142,7 +155,7 @@ pub enum Event {
         /// Where it was, if it was bound to another.
         previous: Option<Ipv4Addr>,
         /// The foreign agent that the previous-FA extension names: it may hand the CSA on by DKM.
-        named: Option<Ipv4Addr>,
+        named: Option<Predecessor>,
         /// The registration's.
         identification: Identification,
         /// Granted, in s.
@@ -156,6 +169,8 @@ pub enum Event {
         care_of: Ipv4Addr,
         /// Why.
         reason: Reason,
+        /// What had arrived at a mobile node that is at home again.
+        seen: Vec<Seen>,
     },
     /// FA: a registration is about to leave for the home agent; DKM begins now, in parallel (the paper's Figure 6).
     Relayed {

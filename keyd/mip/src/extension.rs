@@ -85,6 +85,49 @@ pub struct PreviousFa<'a> {
     pub address: Ipv4Addr,
     /// Proof for the previous foreign agent ([`crate::HandoverKey`]); empty where the mobile node has no key for it.
     pub token: &'a [u8],
+    /// What has arrived at the mobile node ([`Seen::list`]).
+    pub seen: &'a [u8],
+}
+
+impl PreviousFa<'_> {
+    /// What has arrived at the mobile node.
+    pub fn seen(&self) -> impl Iterator<Item = Seen> + '_ {
+        self.seen.chunks_exact(Seen::LEN).filter_map(Seen::read)
+    }
+}
+
+/// The last packet that a mobile node has seen of a composite SA: what was sent later hasn't arrived (docs/wire.md 4d).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The CSA's SPI towards the mobile node.
+    pub spi: u32,
+    /// The packet's sequence number, all 64 bits.
+    pub number: u64,
+}
+
+impl Seen {
+    /// Octets of one.
+    const LEN: usize = 12;
+    /// CSAs of which a message tells, at most.
+    pub const MOST: usize = 8;
+
+    fn read(octets: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(octets);
+        Some(Seen {
+            spi: reader.u32()?,
+            number: reader.u64()?,
+        })
+    }
+
+    /// Several as the extension has them: of the first [`Seen::MOST`], SPI (32) and number (64) each.
+    pub fn list(of: &[Seen]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(of.len() * Seen::LEN);
+        for one in of.iter().take(Seen::MOST) {
+            out.u32(one.spi);
+            out.u64(one.number);
+        }
+        out
+    }
 }
 
 /// Revocation Support extension (RFC 3543 §3.2).
@@ -172,9 +215,14 @@ impl<'a> Extension<'a> {
         }
         let address = body.address()?;
         let len = body.u16()?;
-        let token = body.rest();
-        (token.len() == usize::from(len))
-            .then_some(Extension::PreviousFa(PreviousFa { address, token }))
+        let token = body.bytes(usize::from(len))?;
+        let seen = body.rest();
+        let whole = seen.len() % Seen::LEN == 0 && seen.len() <= Seen::MOST * Seen::LEN;
+        whole.then_some(Extension::PreviousFa(PreviousFa {
+            address,
+            token,
+            seen,
+        }))
     }
 
     fn support(body: &mut Reader<'a>) -> Option<Self> {
@@ -233,6 +281,7 @@ impl<'a> Extension<'a> {
                 out.address(previous.address);
                 out.u16(u16::try_from(previous.token.len()).map_err(|_| long)?);
                 out.extend_from_slice(previous.token);
+                out.extend_from_slice(previous.seen);
             }
             Extension::RevocationSupport(support) => {
                 out.u16(if support.inform { INFORM } else { 0 });

@@ -40,7 +40,7 @@ pub use code::Code;
 pub use counters::Counters;
 pub use error::{DecodeError, EncodeError};
 pub use extension::{
-    Authentication, Extension, Extensions, Item, Pair, PreviousFa, RevocationSupport,
+    Authentication, Extension, Extensions, Item, Pair, PreviousFa, RevocationSupport, Seen,
 };
 pub use foreign::{ForeignAgent, ForeignConfig, Visitor};
 pub use home::{Binding, HomeAgent, HomeConfig, ReverseTunnel, Subscriber};

@@ -71,7 +71,7 @@ enum Recipe {
     Delivery,
     Critical(u32, u16, Vec<u8>),
     Normal(u32, u16, Vec<u8>),
-    Previous(Ipv4Addr, Vec<u8>),
+    Previous(Ipv4Addr, Vec<u8>, Vec<u8>),
     Support(bool, u32),
     Skipped(u8, Vec<u8>),
 }
@@ -97,9 +97,10 @@ impl Recipe {
                 kind: *kind,
                 value,
             },
-            Recipe::Previous(address, token) => Extension::PreviousFa(PreviousFa {
+            Recipe::Previous(address, token, seen) => Extension::PreviousFa(PreviousFa {
                 address: *address,
                 token,
+                seen,
             }),
             Recipe::Support(inform, timestamp) => Extension::RevocationSupport(RevocationSupport {
                 inform: *inform,
@@ -112,6 +113,13 @@ impl Recipe {
 
 fn recipe() -> impl Strategy<Value = Recipe> {
     let octets = |from, to| proptest::collection::vec(any::<u8>(), from..to);
+    let list = |from, to| {
+        let of = proptest::collection::vec((any::<u32>(), any::<u64>()), from..to);
+        of.prop_map(|of| {
+            let seen = of.into_iter().map(|(spi, number)| Seen { spi, number });
+            Seen::list(&seen.collect::<Vec<_>>())
+        })
+    };
     prop_oneof![
         Just(Recipe::Pad),
         (any::<u8>(), any::<u32>(), octets(1, 64)).prop_map(|(p, s, o)| Recipe::Auth(p, s, o)),
@@ -119,7 +127,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         (any::<u32>(), any::<u16>(), octets(0, 400))
             .prop_map(|(v, k, o)| Recipe::Critical(v, k, o)),
         (any::<u32>(), any::<u16>(), octets(0, 240)).prop_map(|(v, k, o)| Recipe::Normal(v, k, o)),
-        (address(), octets(0, 65)).prop_map(|(a, o)| Recipe::Previous(a, o)),
+        (address(), octets(0, 65), list(0, 9)).prop_map(|(a, o, s)| Recipe::Previous(a, o, s)),
         (any::<bool>(), any::<u32>()).prop_map(|(i, t)| Recipe::Support(i, t)),
         (140_u8..=255, octets(0, 255)).prop_map(|(k, o)| Recipe::Skipped(k, o)),
     ]
@@ -277,6 +285,7 @@ fn the_previous_fa_extension_lies_as_docs_wire_has_it() {
         .extension(&Extension::PreviousFa(PreviousFa {
             address: Ipv4Addr::new(10, 2, 2, 2),
             token: &[0xBB; 3],
+            seen: &[],
         }))
         .expect("short enough")
         .finish();
@@ -291,6 +300,51 @@ fn the_previous_fa_extension_lies_as_docs_wire_has_it() {
         octets[24 + 15] = wrong;
         assert_eq!(
             Extensions::parse(&octets, 24),
+            Err(DecodeError::Length(extension::NORMAL_VENDOR))
+        );
+    }
+}
+
+/// docs/wire.md 4d.
+#[test]
+fn what_the_host_has_seen_lies_behind_the_token_of_eight_csas_at_most() {
+    let seen = [(0x0102_0304, 5), (6, 1 << 40)].map(|(spi, number)| Seen { spi, number });
+    let written = |seen: &[u8]| {
+        let previous = PreviousFa {
+            address: Ipv4Addr::new(10, 2, 2, 2),
+            token: &[0xBB],
+            seen,
+        };
+        let builder = Builder::new(&REQUEST).extension(&Extension::PreviousFa(previous));
+        let builder = builder.expect("short enough");
+        let association = Association {
+            spi: 256,
+            algorithm: Algorithm::HmacSha256,
+            key: Key::new(&[1; 32]),
+            replay: Replay::Nonces,
+        };
+        builder
+            .authenticate(Pair::MobileHome, &association)
+            .finish()
+    };
+    let octets = written(&Seen::list(&seen));
+    let expected = [
+        1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 0, 0,
+    ];
+    assert_eq!(octets[24 + 17..][..24], expected);
+    let extensions = Extensions::parse(&octets, 24).expect("sound");
+    let read: Vec<Seen> = extensions
+        .previous_fa()
+        .expect("it is there")
+        .seen()
+        .collect();
+    assert_eq!(read, seen);
+    // More than eight aren't written, nor read, nor is a part of one.
+    assert_eq!(Seen::list(&[seen[0]; 9]), Seen::list(&[seen[0]; 8]));
+    let one = Seen::list(&seen[..1]);
+    for wrong in [one.repeat(9), one[..11].to_vec()] {
+        assert_eq!(
+            Extensions::parse(&written(&wrong), 24),
             Err(DecodeError::Length(extension::NORMAL_VENDOR))
         );
     }
@@ -339,6 +393,7 @@ fn a_previous_fa_extension_behind_the_authenticator_proves_nothing() {
     let previous = Extension::PreviousFa(PreviousFa {
         address: Ipv4Addr::new(10, 2, 2, 2),
         token: &[],
+        seen: &[],
     });
     let auth = Extension::Authentication {
         pair: Pair::MobileHome,

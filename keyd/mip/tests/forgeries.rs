@@ -243,6 +243,7 @@ fn a_visitor_turned_out_by_its_agent_is_unbound_at_the_home_agent() {
         home: HOME,
         care_of: care_of(0),
         reason: Reason::Revoked,
+        seen: Vec::new(),
     };
     assert!(world.events.iter().any(|(_, _, event)| *event == unbound));
     world.run(ms(20));

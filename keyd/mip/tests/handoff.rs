@@ -50,6 +50,8 @@ fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone
     let k_ho = Key::new(&[9; 32]);
     let key = HandoverKey::derive(Prf::HmacSha256, &k_ho, care_of(0), 1);
     world.mn.handover_key(care_of(0), Some(key.clone()));
+    let seen = [(256, 1 << 33), (257, 9)].map(|(spi, number)| Seen { spi, number });
+    world.mn.has_seen(seen.into());
     world.hand_off(1, ms(20));
     world.run(ms(300));
     let relayed = world.events.iter().find_map(|(_, who, event)| match event {
@@ -62,6 +64,7 @@ fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone
     });
     let (identification, previous) = relayed.expect("the previous agent is named");
     assert_eq!(previous.address, care_of(0));
+    assert_eq!(previous.seen, seen);
     let handover = Handover {
         new_fa: care_of(1),
         home: HOME,
@@ -87,7 +90,7 @@ fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone
         home: HOME,
         care_of: care_of(1),
         previous: Some(care_of(0)),
-        named: Some(care_of(0)),
+        named: Some(previous.clone()),
         identification,
         lifetime: 60,
     };
@@ -206,6 +209,11 @@ fn a_registration_is_renewed_before_it_expires_and_nothing_is_interrupted() {
 #[test]
 fn returning_home_deregisters_and_takes_the_address_back() {
     let mut world = settled(1);
+    let seen = Seen {
+        spi: 256,
+        number: 7,
+    };
+    world.mn.has_seen(vec![seen]);
     world.exit(RADIO);
     world.enter(RADIO, Place::Home);
     world.run(ms(500));
@@ -225,6 +233,7 @@ fn returning_home_deregisters_and_takes_the_address_back() {
         home: HOME,
         care_of: care_of(0),
         reason: Reason::ReturnedHome,
+        seen: vec![seen],
     };
     assert!(world.events.iter().any(|(_, _, event)| *event == unbound));
     // And out again.

@@ -89,7 +89,7 @@ fn requests_are_the_vectors() {
     assert_eq!(extensions.revocation_support(), Some(support));
 }
 
-/// docs/wire.md 3.2h, 3.2i, 4b.
+/// docs/wire.md 3.2h, 3.2i, 4b, 4d.
 #[test]
 fn the_previous_fa_extension_and_its_token_are_the_vectors() {
     let k_ho = Key::new(&(0..32).collect::<Vec<u8>>());
@@ -99,18 +99,26 @@ fn the_previous_fa_extension_and_its_token_are_the_vectors() {
         identification: IDENTIFICATION,
     });
     assert_eq!(token, vector("token"));
-    let previous = PreviousFa {
-        address: PREVIOUS,
-        token: &token,
-    };
-    let octets = Builder::new(&REQUEST)
-        .extension(&Extension::PreviousFa(previous))
-        .expect("short")
-        .authenticate(Pair::MobileHome, &mobile(Algorithm::HmacSha256))
-        .finish();
-    assert_eq!(octets, vector("request-previous-fa"));
-    let extensions = Extensions::parse(&octets, 24).expect("sound");
-    assert_eq!(extensions.previous_fa(), Some(previous));
+    let seen = [(0x0BAD_CAFE, 1 << 32), (0x0BAD_CAFF, 7)];
+    let seen = Seen::list(&seen.map(|(spi, number)| Seen { spi, number }));
+    for (name, seen) in [
+        ("request-previous-fa", &[][..]),
+        ("request-previous-fa-seen", &seen),
+    ] {
+        let previous = PreviousFa {
+            address: PREVIOUS,
+            token: &token,
+            seen,
+        };
+        let octets = Builder::new(&REQUEST)
+            .extension(&Extension::PreviousFa(previous))
+            .expect("short")
+            .authenticate(Pair::MobileHome, &mobile(Algorithm::HmacSha256))
+            .finish();
+        assert_eq!(octets, vector(name));
+        let extensions = Extensions::parse(&octets, 24).expect("sound");
+        assert_eq!(extensions.previous_fa(), Some(previous));
+    }
 }
 
 #[test]

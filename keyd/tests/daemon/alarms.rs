@@ -221,6 +221,7 @@ async fn the_home_agent_says_with_whom_each_hosts_keys_are_and_who_did_not_take_
         home: Ipv4Addr::new(203, 0, 113, 7),
         care_of: fa1,
         reason: Reason::Deregistered,
+        seen: Vec::new(),
     };
     net.nodes[HA].engine.mobile_event(&gone, now);
     net.until("zone 1 nowhere", |nodes| {
@@ -307,6 +308,7 @@ async fn a_foreign_agent_that_does_not_confirm_a_revocation_is_an_alarm_until_it
         home: Ipv4Addr::new(203, 0, 113, 7),
         care_of: fa,
         reason: Reason::Deregistered,
+        seen: Vec::new(),
     };
     let now = net.now();
     net.nodes[HA].engine.mobile_event(&gone, now);

@@ -4,7 +4,8 @@
 use super::agents::texts;
 use super::net::{address, folder, Net, Node};
 use keyd::daemon::engine::{Order, Recall};
-use mml_mip::{Event, Handover, HandoverKey, Identification, Predecessor, Reason};
+use mml_ike::wire as ike;
+use mml_mip::{Event, Handover, HandoverKey, Identification, Predecessor, Reason, Seen};
 use pfkey::Role;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -61,6 +62,7 @@ impl Net {
         let (care_of, home_agent) = (at(test, FA[fa]), at(test, HA));
         let identification = Identification(number);
         let address = previous.as_ref().map(|previous| previous.address);
+        let named = previous.clone();
         let relayed = Event::Relayed {
             home: HOME,
             home_agent,
@@ -71,7 +73,7 @@ impl Net {
             home: HOME,
             care_of,
             previous: address,
-            named: address,
+            named,
             identification,
             lifetime: 600,
         };
@@ -140,6 +142,7 @@ async fn keys_follow_the_host_and_leave_with_it() {
         home: HOME,
         care_of: at(test, FA[1]),
         reason: Reason::Deregistered,
+        seen: Vec::new(),
     };
     net.happens(HA, &gone);
     net.until("zone 1 nowhere", |nodes| relays(&nodes[FA[1]]).0 == 0)
@@ -191,7 +194,7 @@ async fn the_previous_foreign_agent_hands_keys_on_for_a_right_token_alone() {
             home: HOME,
             home_agent: at(test, HA),
             identification: Identification(number),
-            previous: Some(Predecessor { address: fa, token }),
+            previous: Some(named(fa, token)),
         };
         net.happens(FA[1], &relayed);
         net.run(Duration::from_millis(300)).await;
@@ -235,6 +238,15 @@ async fn strangers_get_nothing_and_a_host_that_was_not_relayed_brings_nothing() 
     net.run(Duration::from_millis(300)).await;
     assert_eq!(net.nodes[HA].engine.counters.distributed, 0);
     assert!(FA.iter().all(|fa| relays(&net.nodes[*fa]).0 == 0));
+}
+
+/// Who had a host before, by its registration.
+fn named(address: Ipv4Addr, token: Vec<u8>) -> Predecessor {
+    Predecessor {
+        address,
+        token,
+        seen: Vec::new(),
+    }
 }
 
 /// What a node's Mobile IP is told to do, done.
@@ -294,8 +306,18 @@ async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone()
             identification: Identification(number),
         })
     };
+    let to_mh = {
+        let state = net.nodes[FA[0]].mml.state();
+        let held = state.sas.iter().find(|sa| sa.id.dst == mh);
+        held.expect("a CSA to the host").id.spi
+    };
     let moves = |net: &mut Net, number: u64, token| {
-        let previous = Some(Predecessor { address: fa, token });
+        // Of its own CSA, and of one that isn't there.
+        let seen = [(to_mh, 77), (!to_mh, 78)].map(|(spi, number)| Seen { spi, number });
+        let previous = Some(Predecessor {
+            seen: seen.into(),
+            ..named(fa, token)
+        });
         net.registers(test, 1, previous, number);
     };
     // Of another registration: the previous one does nothing.
@@ -309,10 +331,17 @@ async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone()
         panic!("{orders:?}");
     };
     assert_eq!((follow.home, follow.care_of), (HOME, at(test, FA[1])));
-    assert_eq!(
-        resent(&net.nodes[FA[0]]),
-        1,
-        "its CSA's direction to the host"
+    let log = net.nodes[FA[0]].mml.state().log.clone();
+    let resent_by_it: Vec<_> = log
+        .iter()
+        .filter(|line| line.starts_with("resend"))
+        .collect();
+    let [one] = resent_by_it.as_slice() else {
+        panic!("its CSA's direction to the host: {resent_by_it:?}");
+    };
+    assert!(
+        one.contains(&format!("{to_mh:#010x}")) && one.ends_with("behind 77"),
+        "{one}"
     );
     assert_eq!(net.nodes[FA[0]].engine.counters.handed_over, 1);
     assert!(
@@ -328,6 +357,28 @@ async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone()
     moves(&mut net, 4, token(4));
     net.run(Duration::from_millis(300)).await;
     assert!(obeys(&mut net, FA[0]).is_empty());
+}
+
+/// docs/wire.md 4d.
+#[tokio::test]
+async fn a_mobile_host_tells_the_last_number_of_the_csa_that_leads_to_it() {
+    let test = 49;
+    let mut net = four(test, true).await;
+    assert_eq!(net.nodes[MH].engine.seen(), [], "it has no CSA yet");
+    net.registers(test, 0, None, 1);
+    net.until("a CSA", |nodes| whole(&nodes[MH])).await;
+    let mh = at(test, MH);
+    let number = 1 << 34;
+    let spi = {
+        let mut state = net.nodes[MH].mml.state();
+        let inbound = state.sas.iter().find(|sa| sa.id.dst == mh);
+        let spi = inbound.expect("a CSA to it").id.spi;
+        state.sequences.insert(spi, number);
+        spi
+    };
+    assert_eq!(net.nodes[MH].engine.seen(), [Seen { spi, number }]);
+    // Agents have none of their own to tell of.
+    assert_eq!(net.nodes[FA[0]].engine.seen(), []);
 }
 
 /// docs/wire.md 3.2y.
@@ -354,7 +405,7 @@ async fn what_is_held_is_asked_for_as_soon_as_it_can_be_taken_in_before_the_home
             identification: Identification(2),
         };
         let token = key.expect("K_FA of the one it is at").token(&handover);
-        let previous = Some(Predecessor { address, token });
+        let previous = Some(named(address, token));
         let relayed = Event::Relayed {
             home: HOME,
             home_agent: at(test, HA),
@@ -405,8 +456,7 @@ async fn snoops_state_goes_along_to_the_csa_it_is_of() {
             home: HOME,
             identification: Identification(2),
         });
-        let previous = Some(Predecessor { address: fa, token });
-        net.registers(test, 1, previous, 2);
+        net.registers(test, 1, Some(named(fa, token)), 2);
         net.run(Duration::from_millis(300)).await;
         assert_eq!(obeys(&mut net, FA[0]).len(), 1);
         net.until("the state at the second", |nodes| {
@@ -430,15 +480,29 @@ async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
     })
     .await;
     let [ha, fa1, fa2] = [HA, FA[0], FA[1]].map(|node| at(test, node));
-    let bound = |to, from, named, number| Event::Bound {
+    let seen = vec![Seen { spi: 9, number: 7 }];
+    let named = |address| Predecessor {
+        seen: seen.clone(),
+        ..named(address, vec![1; 32])
+    };
+    let bound = |to, from, by: Option<Ipv4Addr>, number| Event::Bound {
         home: HOME,
         care_of: to,
         previous: from,
-        named,
+        named: by.map(named),
         identification: Identification(number),
         lifetime: 600,
     };
-    let recalled = |from| [Order::Recall(Recall { home: HOME, from })];
+    let recalled = |from, numbers: &[(u32, u64)]| {
+        let seen = numbers
+            .iter()
+            .map(|&(spi, number)| ike::Seen { spi, number });
+        [Order::Recall(Recall {
+            home: HOME,
+            from,
+            seen: seen.collect(),
+        })]
+    };
     assert!(obeys(&mut net, HA).is_empty());
     // Between neighbours, one of which the registration names, it leaves that to them; a renewal is no move.
     for (to, from, named) in [
@@ -451,7 +515,7 @@ async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
     }
     // The host had no token, for its key manager was another one.
     net.happens(HA, &bound(fa2, Some(fa1), None, 3));
-    assert_eq!(obeys(&mut net, HA), recalled(fa1));
+    assert_eq!(obeys(&mut net, HA), recalled(fa1, &[]));
     net.run(Duration::from_millis(300)).await;
     let orders = obeys(&mut net, FA[0]);
     let [Order::Follow(follow)] = orders.as_slice() else {
@@ -459,17 +523,18 @@ async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
     };
     assert_eq!((follow.home, follow.care_of), (HOME, ha));
     assert_eq!(net.nodes[FA[0]].engine.counters.handed_over, 1);
-    // Whom it went to is nobody's neighbour; or it is at home.
+    // Whom it went to is nobody's neighbour; or it is at home. What it has is told in both.
     let stranger = Ipv4Addr::new(127, 77, test, 99);
     net.happens(HA, &bound(stranger, Some(fa2), Some(fa2), 4));
-    assert_eq!(obeys(&mut net, HA), recalled(fa2));
+    assert_eq!(obeys(&mut net, HA), recalled(fa2, &[(9, 7)]));
     let unbound = |reason| Event::Unbound {
         home: HOME,
         care_of: fa1,
         reason,
+        seen: seen.clone(),
     };
     net.happens(HA, &unbound(Reason::ReturnedHome));
-    assert_eq!(obeys(&mut net, HA), recalled(fa1));
+    assert_eq!(obeys(&mut net, HA), recalled(fa1, &[(9, 7)]));
     net.run(Duration::from_millis(300)).await;
     assert_eq!(
         obeys(&mut net, FA[0]).len(),

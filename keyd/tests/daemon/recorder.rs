@@ -124,8 +124,8 @@ impl Kernel for Recorder {
         Ok(())
     }
 
-    fn resend(&mut self, id: &SaId) -> Result<u32, Error> {
-        self.asked("resend", id)?;
+    fn resend(&mut self, id: &SaId, seen: u64) -> Result<u32, Error> {
+        self.asked("resend", &format!("{id} behind {seen}"))?;
         Ok(0)
     }
 

@@ -58,6 +58,18 @@ pub const TABLE: &[Scenario] = &[
         seconds: 120,
         run: to_and_fro,
     },
+    Scenario {
+        name: "handoffs-on-the-papers-link-with-pkd",
+        proves: "the same over wireless links of 2 Mb/s whose queues hold 20 packets, 20 ms from the home agent: what follows the host begins behind what it has, and waits for room",
+        seconds: 120,
+        run: pkd_on_a_slow_link,
+    },
+    Scenario {
+        name: "handoffs-on-the-papers-link-with-dkm",
+        proves: "the same where the previous foreign agent hands the keys on",
+        seconds: 120,
+        run: dkm_on_a_slow_link,
+    },
 ];
 
 /// How long packets are held here by the host's clock, in milliseconds: in software emulation on a machine that has other
@@ -464,10 +476,54 @@ fn dkm_under_tcp(ctx: &mut Ctx) -> Result<()> {
     transfer(ctx, &dkm_files(), "DKM", [true, false])
 }
 
+/// The paper's wireless link, and a queue of 20 packets.
+const RADIO: &str = "rate 2mbit delay 1ms limit 20";
+/// From the core to the home agent, and to each foreign agent, in milliseconds each way.
+const HOME_MS: f64 = 7.5;
+const AGENT_MS: f64 = 2.5;
+
+fn slow_link(ctx: &Ctx) -> Result<()> {
+    ctx.net.radio(RADIO)?;
+    let core = ctx.net.core()?;
+    for (interface, delay) in [("ha", HOME_MS), ("fa1", AGENT_MS), ("fa2", AGENT_MS)] {
+        core.tc(&format!(
+            "qdisc replace dev {interface} root netem delay {delay}ms limit 4000"
+        ))?;
+    }
+    for (node, interface) in [
+        (&ctx.net.ha, HOME_MS),
+        (&ctx.net.fa1, AGENT_MS),
+        (
+            ctx.net.fa2.as_ref().context("no second foreign agent")?,
+            AGENT_MS,
+        ),
+    ] {
+        node.tc(&format!(
+            "qdisc replace dev core root netem delay {interface}ms limit 4000"
+        ))?;
+    }
+    Ok(())
+}
+
+/// docs/wire.md 2.2z, 3.1h, 4d.
+fn pkd_on_a_slow_link(ctx: &mut Ctx) -> Result<()> {
+    slow_link(ctx)?;
+    goes_to_and_fro(ctx, &pkd_files(), [true, true])
+}
+
+/// docs/wire.md 2.2z, 3.1h, 4d.
+fn dkm_on_a_slow_link(ctx: &mut Ctx) -> Result<()> {
+    slow_link(ctx)?;
+    goes_to_and_fro(ctx, &dkm_files(), [true, false])
+}
+
 /// docs/wire.md 3.2y, 3.2z.
 fn to_and_fro(ctx: &mut Ctx) -> Result<()> {
-    let ctx = &*ctx;
-    let nodes = begin(ctx, &pkd_files(), [true, true])?;
+    goes_to_and_fro(ctx, &pkd_files(), [true, true])
+}
+
+fn goes_to_and_fro(ctx: &Ctx, files: &[String; 4], held: [bool; 2]) -> Result<()> {
+    let nodes = begin(ctx, files, held)?;
     let handoffs = ctx.handoffs.unwrap_or(HANDOFFS);
     let go = || -> Result<()> {
         let net = &ctx.net;

@@ -11,14 +11,14 @@ use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::topology::{CN, HOME};
-use crate::zone_message::{self, Role, CSA_RESEND};
+use crate::zone_message::{self, Role, State, CSA_RESEND};
 use crate::zone_tunnel::{Keys, Options};
 use crate::{traffic, zone_esp};
 
 pub const TABLE: &[Scenario] = &[
     Scenario {
         name: "relay-holds-what-it-forwarded",
-        proves: "a foreign agent sends again, octet for octet, what it forwarded lately and a dead link took; what had arrived is a replay to the host; its time and its octets are bounded, and a CSA without the flag holds nothing",
+        proves: "a foreign agent sends again, octet for octet, what it forwarded lately and a dead link took; what had arrived is a replay to the host, or isn't sent where the host's last number is told; its time and its octets are bounded, and a CSA without the flag holds nothing",
         seconds: 60,
         run: relay_holds,
     },
@@ -28,8 +28,21 @@ pub const TABLE: &[Scenario] = &[
         seconds: 60,
         run: origin_holds,
     },
+    Scenario {
+        name: "what-comes-at-once-waits-for-room",
+        proves: "where a host has just come to a foreign agent, what the link's queue has no room for waits behind it, in its order, and none is lost; later the queue drops again; what a mobile host held leaves as its own link takes it",
+        seconds: 90,
+        run: waits_for_room,
+    },
 ];
 
+/// A link that takes 6 ms a datagram, and has room for few.
+const SLOW: &str = "rate 200kbit limit 20";
+/// Datagrams that come to it at once.
+const FLOOD: u32 = 100;
+
+/// Where CSA has the sequence number.
+const SEQUENCE: usize = 16;
 /// Datagrams a burst.
 const BURST: u32 = 40;
 /// The longest that packets can be held: a slow kernel waits for half of it to see that nothing comes any more.
@@ -55,7 +68,14 @@ pub(super) fn arrived(ctx: &Ctx, at: &UdpSocket) -> Result<Vec<u32>> {
 
 /// Has what is held for a CSA sent; how many packets.
 fn resend(node: &Netns, sa: &zone_esp::Sa, role: Role) -> Result<u32> {
-    let message = zone_message::name(CSA_RESEND, sa, role);
+    resend_behind(node, sa, role, 0)
+}
+
+/// The same of what comes behind this number.
+fn resend_behind(node: &Netns, sa: &zone_esp::Sa, role: Role, number: u64) -> Result<u32> {
+    let message = zone_message::name(CSA_RESEND, sa, role).with(zone_message::CSA, |octets| {
+        octets[SEQUENCE..].copy_from_slice(&number.to_ne_bytes())
+    });
     let answers = Genl::open(node)?.pfkey(&message.octets())?;
     let answers = genl::accepted(answers, "X_CSA_RESEND")?;
     let answer = answers.first().context("no answer to X_CSA_RESEND")?;
@@ -63,6 +83,16 @@ fn resend(node: &Netns, sa: &zone_esp::Sa, role: Role) -> Result<u32> {
     Ok(sent
         .context("X_CSA_RESEND's answer counts nothing")?
         .packets)
+}
+
+/// The last number that a CSA has sealed or seen.
+fn last_number(node: &Netns, sa: &zone_esp::Sa, role: Role) -> Result<u64> {
+    let message = zone_message::name(zone_message::GET, sa, role);
+    let answers = genl::accepted(Genl::open(node)?.pfkey(&message.octets())?, "GET")?;
+    let answer = answers.first().context("no answer to GET")?;
+    let csa = zone_message::find(answer, zone_message::CSA).context("GET shows no CSA")?;
+    let number = csa.get(SEQUENCE..).and_then(|octets| octets.first_chunk());
+    Ok(u64::from_ne_bytes(*number.context("a short CSA")?))
 }
 
 /// Changes a setting of a node.
@@ -117,19 +147,30 @@ fn relay_holds(ctx: &mut Ctx) -> Result<()> {
     );
     ensure!(held(fa)? == (0, 0), "{:?} are held yet", held(fa)?);
 
-    // What a dead link took arrives, in its order.
+    // What a dead link took arrives, in its order, and nothing else where it is told what the host has.
+    sends(&near, &far, 0..BURST)?;
+    arrived(ctx, &far)?;
+    let seen = last_number(&net.mh, &keys.to_mh, Role::Terminus)?;
     net.mh.ip("link set wl1 down")?;
     sends(&near, &far, BURST..2 * BURST)?;
     let numbers = arrived(ctx, &far)?;
     ensure!(numbers.is_empty(), "{numbers:?} arrived by a dead link");
     net.mh.ip("link set wl1 up
         route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7")?;
-    resend(fa, &keys.to_mh, Role::Relay)?;
+    let before = Stats::read(&net.mh)?;
+    let sent = resend_behind(fa, &keys.to_mh, Role::Relay, seen)?;
+    ensure!(sent == BURST, "{sent} packets were sent again");
     let numbers = arrived(ctx, &far)?;
     ensure!(
         numbers.iter().copied().eq(BURST..2 * BURST),
         "{numbers:?} arrived of what was sent again"
     );
+    let replays = Stats::read(&net.mh)?.since(&before).get("replay").copied();
+    ensure!(
+        replays.is_none_or(|replays| replays == 0),
+        "{replays:?} replays"
+    );
+    ensure!(held(fa)? == (0, 0), "{:?} are held yet", held(fa)?);
 
     // Bounded in time, in octets; off.
     set(fa, "hold-ms", 100)?;
@@ -267,5 +308,72 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     way(true)?;
     let late = arrived(ctx, &near)?;
     ensure!(late.is_empty(), "{late:?} arrived though they were dropped");
+    Ok(())
+}
+
+/// docs/wire.md 2.2z.
+fn waits_for_room(ctx: &mut Ctx) -> Result<()> {
+    let (keys, [near, far]) = start(ctx)?;
+    let ctx = &*ctx;
+    let (fa, mh) = (&ctx.net.fa1, &ctx.net.mh);
+    for (node, hold) in [(fa, 1), (mh, LONG_MS)] {
+        set(node, "hold-ms", hold)?;
+        node.tc(&format!("qdisc replace dev wl1 root netem {SLOW}"))?;
+    }
+    let comes = || {
+        let update = zone_message::update(&keys.to_mh, Role::Relay, State::Active);
+        genl::accepted(Genl::open(fa)?.pfkey(&update.octets())?, "UPDATE")
+    };
+    let waited = || Ok::<_, anyhow::Error>(Stats::read(fa)?.total("waited-packets"));
+    let flood = |from: &UdpSocket, to: &UdpSocket| {
+        sends(from, to, 0..FLOOD)?;
+        arrived(ctx, to)
+    };
+
+    // The host has been there for a while: the queue drops what it has no room for.
+    comes()?;
+    std::thread::sleep(ctx.seconds(0.1));
+    set(fa, "hold-ms", LONG_MS)?;
+    let before = waited()?;
+    let numbers = flood(&near, &far)?;
+    ensure!(
+        numbers.len() < FLOOD as usize && waited()? == before,
+        "{} of {FLOOD} arrived by a queue of 20, {} have waited",
+        numbers.len(),
+        waited()? - before
+    );
+
+    // It has just come.
+    resend(fa, &keys.to_mh, Role::Relay)?;
+    arrived(ctx, &far)?;
+    comes()?;
+    let numbers = flood(&near, &far)?;
+    ensure!(numbers.iter().copied().eq(0..FLOOD), "{numbers:?} arrived");
+    let waited = waited()? - before;
+    ensure!(waited > 0, "none has waited");
+    // What has gone on late is held as what went on at once: it may leave with the host.
+    let (packets, _) = held(fa)?;
+    ensure!(packets == u64::from(FLOOD), "{packets} packets are held");
+    let seen = last_number(mh, &keys.to_mh, Role::Terminus)?;
+    let sent = resend_behind(fa, &keys.to_mh, Role::Relay, seen)?;
+    ensure!(sent == 0, "{sent} were sent again though all were seen");
+
+    // What a mobile host held, and what comes behind it.
+    let way = |what: &str| {
+        mh.ip(&format!(
+            "route {what} 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7"
+        ))
+    };
+    way("del")?;
+    sends(&far, &near, 0..FLOOD)?;
+    way("add")?;
+    let sent = resend(mh, &keys.from_mh, Role::Origin)?;
+    ensure!(sent == FLOOD, "{sent} of {FLOOD} were to be sent");
+    sends(&far, &near, FLOOD..FLOOD + BURST)?;
+    let numbers = arrived(ctx, &near)?;
+    ensure!(
+        numbers.iter().copied().eq(0..FLOOD + BURST),
+        "{numbers:?} arrived from the host"
+    );
     Ok(())
 }

@@ -28,7 +28,7 @@ pub use payload::{
 pub use sa::{Proposal, Transform};
 pub use ts::TrafficSelector;
 pub use zone::{
-    Ask, CsaData, CsaIdentity, Direction, GroupStatus, Neighbour, Revocation, SecretPayload,
+    Ask, CsaData, CsaIdentity, Direction, GroupStatus, Neighbour, Revocation, SecretPayload, Seen,
     SnoopState, ZoneMapPayload, ZoneTransform, MAX_GROUPS, MAX_STATES,
 };
 

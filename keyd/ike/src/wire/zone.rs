@@ -314,6 +314,17 @@ pub struct Ask {
     pub identification: u64,
     /// Its proof that it wanted this (docs/wire.md 3.2i); none from the HA.
     pub token: Secret,
+    /// What had arrived at the host by then, of up to [`MAX_STATES`] CSAs (docs/wire.md 3.1h).
+    pub seen: Vec<Seen>,
+}
+
+/// The last packet that a host has seen of a CSA.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// The CSA's SPI towards the host.
+    pub spi: u32,
+    /// The packet's sequence number, all 64 bits.
+    pub number: u64,
 }
 
 /// CSA Data: what a CSA exchange says beside Zone Map, SECRET and CSA Identity (docs/wire.md 3.1j).
@@ -377,13 +388,19 @@ impl CsaData {
             }
             3 if count == 1 => {
                 let family = r.u8()?;
-                r.u8()?;
+                let seen = usize::from(r.u8()?);
                 let token = usize::from(r.u16()?);
+                if seen > MAX_STATES {
+                    return Err(Error::TooMany("CSAs of which packets were seen"));
+                }
                 CsaData::Ask(Ask {
                     home: r.address(family)?,
                     care_of: r.address(family)?,
                     identification: r.u64()?,
                     token: Secret::copy(r.bytes(token)?),
+                    seen: (0..seen)
+                        .map(|_| seen_of(&mut r))
+                        .collect::<Result<_, _>>()?,
                 })
             }
             4 => {
@@ -428,12 +445,17 @@ impl CsaData {
                 }
             }
             CsaData::Ask(ask) => {
-                out.put(&[family(ask.home), 0]);
+                let seen = ask.seen.iter().take(MAX_STATES);
+                out.put(&[family(ask.home), seen.len() as u8]);
                 out.put_u16(len16(ask.token.len()));
                 out.put(&wide(ask.home));
                 out.put(&wide(ask.care_of));
                 out.put_u64(ask.identification);
                 out.put(ask.token.expose());
+                for one in seen {
+                    out.put_u32(one.spi);
+                    out.put_u64(one.number);
+                }
             }
             CsaData::Revoke(list) => {
                 for r in list {
@@ -466,6 +488,13 @@ fn neighbour(r: &mut Reader<'_>) -> Result<Neighbour, Error> {
             kind,
             data: r.bytes(len)?.to_vec(),
         },
+    })
+}
+
+fn seen_of(r: &mut Reader<'_>) -> Result<Seen, Error> {
+    Ok(Seen {
+        spi: r.u32()?,
+        number: r.u64()?,
     })
 }
 

@@ -186,14 +186,22 @@ fn csa_data() -> impl Strategy<Value = CsaData> {
                 })
             }),
         prop::collection::vec(report(), 0..33).prop_map(CsaData::Report),
-        (addresses(), any::<u64>(), octets(0..64)).prop_map(
-            |((home, care_of), identification, token)| CsaData::Ask(Ask {
-                home,
-                care_of,
-                identification,
-                token: Secret::new(token),
-            })
-        ),
+        (
+            addresses(),
+            any::<u64>(),
+            octets(0..64),
+            prop::collection::vec((any::<u32>(), any::<u64>()), 0..9)
+        )
+            .prop_map(|((home, care_of), identification, token, seen)| {
+                let seen = seen.into_iter().map(|(spi, number)| Seen { spi, number });
+                CsaData::Ask(Ask {
+                    home,
+                    care_of,
+                    identification,
+                    token: Secret::new(token),
+                    seen: seen.collect(),
+                })
+            }),
     ]
 }
 

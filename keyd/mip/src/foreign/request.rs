@@ -173,10 +173,7 @@ impl ForeignAgent {
             }
             builder = builder.authenticate(Pair::ForeignHome, association);
         }
-        let previous = extensions.previous_fa().map(|previous| Predecessor {
-            address: previous.address,
-            token: previous.token.to_vec(),
-        });
+        let previous = extensions.previous_fa().map(Predecessor::from);
         // Whoever makes ready for what the home agent sends from its acceptance on has done so before it can accept.
         actions.push(Action::Notify(Event::Relayed {
             home: request.home,

@@ -4,7 +4,7 @@
 use super::{Asked, Granted, HomeAgent, ReverseTunnel};
 use crate::action::{Action, Event, Reason, Route, Tunnel};
 use crate::code::Code;
-use crate::extension::RevocationSupport;
+use crate::extension::{RevocationSupport, Seen};
 use crate::message::{Identification, RequestFlags};
 use crate::number::INFINITE;
 use crate::packet::LinkAddress;
@@ -36,6 +36,15 @@ pub struct Binding {
     pub support: Option<RevocationSupport>,
 }
 
+/// A mobile node on its home network.
+#[derive(Default)]
+pub(super) struct Arrived {
+    /// Where it is there, if that is known.
+    link: Option<LinkAddress>,
+    /// What it has seen.
+    seen: Vec<Seen>,
+}
+
 impl Binding {
     pub(super) fn tunnel(&self) -> Tunnel {
         Tunnel {
@@ -56,7 +65,7 @@ impl HomeAgent {
     ) -> Code {
         let request = &asked.request;
         if request.lifetime == 0 {
-            self.deregister(asked, now, actions);
+            self.deregister(asked, granted, now, actions);
             return Code::ACCEPTED;
         }
         let lifetime = Duration::from_secs(granted.lifetime.into());
@@ -77,7 +86,7 @@ impl HomeAgent {
             home: binding.home,
             care_of: binding.care_of,
             previous: moved.map(|old| old.care_of),
-            named: granted.named,
+            named: granted.named.clone(),
             identification: binding.identification,
             lifetime: granted.lifetime,
         }));
@@ -120,30 +129,37 @@ impl HomeAgent {
         old
     }
 
-    fn deregister(&mut self, asked: &Asked<'_>, now: Now, actions: &mut Vec<Action>) {
+    fn deregister(
+        &mut self,
+        asked: &Asked<'_>,
+        granted: &Granted,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let request = &asked.request;
         let Some(binding) = self.bindings.get(&request.home).copied() else {
             return;
         };
         if request.care_of == request.home {
-            self.unbind(
-                request.home,
-                Reason::ReturnedHome,
-                asked.packet.link_source,
-                actions,
-            );
+            let seen = granted.named.as_ref().map(|named| named.seen.clone());
+            let arrived = Arrived {
+                link: asked.packet.link_source,
+                seen: seen.unwrap_or_default(),
+            };
+            self.unbind(request.home, Reason::ReturnedHome, arrived, actions);
             self.revoke_at(&binding, false, now, actions);
         } else if request.care_of == binding.care_of {
-            self.unbind(request.home, Reason::Deregistered, None, actions);
+            let nowhere = Arrived::default();
+            self.unbind(request.home, Reason::Deregistered, nowhere, actions);
         }
     }
 
-    /// Ends a binding. `link` is where the mobile node is on its home network, if that is known.
+    /// Ends a binding.
     pub(super) fn unbind(
         &mut self,
         home: Ipv4Addr,
         reason: Reason,
-        link: Option<LinkAddress>,
+        arrived: Arrived,
         actions: &mut Vec<Action>,
     ) -> Option<Binding> {
         let binding = self.bindings.remove(&home)?;
@@ -154,7 +170,7 @@ impl HomeAgent {
         if let Some(home_link) = &self.config.home_link {
             let (address, interface) = (home, home_link.interface);
             actions.push(Action::RemoveProxyArp { address, interface });
-            if let Some(link) = link {
+            if let Some(link) = arrived.link {
                 actions.push(Action::GratuitousArp {
                     address,
                     interface,
@@ -166,6 +182,7 @@ impl HomeAgent {
             home,
             care_of: binding.care_of,
             reason,
+            seen: arrived.seen,
         }));
         Some(binding)
     }

@@ -2,6 +2,7 @@
 //! Whether a registration is granted, and if not, with which code (RFC 5944 §3.8.2).
 
 use super::{Asked, Denied, Granted, HomeAgent, ReverseTunnel};
+use crate::action::Predecessor;
 use crate::auth::{find, Association};
 use crate::code::Code;
 use crate::error::DecodeError;
@@ -61,7 +62,7 @@ impl HomeAgent {
             foreign: denied.foreign,
             support: extensions.revocation_support(),
             // docs/wire.md 3.2k.
-            named: extensions.previous_fa().map(|previous| previous.address),
+            named: extensions.previous_fa().map(Predecessor::from),
             lifetime: request.lifetime.min(self.config.max_lifetime),
             reply: judgement.reply,
         })

@@ -8,10 +8,11 @@ mod config;
 mod judge;
 mod revoke;
 
+use bind::Arrived;
 pub use bind::Binding;
 pub use config::{HomeConfig, ReverseTunnel, Subscriber};
 
-use crate::action::{Action, Event, Tunnels};
+use crate::action::{Action, Event, Predecessor, Tunnels};
 use crate::advertise::{Advertiser, Offer};
 use crate::auth::Association;
 use crate::bucket::Bucket;
@@ -113,7 +114,12 @@ impl HomeAgent {
     pub fn tick(&mut self, now: Now, random: &mut Random<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         while let Some(home) = self.expiry.pop(now.monotonic) {
-            self.unbind(home, crate::Reason::Expired, None, &mut actions);
+            self.unbind(
+                home,
+                crate::Reason::Expired,
+                Arrived::default(),
+                &mut actions,
+            );
         }
         self.revoker.tick(now, &mut actions);
         let offer = self.offer();
@@ -311,7 +317,7 @@ struct Granted {
     association: Association,
     foreign: Option<Association>,
     support: Option<RevocationSupport>,
-    named: Option<Ipv4Addr>,
+    named: Option<Predecessor>,
     lifetime: u16,
     reply: Identification,
 }

@@ -2,6 +2,7 @@
 //! Revocation from the home agent's side (RFC 3543 §3.3, §4): the foreign agent that a mobile node left is told, and one
 //! that turns a visitor out tells us. Only under a Foreign-Home association.
 
+use super::bind::Arrived;
 use super::{Binding, HomeAgent};
 use crate::action::{Action, Reason};
 use crate::auth::{find, Association};
@@ -17,7 +18,12 @@ impl HomeAgent {
     /// Ends a mobile node's binding, and has its foreign agent told; that one tells the mobile node.
     pub fn revoke(&mut self, home: Ipv4Addr, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
-        if let Some(binding) = self.unbind(home, Reason::Administrative, None, &mut actions) {
+        if let Some(binding) = self.unbind(
+            home,
+            Reason::Administrative,
+            Arrived::default(),
+            &mut actions,
+        ) {
             self.revoke_at(&binding, true, now, &mut actions);
         }
         actions
@@ -92,7 +98,12 @@ impl HomeAgent {
                 return;
             }
             if theirs {
-                self.unbind(revocation.home, Reason::Revoked, None, actions);
+                self.unbind(
+                    revocation.home,
+                    Reason::Revoked,
+                    Arrived::default(),
+                    actions,
+                );
             }
         }
         // Where there is nothing to end, our acknowledgment was lost.

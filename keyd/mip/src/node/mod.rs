@@ -16,6 +16,7 @@ pub use config::NodeConfig;
 use crate::action::Action;
 use crate::counters::Counters;
 use crate::error::DecodeError;
+use crate::extension::Seen;
 use crate::message::Message;
 use crate::packet::{Incoming, Interface, Payload};
 use crate::replay::Source;
@@ -42,6 +43,8 @@ pub struct MobileNode {
     /// The foreign agent of the last registration that was accepted.
     previous: Option<Ipv4Addr>,
     handover: HashMap<Ipv4Addr, HandoverKey>,
+    /// What has arrived, when that was last asked.
+    seen: Vec<Seen>,
     source: Source,
     timers: Timers<Due>,
     counters: Counters,
@@ -79,6 +82,7 @@ impl MobileNode {
             place: Place::Away,
             previous: None,
             handover: HashMap::new(),
+            seen: Vec::new(),
             source: Source::default(),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -141,6 +145,22 @@ impl MobileNode {
             Some(key) => self.handover.insert(care_of, key),
             None => self.handover.remove(&care_of),
         };
+    }
+
+    /// Whether a request may be made in which what has arrived is told ([`MobileNode::has_seen`]), by this packet's coming or,
+    /// with none, by a link's coming or going or a deadline.
+    pub fn tells_seen(&self, packet: Option<&Incoming<'_>>) -> bool {
+        let known = |previous| self.handover.contains_key(&previous);
+        let with = |packet: &Incoming<'_>| {
+            let advertises = matches!(packet.payload, Payload::Icmp(_));
+            !advertises || self.registered_by() == Some((packet.interface, packet.source))
+        };
+        self.config.name_previous && self.previous.is_some_and(known) && !packet.is_some_and(with)
+    }
+
+    /// What has arrived of composite SAs: a request to another agent tells it from now on (docs/wire.md 4d).
+    pub fn has_seen(&mut self, seen: Vec<Seen>) {
+        self.seen = seen;
     }
 
     /// The care-of address that is registered, if one is.

@@ -4,7 +4,7 @@
 use super::heard::AgentKey;
 use super::{config, Due, MobileNode, Place};
 use crate::action::{Action, Event, Route};
-use crate::extension::{Extension, Pair, PreviousFa};
+use crate::extension::{Extension, Pair, PreviousFa, Seen};
 use crate::message::{Identification, Message, Request, RequestFlags};
 use crate::number::PORT;
 use crate::packet::{Content, LinkAddress, Packet, TTL_DIRECT};
@@ -265,12 +265,12 @@ impl MobileNode {
             care_of: attempt.care_of,
             identification: attempt.identification,
         }));
-        let moving = matches!(attempt.target, Target::Agent(_)) && self.config.name_previous;
+        let moving = !matches!(attempt.target, Target::Leave(_)) && self.config.name_previous;
         let previous = self
             .previous
             .filter(|&previous| moving && previous != attempt.care_of);
         if let Some(address) = previous {
-            // docs/wire.md 3.2i.
+            // docs/wire.md 3.2i, 4d.
             let handover = Handover {
                 new_fa: attempt.care_of,
                 home: self.config.home,
@@ -278,9 +278,11 @@ impl MobileNode {
             };
             let key = self.handover.get(&address);
             let token = key.map(|key| key.token(&handover)).unwrap_or_default();
+            let seen = Seen::list(&self.seen);
             let extension = Extension::PreviousFa(PreviousFa {
                 address,
                 token: &token,
+                seen: &seen,
             });
             // A token is 64 octets at most: it fits.
             if let Ok(longer) = builder.clone().extension(&extension) {

@@ -58,6 +58,9 @@ def vectors():
     value = struct.pack("!HIH", 0, 32473, 1) + address(PREVIOUS) + struct.pack("!H", len(token)) + token
     named = request + struct.pack("!BB", 134, len(value)) + value
     yield "request-previous-fa", authenticated(named, MOBILE_HOME, 1000, mobile, "sha256")
+    value += struct.pack("!IQIQ", 0x0BADCAFE, 1 << 32, 0x0BADCAFF, 7)
+    seen = request + struct.pack("!BB", 134, len(value)) + value
+    yield "request-previous-fa-seen", authenticated(seen, MOBILE_HOME, 1000, mobile, "sha256")
 
     reply = struct.pack("!BBH", 3, 0, 600) + address(HOME) + address(HA) + struct.pack("!Q", IDENTIFICATION)
     yield "reply", authenticated(reply, MOBILE_HOME, 1000, mobile, "sha256")

@@ -174,7 +174,18 @@ pub enum Csa {
         udp: Option<pfkey::Encap>,
     },
     /// Send what a CSA holds for a handoff, by the routes there are now
-    Resend(Which),
+    Resend {
+        #[command(flatten)]
+        which: Which,
+        /// Of a relay's copies only those behind this number, the last one that its host has seen
+        #[arg(
+            long,
+            value_name = "NUMBER",
+            default_value_t = 0,
+            hide_default_value = true
+        )]
+        seen: u64,
+    },
     /// Delete a CSA
     Delete(Which),
     /// Delete all CSAs; what policies protect is dropped from then on

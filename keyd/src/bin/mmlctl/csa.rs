@@ -52,11 +52,11 @@ pub fn run(command: cli::Csa, output: Output) -> Result<(), Failure> {
             to_dst,
             udp,
         } => migrate(&which, to_src, to_dst, udp, output),
-        cli::Csa::Resend(which) => {
+        cli::Csa::Resend { which, seen } => {
             let (mut kernel, csa) = find(&which)?;
             let name = name(&csa.id);
             let packets = kernel
-                .resend_csa(&csa.id)
+                .resend_csa(&csa.id, seen)
                 .map_err(|e| Failure::kernel(&name, &e))?;
             output.say(
                 &format!(

@@ -9,7 +9,7 @@ use mml_ike::auth::IdMatch;
 use mml_ike::config::Agent;
 use mml_ike::crypto::Hash;
 use mml_ike::event::{IkeId, Time};
-use mml_ike::wire::{Id, Neighbour};
+use mml_ike::wire::{Ask, Id, Neighbour};
 use mml_mip::{HandoverKey, Identification, Key, Predecessor, Prf};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -112,7 +112,11 @@ impl Engine {
         let Some(care_of) = self.own_care_of() else {
             return;
         };
-        let ask = ask(home, care_of, identification, previous);
+        // What has arrived is for CSA_HANDOVER.
+        let ask = Ask {
+            seen: Vec::new(),
+            ..ask(home, care_of, identification, previous)
+        };
         let host = &mut self.host;
         match self.endpoint.request_csa(ike, ask, now, host) {
             Ok(()) => {

@@ -11,7 +11,7 @@ use crate::daemon::kernel::SaId;
 use mml_ike::config::Agent;
 use mml_ike::event::{IkeId, Time};
 use mml_ike::secret::Secret;
-use mml_ike::wire::{Ask, SnoopState};
+use mml_ike::wire::{Ask, Seen, SnoopState, MAX_STATES};
 use mml_mip::{Identification, Predecessor};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,12 +31,14 @@ pub enum Order {
 }
 
 /// A host whose packets come back to its home agent, from where it was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recall {
     /// Which.
     pub home: Ipv4Addr,
     /// Where it was.
     pub from: Ipv4Addr,
+    /// What it has of what came there.
+    pub seen: Vec<Seen>,
 }
 
 /// A host whose packets follow it.
@@ -49,6 +51,8 @@ pub struct Follow {
     /// Whom to answer, and which message of theirs.
     ike: IkeId,
     message_id: u32,
+    /// What it has of what came here.
+    seen: Vec<Seen>,
 }
 
 /// A registration on its way.
@@ -127,7 +131,17 @@ pub(super) fn ask(
         care_of: care_of.into(),
         identification: identification.0,
         token: Secret::copy(&previous.token),
+        seen: seen(&previous.seen),
     }
+}
+
+/// What a registration tells of it, as the question does.
+fn seen(told: &[mml_mip::Seen]) -> Vec<Seen> {
+    let one = |one: &mml_mip::Seen| Seen {
+        spi: one.spi,
+        number: one.number,
+    };
+    told.iter().map(one).collect()
 }
 
 impl Engine {
@@ -261,7 +275,7 @@ impl Engine {
             .map(|(ike, _)| *ike)
     }
 
-    /// HA: a host moved, and its registration named a previous foreign agent, or none. Whether the new one can ask that for
+    /// HA: a host moved, and its registration named the foreign agent it left, or not. Whether the new one can ask that for
     /// what it holds hangs on whether they are neighbours, as the new one has said. If not, it comes back here, from where it
     /// goes on to the host: the new one takes nothing from strangers. Whether that will be asked.
     pub(super) fn left_behind(
@@ -269,21 +283,23 @@ impl Engine {
         home: Ipv4Addr,
         from: Ipv4Addr,
         to: Option<Ipv4Addr>,
-        named: Option<Ipv4Addr>,
+        named: bool,
+        told: &[mml_mip::Seen],
     ) -> bool {
         let neighbours = to.and_then(|to| self.neighbours.get(&to.into()));
         let speaks = neighbours.is_some_and(|list| list.contains(&from.into()));
         let agents = &self.config.ike.home.foreign_agents;
-        let asks = !(named == Some(from) && speaks) && self.ike_with(agents, from).is_some();
+        let asks = !(named && speaks) && self.ike_with(agents, from).is_some();
         if asks {
-            self.orders.push(Order::Recall(Recall { home, from }));
+            let seen = seen(told);
+            self.orders.push(Order::Recall(Recall { home, from, seen }));
         }
         asks
     }
 
     /// HA: it is let in: it is asked for.
     fn ask_back(&mut self, recall: &Recall, now: Time) {
-        let Recall { home, from } = *recall;
+        let Recall { home, from, .. } = *recall;
         let own = match self.config.mobile_ip.as_ref().map(|one| &one.agent) {
             Some(MobileAgent::Home(agent)) => agent.addresses.first().copied(),
             _ => None,
@@ -298,6 +314,7 @@ impl Engine {
             care_of: own.into(),
             identification: 0,
             token: Secret::default(),
+            seen: recall.seen.clone(),
         };
         self.request_handover(ike, ask, from, now);
     }
@@ -314,6 +331,7 @@ impl Engine {
                     care_of,
                     ike,
                     message_id,
+                    seen: ask.seen.clone(),
                 }));
             }
             _ => self.answer_handover(ike, message_id, Vec::new(), now),
@@ -335,7 +353,7 @@ impl Engine {
             Order::Follow(follow) => follow,
         };
         if done {
-            let packets = self.resend_held(follow.home.into());
+            let packets = self.resend_held(follow.home.into(), &follow.seen);
             self.counters.handed_over += 1;
             tracing::info!(home = %follow.home, to = %follow.care_of, packets, "what was held follows the host");
         }
@@ -350,12 +368,45 @@ impl Engine {
             .answer_handover(ike, message_id, states, now, &mut self.host);
     }
 
-    /// FA: has what is held for a host sent, by the routes there are now.
-    fn resend_held(&mut self, home: IpAddr) -> u32 {
+    /// FA: has what is held for a host sent, by the routes there are now, but for what it has seen.
+    fn resend_held(&mut self, home: IpAddr, seen: &[Seen]) -> u32 {
         let relays = self.host.book.relays.values();
         let of = relays.filter(|relay| home_of(&relay.selector) == Some(home));
-        let ids: Vec<SaId> = of.map(|relay| relay.outbound).collect();
+        let last = |id: &SaId| seen.iter().find(|seen| seen.spi == id.spi);
+        let behind = |id: SaId| (id, last(&id).map_or(0, |seen| seen.number));
+        let ids: Vec<_> = of.map(|relay| behind(relay.outbound)).collect();
         self.resend(&ids)
+    }
+
+    /// MH: what has arrived of each CSA through Mobile IP's tunnel: what was sent behind it and hasn't may follow the host
+    /// (docs/wire.md 4d).
+    pub fn seen(&mut self) -> Vec<mml_mip::Seen> {
+        if !self.hands_over() {
+            return Vec::new();
+        }
+        let children = self.host.book.children.values();
+        let own = children.filter(|one| one.composite && self.needs_registration(one.connection));
+        // The newest, if there are more.
+        let ids: Vec<SaId> = own
+            .map(|child| child.inbound)
+            .rev()
+            .take(MAX_STATES)
+            .collect();
+        let Some(module) = &mut self.host.kernels.mml else {
+            return Vec::new();
+        };
+        let one = |id: SaId| {
+            let number = module.sequence(&id);
+            let number = number.inspect_err(|error| {
+                tracing::warn!("what has arrived by {id} can't be read: {error}")
+            });
+            let spi = id.spi;
+            Some(mml_mip::Seen {
+                spi,
+                number: number.ok()?,
+            })
+        };
+        ids.into_iter().filter_map(one).collect()
     }
 
     /// MH: has what found no way to the home agent sent: there is one.
@@ -365,20 +416,20 @@ impl Engine {
         }
         let children = self.host.book.children.values();
         let own = children.filter(|one| one.composite && self.needs_registration(one.connection));
-        let ids: Vec<SaId> = own.map(|child| child.outbound).collect();
+        let ids: Vec<_> = own.map(|child| (child.outbound, 0)).collect();
         let packets = self.resend(&ids);
         if packets > 0 {
             tracing::info!(packets, "what waited for a way to the home agent is sent");
         }
     }
 
-    fn resend(&mut self, ids: &[SaId]) -> u32 {
+    fn resend(&mut self, ids: &[(SaId, u64)]) -> u32 {
         let Some(module) = &mut self.host.kernels.mml else {
             return 0;
         };
         let mut packets = 0;
-        for id in ids {
-            match module.resend(id) {
+        for (id, seen) in ids {
+            match module.resend(id, *seen) {
                 Ok(more) => packets += more,
                 Err(error) => tracing::warn!("what is held for {id} can't be sent: {error}"),
             }

@@ -44,8 +44,11 @@ impl Engine {
                     None => tracing::info!(%home, %care_of, lifetime, "bound"),
                 }
                 self.placed(*home, Some(*care_of), now);
-                let asked = previous
-                    .is_some_and(|from| self.left_behind(*home, from, Some(*care_of), *named));
+                let asked = previous.is_some_and(|from| {
+                    let named = named.as_ref().filter(|named| named.address == from);
+                    let seen = named.map_or(&[][..], |named| &named.seen);
+                    self.left_behind(*home, from, Some(*care_of), named.is_some(), seen)
+                });
                 // Whom it left for another agent is revoked later anyway (docs/wire.md 3.2z).
                 if asked && !self.is_agent((*care_of).into()) {
                     self.later(now + FAREWELL, Task::Relayed(*home));
@@ -57,11 +60,12 @@ impl Engine {
                 home,
                 care_of,
                 reason,
+                seen,
             } => {
                 tracing::info!(%home, %care_of, "bound no more: {reason:?}");
                 self.host.book.mobile.remove(home);
                 let returned = *reason == Reason::ReturnedHome;
-                if returned && self.left_behind(*home, *care_of, None, None) {
+                if returned && self.left_behind(*home, *care_of, None, false, seen) {
                     self.later(now + FAREWELL, Task::Relayed(*home));
                 } else {
                     self.relayed_by(*home, None, now);

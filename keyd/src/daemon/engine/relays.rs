@@ -138,18 +138,23 @@ impl Engine {
 
     /// FA: a host came: its CSAs are used from now on (PKD).
     pub(super) fn activate_relays(&mut self, home: IpAddr) {
+        let visits = self.visits(home);
         let host = &mut self.host;
         let Some(module) = &mut host.kernels.mml else {
             return;
         };
-        let of = |relay: &&mut Relay| relay.standby && home_of(&relay.selector) == Some(home);
+        // One that is active since the host was here last hears that it comes again (docs/wire.md 2.2z).
+        let of = |relay: &&mut Relay| {
+            (relay.standby || !visits) && home_of(&relay.selector) == Some(home)
+        };
         for relay in host.book.relays.values_mut().filter(of) {
             let both = [relay.outbound, relay.inbound];
             match both.iter().try_for_each(|id| module.activate(id)) {
-                Ok(()) => {
+                Ok(()) if relay.standby => {
                     relay.standby = false;
                     tracing::info!(%home, "relay CSA {:#010x} is used now", relay.outbound.spi);
                 }
+                Ok(()) => {}
                 Err(error) => {
                     tracing::error!("{} can't be made active: {error}", relay.outbound);
                 }

@@ -353,8 +353,8 @@ impl Kernel for Mml {
         gone(self.module.delete_csa(&csa_id(id)))
     }
 
-    fn resend(&mut self, id: &SaId) -> Result<u32, Error> {
-        self.module.resend_csa(&csa_id(id))
+    fn resend(&mut self, id: &SaId, seen: u64) -> Result<u32, Error> {
+        self.module.resend_csa(&csa_id(id), seen)
     }
 
     fn snoop_state(&mut self, id: &SaId) -> Result<Vec<u8>, Error> {

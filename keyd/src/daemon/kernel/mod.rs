@@ -255,11 +255,12 @@ pub trait Kernel {
     /// The kernel's.
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error>;
 
-    /// Sends what is held for an SA, by the routes there are now (docs/wire.md 2.2v). How many packets that was.
+    /// Sends what is held for an SA, by the routes there are now; of a relay's copies those behind number `seen`, if it isn't 0
+    /// (docs/wire.md 2.2v). How many packets that is.
     ///
     /// # Errors
     /// The kernel's; `EOPNOTSUPP` where the SA holds nothing.
-    fn resend(&mut self, id: &SaId) -> Result<u32, Error>;
+    fn resend(&mut self, id: &SaId, seen: u64) -> Result<u32, Error>;
 
     /// What SNOOP knows of the flows of a relay's SA (docs/wire.md 2.2y).
     ///

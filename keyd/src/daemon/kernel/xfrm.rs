@@ -162,7 +162,7 @@ impl Kernel for Xfrm {
     }
 
     /// XFRM drops what finds no way.
-    fn resend(&mut self, _: &SaId) -> Result<u32, Error> {
+    fn resend(&mut self, _: &SaId, _: u64) -> Result<u32, Error> {
         Ok(0)
     }
 

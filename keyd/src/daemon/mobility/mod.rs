@@ -24,7 +24,7 @@ use crate::netlink::Error;
 use mml_ike::host::Host as _;
 use mml_mip::{
     Action, Event, ForeignAgent, HandoverKey, HomeAgent, Identification, Incoming, Interface,
-    LinkAddress, MobileNode, Now, Ntp, Payload, Tunnel,
+    LinkAddress, MobileNode, Now, Ntp, Payload, Seen, Tunnel,
 };
 use network::{Network, Side};
 use packet::Arrived;
@@ -158,24 +158,26 @@ impl Mobility {
         part.into_iter().chain(self.network.next_deadline()).min()
     }
 
+    /// MH: whether what has arrived should be told ([`Self::has_seen`]) before this packet, or else a link's change or a
+    /// deadline, is dealt with.
+    pub fn tells_seen(&self, arrived: Option<&Arrived>) -> bool {
+        match &self.part {
+            Part::Node(node) => node.tells_seen(arrived.map(incoming).as_ref()),
+            Part::Home(_) | Part::Foreign(_) => false,
+        }
+    }
+
+    /// MH: what has arrived.
+    pub fn has_seen(&mut self, seen: Vec<Seen>) {
+        if let Part::Node(node) = &mut self.part {
+            node.has_seen(seen);
+        }
+    }
+
     /// A packet came.
     pub fn handle(&mut self, arrived: &Arrived, monotonic: Duration, told: Told<'_>) {
         let at = now(monotonic);
-        let octets = arrived.octets.as_slice();
-        let packet = Incoming {
-            interface: Interface(arrived.interface),
-            source: arrived.source,
-            destination: arrived.destination,
-            ttl: arrived.ttl,
-            link_source: arrived.link,
-            payload: match arrived.port {
-                Some(source_port) => Payload::Udp {
-                    source_port,
-                    octets,
-                },
-                None => Payload::Icmp(octets),
-            },
-        };
+        let packet = incoming(arrived);
         let mut random = drawn(&mut self.random);
         let actions = match &mut self.part {
             Part::Home(agent) => agent.handle(&packet, at, &mut random),
@@ -376,6 +378,25 @@ impl Mobility {
                 tracing::error!("{action:?} failed: {error}");
             }
         }
+    }
+}
+
+/// A packet as Mobile IP takes it.
+fn incoming(arrived: &Arrived) -> Incoming<'_> {
+    let octets = arrived.octets.as_slice();
+    Incoming {
+        interface: Interface(arrived.interface),
+        source: arrived.source,
+        destination: arrived.destination,
+        ttl: arrived.ttl,
+        link_source: arrived.link,
+        payload: match arrived.port {
+            Some(source_port) => Payload::Udp {
+                source_port,
+                octets,
+            },
+            None => Payload::Icmp(octets),
+        },
     }
 }
 
