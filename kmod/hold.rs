@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Packets held for a handoff (docs/wire.md 2.2v). A relay keeps copies of what it has forwarded lately, so that they can
-//! follow a mobile host that was gone when they were sent. An origin keeps what finds no way out until there is one again.
+//! follow a mobile host that was gone when they were sent. An origin keeps copies of what it has sealed lately, since its
+//! link's queue may go with the link; and what finds no way out until there is one again.
 //! What comes all at once then waits for room in its way's queue, here and at the relay that the host has come to.
 //!
 //! What is held shares its octets with what was sent, holds nothing else alive, and goes when its time is over: each CSA
@@ -108,11 +109,13 @@ impl Holds {
 struct State {
     /// To the namespace; cut once the CSA is gone, for good.
     tether: Tether,
-    /// A relay's copies of what has gone on, oldest first.
+    /// Copies of what has gone on, sealed, oldest first.
     copies: List,
-    /// What has yet to go, oldest first.
+    /// Of them what is to be sent again, in front of what waits.
+    again: List,
+    /// What has yet to go, oldest first; an origin's unsealed.
     waiting: List,
-    /// In both.
+    /// In all three.
     packets: usize,
     /// When the timer is set for, in nanoseconds; 0 if it isn't.
     armed: u64,
@@ -131,16 +134,24 @@ struct State {
 /// What one CSA holds.
 #[pin_data]
 pub(crate) struct Hold {
-    /// An origin's: it sends when its time is over. A relay's copies go.
-    sends: bool,
-    /// Whether it holds anything: read without the lock.
-    holds: AtomicBool,
+    /// An origin's: what waits is sealed when it is sent, at the latest when its time is over. Copies go then.
+    seals: bool,
+    /// Whether it has something to send: read without the lock.
+    has_some: AtomicBool,
     #[pin]
     state: SpinLock<State>,
 }
 
 /// What a CSA holds its packets by.
 pub(crate) type Holder = Pin<KBox<Timed<Hold>>>;
+
+/// What is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Copies,
+    Again,
+    Waiting,
+}
 
 /// How far it came with what waits.
 enum Progress {
@@ -153,32 +164,32 @@ enum Progress {
 }
 
 impl State {
-    /// Takes the oldest out of what waits, and off the books.
-    fn pop(&mut self, holds: &Holds) -> Option<Skb> {
-        let skb = self.waiting.pop()?;
+    fn list(&mut self, of: Kind) -> &mut List {
+        match of {
+            Kind::Copies => &mut self.copies,
+            Kind::Again => &mut self.again,
+            Kind::Waiting => &mut self.waiting,
+        }
+    }
+
+    /// Takes the oldest of a kind out, and off the books.
+    fn pop(&mut self, holds: &Holds, of: Kind) -> Option<Skb> {
+        let skb = self.list(of).pop()?;
         self.packets -= 1;
         holds.take(&skb);
         Some(skb)
     }
 
-    /// The same of the copies.
-    fn pop_copy(&mut self, holds: &Holds) -> Option<Skb> {
-        let skb = self.copies.pop()?;
-        self.packets -= 1;
-        holds.take(&skb);
-        Some(skb)
-    }
-
-    /// Puts one that isn't on the books in its place among what waits, or among the copies.
-    fn push(&mut self, holds: &Holds, skb: Skb, waits: bool) {
+    /// Puts one that isn't on the books behind those of its kind.
+    fn push(&mut self, holds: &Holds, skb: Skb, of: Kind) {
         holds.add(&skb);
         self.packets += 1;
-        let list = if waits {
-            &mut self.waiting
-        } else {
-            &mut self.copies
-        };
-        list.push(skb);
+        self.list(of).push(skb);
+    }
+
+    /// Whether there is something to send.
+    fn has_some(&self) -> bool {
+        !self.again.is_empty() || !self.waiting.is_empty()
     }
 
     /// From now on what waits is sent, and what comes goes behind it.
@@ -192,20 +203,25 @@ impl State {
         self.drains && now < self.takes
     }
 
-    /// The oldest of what waits. That there is none ends that more is put behind it.
-    fn next(&mut self, holds: &Holds) -> Option<Skb> {
-        let next = self.drains.then(|| self.pop(holds)).flatten();
+    /// The next to send. That there is none ends that more is put behind it.
+    fn next(&mut self, holds: &Holds) -> Option<(Skb, Kind)> {
+        let mut next = None;
+        if self.drains {
+            let again = self.pop(holds, Kind::Again).map(|skb| (skb, Kind::Again));
+            next = again.or_else(|| Some((self.pop(holds, Kind::Waiting)?, Kind::Waiting)));
+        }
         self.drains = next.is_some();
         next
     }
 }
 
 impl Hold {
-    /// One that holds nothing yet; `sends`: an origin's. Sleeps.
-    pub(crate) fn new(ns: &Namespace, sends: bool) -> Result<Holder> {
+    /// One that holds nothing yet; `seals`: an origin's. Sleeps.
+    pub(crate) fn new(ns: &Namespace, seals: bool) -> Result<Holder> {
         let state = State {
             tether: Tether::to(ns),
             copies: List::new(),
+            again: List::new(),
             waiting: List::new(),
             packets: 0,
             armed: 0,
@@ -216,23 +232,23 @@ impl Hold {
             patient: 0,
         };
         let hold = try_pin_init!(Hold {
-            sends,
-            holds: AtomicBool::new(false),
+            seals,
+            has_some: AtomicBool::new(false),
             state <- new_spinlock!(state, "mml_hold"),
         });
         KBox::pin_init(Timed::new(hold), GFP_KERNEL_ACCOUNT)
     }
 
-    /// Whether it holds anything.
+    /// Whether something has yet to be sent.
     #[inline]
-    pub(crate) fn holds(&self) -> bool {
-        self.holds.load(Ordering::Relaxed)
+    pub(crate) fn has_some(&self) -> bool {
+        self.has_some.load(Ordering::Relaxed)
     }
 
-    /// Says so, or that it doesn't.
+    /// Says so, or that there is nothing.
     fn note(&self, state: &State) {
-        self.holds
-            .store(state.drains || state.packets > 0, Ordering::Relaxed);
+        self.has_some
+            .store(state.drains || state.has_some(), Ordering::Relaxed);
     }
 
     /// Ends it: what is held goes, and nothing comes.
@@ -242,8 +258,10 @@ impl Hold {
         state.tether.cut();
         state.drains = false;
         let mut all = List::new();
-        while let Some(skb) = state.pop(holds).or_else(|| state.pop_copy(holds)) {
-            all.push(skb);
+        for kind in [Kind::Copies, Kind::Again, Kind::Waiting] {
+            while let Some(skb) = state.pop(holds, kind) {
+                all.push(skb);
+            }
         }
         self.note(&state);
         drop(state);
@@ -259,8 +277,9 @@ impl Hold {
     }
 
     /// Sends one. Gives it back where its way has no room, if it may wait for some.
-    fn send(&self, ns: &Namespace, skb: Skb, waits: bool, bh: &Bh) -> Option<Skb> {
-        Reader::enter(|reader| match (self.sends, waits) {
+    fn send(&self, ns: &Namespace, skb: Skb, of: Kind, waits: bool, bh: &Bh) -> Option<Skb> {
+        let sealed = !self.seals || of == Kind::Again;
+        Reader::enter(|reader| match (!sealed, waits) {
             (true, _) => send::again(ns, skb, waits, bh, reader),
             (false, true) => net::send_if_room(ns.net(), skb, reader),
             (false, false) => {
@@ -291,13 +310,27 @@ impl Timed<Hold> {
             if waits {
                 copy.take_priority(skb);
             }
-            if self.put(ns, &mut state, copy, waits).is_ok() {
+            let kind = if waits { Kind::Waiting } else { Kind::Copies };
+            if self.put(ns, &mut state, copy, kind).is_ok() {
                 ns.hold.waited.fetch_add(waits.into(), Ordering::Relaxed);
                 return waits;
             }
         }
         ns.hold.refused.fetch_add(1, Ordering::Relaxed);
         false
+    }
+
+    /// Keeps a copy of a packet that an origin has sealed, and that is about to leave. With bottom halves off.
+    #[inline(never)]
+    pub(crate) fn keep_sealed(&self, ns: &Namespace, skb: &Buffer) {
+        if ns.hold.time() == 0 {
+            return;
+        }
+        let kept = skb.keep().is_some_and(|copy| {
+            self.put(ns, &mut self.state.lock(), copy, Kind::Copies)
+                .is_ok()
+        });
+        ns.hold.refused.fetch_add((!kept).into(), Ordering::Relaxed);
     }
 
     /// Puts a packet aside that finds no way out, behind those that wait already. Gives it back if there is no room. With
@@ -307,7 +340,7 @@ impl Timed<Hold> {
             return Err(skb);
         }
         skb.let_go();
-        let put = self.put(ns, &mut self.state.lock(), skb, true);
+        let put = self.put(ns, &mut self.state.lock(), skb, Kind::Waiting);
         put.inspect_err(|_| {
             ns.hold.refused.fetch_add(1, Ordering::Relaxed);
         })
@@ -319,21 +352,21 @@ impl Timed<Hold> {
         let put = {
             let mut state = self.state.lock();
             let now = sync::now_ns();
-            if !state.drains && state.packets > 0 {
+            if !state.drains && state.has_some() {
                 state.begin(now, ns.hold.time());
             }
             if !state.takes(now) {
                 return Err(skb);
             }
             skb.let_go();
-            self.put(ns, &mut state, skb, true)
+            self.put(ns, &mut state, skb, Kind::Waiting)
         };
         self.go_on(ns, bh);
         put
     }
 
     /// Puts one aside. Copies make room for it, the oldest first.
-    fn put(&self, ns: &Namespace, state: &mut State, mut skb: Skb, waits: bool) -> Result<(), Skb> {
+    fn put(&self, ns: &Namespace, state: &mut State, mut skb: Skb, of: Kind) -> Result<(), Skb> {
         let now = sync::now_ns();
         skb.stamp(now);
         if state.tether.is_cut() {
@@ -344,12 +377,12 @@ impl Timed<Hold> {
             state.packets < PACKETS_MAX && octets.saturating_add(skb.true_size()) <= ns.hold.most()
         };
         while !has_room(state) {
-            match state.pop_copy(&ns.hold) {
+            match state.pop(&ns.hold, Kind::Copies) {
                 Some(old) => old.consume(),
                 None => return Err(skb),
             }
         }
-        state.push(&ns.hold, skb, waits);
+        state.push(&ns.hold, skb, of);
         self.note(state);
         let due = if state.drains {
             now.saturating_add(PAUSE)
@@ -369,29 +402,33 @@ impl Timed<Hold> {
     }
 
     /// Has what is held sent, oldest first, by the routes there are now, and what comes meanwhile behind it (docs/wire.md
-    /// 2.2v); of copies, only those behind number `after`. How many packets that is, and their octets. From process context.
+    /// 2.2v). Of copies those behind number `after`; without one all of a relay's, and none of an origin's. How many packets that
+    /// is, and their octets. From process context.
     pub(crate) fn resend(&self, ns: &Namespace, after: Option<u32>) -> (u64, u64) {
         let mut bh = Bh::off();
         let (mut packets, mut octets) = (0u64, 0);
-        let (mut rest, mut seen) = (List::new(), List::new());
+        let (mut all, mut seen) = (List::new(), List::new());
         {
             let mut state = self.state.lock();
-            while let Some(skb) = state.pop_copy(&ns.hold) {
+            let now = sync::now_ns();
+            let copies = !self.seals || after.is_some();
+            while let Some(skb) = copies.then(|| state.pop(&ns.hold, Kind::Copies)).flatten() {
                 if after.is_some_and(|after| is_seen(&skb, after)) {
                     seen.push(skb);
                 } else {
-                    rest.push(skb);
+                    state.push(&ns.hold, skb, Kind::Again);
                 }
             }
-            while let Some(skb) = state.pop(&ns.hold) {
-                rest.push(skb);
-            }
-            let now = sync::now_ns();
-            while let Some(mut skb) = rest.pop() {
-                packets += 1;
-                octets += skb.len() as u64;
-                skb.stamp(now);
-                state.push(&ns.hold, skb, true);
+            for kind in [Kind::Again, Kind::Waiting] {
+                while let Some(skb) = state.pop(&ns.hold, kind) {
+                    all.push(skb);
+                }
+                while let Some(mut skb) = all.pop() {
+                    packets += 1;
+                    octets += skb.len() as u64;
+                    skb.stamp(now);
+                    state.push(&ns.hold, skb, kind);
+                }
             }
             state.copies_sent = false;
             state.begin(now, ns.hold.time());
@@ -445,7 +482,7 @@ impl Timed<Hold> {
                 let mut state = self.state.lock();
                 (state.next(&ns.hold), state.copies_sent)
             };
-            let Some(mut skb) = next else {
+            let Some((mut skb, kind)) = next else {
                 return Progress::Done;
             };
             let since = skb.stamped();
@@ -453,13 +490,13 @@ impl Timed<Hold> {
             let copy = if copied { skb.keep() } else { None };
             // Who has waited for as long as packets are held goes on, whatever room there is.
             let waits = sync::now_ns() < since.saturating_add(ns.hold.time());
-            match (self.send(ns, skb, waits, bh), copy) {
+            match (self.send(ns, skb, kind, waits, bh), copy) {
                 (Some(back), _) => {
-                    self.put_back(ns, back, since);
+                    self.put_back(ns, back, kind, since);
                     return Progress::Full;
                 }
                 (None, Some(copy)) => {
-                    let _ = self.put(ns, &mut self.state.lock(), copy, false);
+                    let _ = self.put(ns, &mut self.state.lock(), copy, Kind::Copies);
                 }
                 (None, None) => {}
             }
@@ -468,7 +505,7 @@ impl Timed<Hold> {
     }
 
     /// Puts one back in its place, that found no room.
-    fn put_back(&self, ns: &Namespace, mut skb: Skb, since: u64) {
+    fn put_back(&self, ns: &Namespace, mut skb: Skb, of: Kind, since: u64) {
         let mut state = self.state.lock();
         if state.tether.is_cut() {
             return;
@@ -476,7 +513,7 @@ impl Timed<Hold> {
         skb.stamp(since);
         ns.hold.add(&skb);
         state.packets += 1;
-        state.waiting.push_front(skb);
+        state.list(of).push_front(skb);
         state.drains = true;
     }
 }
@@ -498,7 +535,7 @@ impl OnTimer for Hold {
         let is_over = |skb: &Skb| skb.stamped().saturating_add(time) <= now;
         let mut over = List::new();
         while state.copies.first().is_some_and(is_over) {
-            if let Some(skb) = state.pop_copy(&ns.hold) {
+            if let Some(skb) = state.pop(&ns.hold, Kind::Copies) {
                 over.push(skb);
             }
         }
@@ -506,8 +543,9 @@ impl OnTimer for Hold {
             // Those that came later wait for the first: there is a way for all of them now, or for none.
             state.begin(now, time);
         }
-        let first = state.waiting.first().or(state.copies.first());
-        if let Some(due) = first.map(|skb| skb.stamped().saturating_add(time)) {
+        let first = |list: &List| list.first().map(|skb| skb.stamped().saturating_add(time));
+        let firsts = [first(&state.waiting), first(&state.copies)];
+        if let Some(due) = firsts.into_iter().flatten().min() {
             // Not once for every packet.
             this.rearm(&mut state, due.max(now.saturating_add(time / 4)));
         }

@@ -312,7 +312,7 @@ fn send<'g, const N: usize>(
         (Ok(route), None) => route,
         (Ok(route), Some(hold)) if route.is_up() => {
             // Those that waited go first.
-            if hold.holds() {
+            if hold.has_some() {
                 let Err(back) = hold.behind(ns, skb, bh) else {
                     return Ok(());
                 };
@@ -391,6 +391,16 @@ impl<'a> Origin<'a> {
         }
     }
 
+    /// Lets a sealed packet go.
+    #[inline]
+    fn leave(&self, sealed: Skb) {
+        if let Some(hold) = self.csa.hold() {
+            // docs/wire.md 2.2w.
+            hold.keep_sealed(self.ns, &sealed);
+        }
+        net::local_out(self.ns, sealed, &self.path.outer, self.bh);
+    }
+
     /// One datagram, which fits.
     #[inline]
     fn whole<const N: usize>(
@@ -424,7 +434,7 @@ impl<'a> Origin<'a> {
         }
         self.device.count_sent(1, head.total);
         skb.consume();
-        net::local_out(self.ns, sealed, &self.path.outer, self.bh);
+        self.leave(sealed);
         Ok(())
     }
 
@@ -505,7 +515,7 @@ impl<'a> Origin<'a> {
             if last && skb.has_owner() {
                 sealed.take_owner(&mut skb);
             }
-            net::local_out(self.ns, sealed, &self.path.outer, self.bh);
+            self.leave(sealed);
         }
         self.device.count_sent(count, octets);
         skb.consume();
@@ -584,7 +594,7 @@ impl<'a> Origin<'a> {
                 route,
             );
             self.device.count_sent(1, piece.total);
-            net::local_out(self.ns, sealed, &self.path.outer, self.bh);
+            self.leave(sealed);
         }
         skb.consume();
         Ok(())

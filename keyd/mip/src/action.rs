@@ -249,6 +249,8 @@ pub enum Event {
         lifetime: u16,
         /// Since the attempt's first request.
         took: Duration,
+        /// What had arrived at the home agent by then.
+        arrived: Vec<Seen>,
     },
     /// MN: denied.
     Denied {
@@ -258,7 +260,10 @@ pub enum Event {
         code: Code,
     },
     /// MN: at home, and the home agent knows.
-    AtHome,
+    AtHome {
+        /// What had arrived at the home agent by then.
+        arrived: Vec<Seen>,
+    },
     /// MN: deregistered on [`crate::MobileNode::leave`].
     Left,
     /// MN: no agent is heard any more.

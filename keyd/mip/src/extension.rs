@@ -5,7 +5,7 @@
 //! home agent; what the mobile node adds behind it is for the foreign agent, which takes it off before relaying.
 
 use crate::error::{DecodeError, EncodeError};
-use crate::number::{extension as number, ORGANISATION, PREVIOUS_FA};
+use crate::number::{extension as number, ARRIVED, ORGANISATION, PREVIOUS_FA};
 use crate::octets::{Put, Reader};
 use std::net::Ipv4Addr;
 
@@ -67,6 +67,8 @@ pub enum Extension<'a> {
     },
     /// The previous foreign agent, for DKM (docs/wire.md §4).
     PreviousFa(PreviousFa<'a>),
+    /// What has arrived at the home agent, in a reply (docs/wire.md 4e; [`Seen::list`]).
+    Arrived(&'a [u8]),
     /// The agent speaks RFC 3543.
     RevocationSupport(RevocationSupport),
     /// A type of 128 and above that means nothing here.
@@ -92,14 +94,15 @@ pub struct PreviousFa<'a> {
 impl PreviousFa<'_> {
     /// What has arrived at the mobile node.
     pub fn seen(&self) -> impl Iterator<Item = Seen> + '_ {
-        self.seen.chunks_exact(Seen::LEN).filter_map(Seen::read)
+        Seen::read_list(self.seen)
     }
 }
 
-/// The last packet that a mobile node has seen of a composite SA: what was sent later hasn't arrived (docs/wire.md 4d).
+/// The last packet that a mobile node, or its home agent, has seen of a composite SA: what was sent later hasn't arrived
+/// (docs/wire.md 4d, 4e).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The CSA's SPI towards the mobile node.
+    /// The CSA's SPI towards who has seen it.
     pub spi: u32,
     /// The packet's sequence number, all 64 bits.
     pub number: u64,
@@ -117,6 +120,16 @@ impl Seen {
             spi: reader.u32()?,
             number: reader.u64()?,
         })
+    }
+
+    /// Those of a list.
+    fn read_list(octets: &[u8]) -> impl Iterator<Item = Self> + '_ {
+        octets.chunks_exact(Seen::LEN).filter_map(Seen::read)
+    }
+
+    /// Whether octets are a list.
+    fn is_list(octets: &[u8]) -> bool {
+        octets.len() % Seen::LEN == 0 && octets.len() <= Seen::MOST * Seen::LEN
     }
 
     /// Several as the extension has them: of the first [`Seen::MOST`], SPI (32) and number (64) each.
@@ -149,7 +162,9 @@ impl<'a> Extension<'a> {
             Extension::Authentication { pair, .. } => pair.number(),
             Extension::EncapsulatingDelivery => number::ENCAPSULATING_DELIVERY,
             Extension::CriticalVendor { .. } => number::CRITICAL_VENDOR,
-            Extension::NormalVendor { .. } | Extension::PreviousFa(_) => number::NORMAL_VENDOR,
+            Extension::NormalVendor { .. } | Extension::PreviousFa(_) | Extension::Arrived(_) => {
+                number::NORMAL_VENDOR
+            }
             Extension::RevocationSupport(_) => number::REVOCATION_SUPPORT,
             Extension::Skipped { kind, .. } => *kind,
         }
@@ -206,23 +221,28 @@ impl<'a> Extension<'a> {
         body.u16()?;
         let organisation = body.u32()?;
         let kind = body.u16()?;
-        if (organisation, kind) != (ORGANISATION, PREVIOUS_FA) {
-            return Some(Extension::NormalVendor {
+        match (organisation, kind) {
+            (ORGANISATION, PREVIOUS_FA) => {
+                let address = body.address()?;
+                let len = body.u16()?;
+                let token = body.bytes(usize::from(len))?;
+                let seen = body.rest();
+                Seen::is_list(seen).then_some(Extension::PreviousFa(PreviousFa {
+                    address,
+                    token,
+                    seen,
+                }))
+            }
+            (ORGANISATION, ARRIVED) => {
+                let arrived = body.rest();
+                Seen::is_list(arrived).then_some(Extension::Arrived(arrived))
+            }
+            _ => Some(Extension::NormalVendor {
                 organisation,
                 kind,
                 value: body.rest(),
-            });
+            }),
         }
-        let address = body.address()?;
-        let len = body.u16()?;
-        let token = body.bytes(usize::from(len))?;
-        let seen = body.rest();
-        let whole = seen.len() % Seen::LEN == 0 && seen.len() <= Seen::MOST * Seen::LEN;
-        whole.then_some(Extension::PreviousFa(PreviousFa {
-            address,
-            token,
-            seen,
-        }))
     }
 
     fn support(body: &mut Reader<'a>) -> Option<Self> {
@@ -283,6 +303,12 @@ impl<'a> Extension<'a> {
                 out.extend_from_slice(previous.token);
                 out.extend_from_slice(previous.seen);
             }
+            Extension::Arrived(seen) => {
+                out.u16(0);
+                out.u32(ORGANISATION);
+                out.u16(ARRIVED);
+                out.extend_from_slice(seen);
+            }
             Extension::RevocationSupport(support) => {
                 out.u16(if support.inform { INFORM } else { 0 });
                 out.u32(support.timestamp);
@@ -336,7 +362,7 @@ impl<'a> Extensions<'a> {
     /// # Errors
     ///
     /// [`DecodeError::Unknown`]: to be discarded in silence. [`DecodeError::Length`]: poorly formed.
-    /// [`DecodeError::Twice`]: an authentication extension, the previous-FA or the support extension stands twice.
+    /// [`DecodeError::Twice`]: an authentication extension, the previous-FA, the arrived or the support extension stands twice.
     pub fn parse(octets: &'a [u8], fixed_len: usize) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(octets.get(fixed_len..).ok_or(DecodeError::Short)?);
         let mut items: Vec<Item<'a>> = Vec::new();
@@ -347,6 +373,7 @@ impl<'a> Extensions<'a> {
                 extension,
                 Extension::Authentication { .. }
                     | Extension::PreviousFa(_)
+                    | Extension::Arrived(_)
                     | Extension::RevocationSupport(_)
             );
             let same = std::mem::discriminant(&extension);
@@ -397,6 +424,18 @@ impl<'a> Extensions<'a> {
             Extension::PreviousFa(previous) if item.end <= cover.start => Some(previous),
             _ => None,
         })
+    }
+
+    /// What has arrived at the home agent, if it stands under the Mobile-Home authentication.
+    pub fn arrived(&self) -> impl Iterator<Item = Seen> + use<'a> {
+        let cover = self.authentication(Pair::MobileHome);
+        let list = cover.and_then(|cover| {
+            self.items.iter().find_map(|item| match item.extension {
+                Extension::Arrived(list) if item.end <= cover.start => Some(list),
+                _ => None,
+            })
+        });
+        Seen::read_list(list.unwrap_or_default())
     }
 
     /// The Revocation Support extension, if it stands under the Foreign-Home authentication (RFC 3543 §3.2).

@@ -71,3 +71,5 @@ pub mod icmp {
 
 /// The previous-FA extension's number within the organisation (docs/wire.md 4b).
 pub const PREVIOUS_FA: u16 = 1;
+/// The arrived extension's number within the organisation (docs/wire.md 4e).
+pub const ARRIVED: u16 = 2;

@@ -72,6 +72,7 @@ enum Recipe {
     Critical(u32, u16, Vec<u8>),
     Normal(u32, u16, Vec<u8>),
     Previous(Ipv4Addr, Vec<u8>, Vec<u8>),
+    Arrived(Vec<u8>),
     Support(bool, u32),
     Skipped(u8, Vec<u8>),
 }
@@ -102,6 +103,7 @@ impl Recipe {
                 token,
                 seen,
             }),
+            Recipe::Arrived(seen) => Extension::Arrived(seen),
             Recipe::Support(inform, timestamp) => Extension::RevocationSupport(RevocationSupport {
                 inform: *inform,
                 timestamp: *timestamp,
@@ -128,6 +130,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
             .prop_map(|(v, k, o)| Recipe::Critical(v, k, o)),
         (any::<u32>(), any::<u16>(), octets(0, 240)).prop_map(|(v, k, o)| Recipe::Normal(v, k, o)),
         (address(), octets(0, 65), list(0, 9)).prop_map(|(a, o, s)| Recipe::Previous(a, o, s)),
+        list(0, 9).prop_map(Recipe::Arrived),
         (any::<bool>(), any::<u32>()).prop_map(|(i, t)| Recipe::Support(i, t)),
         (140_u8..=255, octets(0, 255)).prop_map(|(k, o)| Recipe::Skipped(k, o)),
     ]
@@ -151,6 +154,7 @@ fn distinct(recipes: Vec<Recipe>) -> Vec<Recipe> {
                 Recipe::Auth(pair, ..) => pair % 3,
                 Recipe::Previous(..) => 3,
                 Recipe::Support(..) => 4,
+                Recipe::Arrived(..) => 5,
                 _ => return true,
             };
             let first = !seen.contains(&mark);
@@ -305,7 +309,7 @@ fn the_previous_fa_extension_lies_as_docs_wire_has_it() {
     }
 }
 
-/// docs/wire.md 4d.
+/// docs/wire.md 4d, 4e.
 #[test]
 fn what_the_host_has_seen_lies_behind_the_token_of_eight_csas_at_most() {
     let seen = [(0x0102_0304, 5), (6, 1 << 40)].map(|(spi, number)| Seen { spi, number });

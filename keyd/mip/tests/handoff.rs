@@ -51,7 +51,11 @@ fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone
     let key = HandoverKey::derive(Prf::HmacSha256, &k_ho, care_of(0), 1);
     world.mn.handover_key(care_of(0), Some(key.clone()));
     let seen = [(256, 1 << 33), (257, 9)].map(|(spi, number)| Seen { spi, number });
-    world.mn.has_seen(seen.into());
+    let arrived = Seen {
+        spi: 258,
+        number: 10,
+    };
+    world.seen = [seen.into(), vec![arrived]];
     world.hand_off(1, ms(20));
     world.run(ms(300));
     let relayed = world.events.iter().find_map(|(_, who, event)| match event {
@@ -102,6 +106,88 @@ fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone
         .events
         .iter()
         .any(|(_, who, event)| *who == Who::Ha && *event == bound));
+    // And the mobile node hears what has arrived of it.
+    let heard = world.events.iter().find_map(|(_, _, event)| match event {
+        Event::Registered {
+            care_of: there,
+            arrived,
+            ..
+        } if *there == care_of(1) => Some(arrived.clone()),
+        _ => None,
+    });
+    assert_eq!(heard, Some(vec![arrived]));
+    // A renewal tells nothing, and asks for nothing.
+    world.run(Duration::from_secs(50));
+    let last = world
+        .events
+        .iter()
+        .rev()
+        .find_map(|(_, _, event)| match event {
+            Event::Registered { arrived, .. } => Some(arrived.clone()),
+            _ => None,
+        });
+    assert_eq!(last, Some(Vec::new()));
+}
+
+/// docs/wire.md 4e.
+#[test]
+fn a_home_agent_is_asked_what_has_arrived_for_an_authentic_request_alone() {
+    let mut world = settled(2);
+    let request = |key: &[u8], named: bool| {
+        let mut builder = Builder::new(&Message::Request(Request {
+            flags: RequestFlags::default(),
+            lifetime: 60,
+            home: HOME,
+            home_agent: HA,
+            care_of: care_of(1),
+            identification: Identification(1),
+        }));
+        if named {
+            let previous = PreviousFa {
+                address: care_of(0),
+                token: &[],
+                seen: &[],
+            };
+            let longer = builder.extension(&Extension::PreviousFa(previous));
+            builder = longer.expect("short");
+        }
+        let association = Association {
+            key: Key::new(key),
+            ..mobile_home()
+        };
+        builder
+            .authenticate(Pair::MobileHome, &association)
+            .finish()
+    };
+    let asked = |world: &World, octets: &[u8]| {
+        world.ha.tells_seen(&Incoming {
+            interface: RADIO,
+            source: care_of(1),
+            destination: HA,
+            ttl: 64,
+            link_source: None,
+            payload: Payload::Udp {
+                source_port: 434,
+                octets,
+            },
+        })
+    };
+    let ours = &[1; 32];
+    assert_eq!(asked(&world, &request(ours, true)), Some(HOME));
+    assert_eq!(asked(&world, &request(ours, false)), None);
+    assert_eq!(asked(&world, &request(&[9; 32], true)), None);
+    assert_eq!(asked(&world, &[]), None);
+    // What was told for one host isn't told another.
+    world.ha.has_seen(
+        Ipv4Addr::new(203, 0, 113, 99),
+        vec![Seen { spi: 1, number: 1 }],
+    );
+    world.hand_off(1, ms(20));
+    world.run(ms(300));
+    let told = world.events.iter().any(
+        |(_, _, event)| matches!(event, Event::Registered { arrived, .. } if !arrived.is_empty()),
+    );
+    assert!(!told);
 }
 
 #[test]
@@ -213,7 +299,7 @@ fn returning_home_deregisters_and_takes_the_address_back() {
         spi: 256,
         number: 7,
     };
-    world.mn.has_seen(vec![seen]);
+    world.seen[0] = vec![seen];
     world.exit(RADIO);
     world.enter(RADIO, Place::Home);
     world.run(ms(500));

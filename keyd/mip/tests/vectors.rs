@@ -121,6 +121,7 @@ fn the_previous_fa_extension_and_its_token_are_the_vectors() {
     }
 }
 
+/// docs/wire.md 4e.
 #[test]
 fn replies_and_revocations_are_the_vectors() {
     let reply = Message::Reply(Reply {
@@ -130,6 +131,18 @@ fn replies_and_revocations_are_the_vectors() {
         home_agent: HA,
         identification: IDENTIFICATION,
     });
+    let seen = Seen::list(&[Seen {
+        spi: 0x0BAD_F00D,
+        number: 1 << 33,
+    }]);
+    let association = mobile(Algorithm::HmacSha256);
+    let octets = Builder::new(&reply)
+        .extension(&Extension::Arrived(&seen))
+        .expect("short")
+        .authenticate(Pair::MobileHome, &association)
+        .finish();
+    assert_eq!(octets, vector("reply-arrived"));
+    check(&octets, reply, Pair::MobileHome, &association);
     let revocation = Message::Revocation(Revocation {
         by_home_agent: true,
         inform: false,

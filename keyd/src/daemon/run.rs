@@ -8,7 +8,6 @@ use super::engine::{Engine, Kernels, Refusal};
 use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
 use super::log::Journal;
 use super::metrics;
-use super::mobility::packet::Arrived;
 use super::mobility::{links, mtu, Mobility};
 use super::udp::Sockets;
 use super::waits::Waits;
@@ -154,13 +153,6 @@ fn hand_over(engine: &mut Engine, mobility: &mut Option<Mobility>, now: Time) {
     for order in orders {
         let done = mobility.order(&order, now);
         engine.ordered(&order, done, now);
-    }
-}
-
-/// A mobile host's registration elsewhere tells what has arrived, by when it is made.
-fn tell_seen(engine: &mut Engine, mobility: &mut Mobility, arrived: Option<&Arrived>) {
-    if mobility.tells_seen(arrived) {
-        mobility.has_seen(engine.seen());
     }
 }
 
@@ -355,7 +347,7 @@ pub async fn run(
             },
             Some(arrived) = mobile => {
                 if let Some(mobility) = &mut mobility {
-                    tell_seen(&mut engine, mobility, Some(&arrived));
+                    mobility.tell_seen(Some(&arrived), |host| engine.seen(host));
                     let now = start.elapsed();
                     mobility.handle(&arrived, now, &mut |event| engine.mobile_event(event, now));
                 }
@@ -365,7 +357,7 @@ pub async fn run(
                     device.link_up(index);
                 }
                 if let Some(mobility) = &mut mobility {
-                    tell_seen(&mut engine, mobility, None);
+                    mobility.tell_seen(None, |host| engine.seen(host));
                     let now = start.elapsed();
                     mobility.link(index, up, now, &mut |event| engine.mobile_event(event, now));
                     advise(&mut engine, now);
@@ -375,7 +367,7 @@ pub async fn run(
                 let now = start.elapsed();
                 if let Some(mobility) = &mut mobility {
                     if mobility.next_deadline().is_some_and(|due| due <= now) {
-                        tell_seen(&mut engine, mobility, None);
+                        mobility.tell_seen(None, |host| engine.seen(host));
                     }
                     mobility.tick(now, &mut |event| engine.mobile_event(event, now));
                 }

@@ -254,6 +254,7 @@ async fn a_foreign_agent_that_does_not_take_keys_is_an_alarm_at_the_home_agent_u
         identification: mml_mip::Identification(1),
         lifetime: 600,
         took: Duration::ZERO,
+        arrived: Vec::new(),
     };
     net.nodes[MH].engine.mobile_event(&registered, now);
     net.until("a CSA that the agent doesn't take", |nodes| {

@@ -92,6 +92,7 @@ impl Net {
             identification,
             lifetime: 600,
             took: Duration::ZERO,
+            arrived: Vec::new(),
         };
         self.happens(FA[fa], &relayed);
         self.happens(HA, &bound);
@@ -226,6 +227,7 @@ async fn strangers_get_nothing_and_a_host_that_was_not_relayed_brings_nothing() 
         identification: Identification(1),
         lifetime: 600,
         took: Duration::ZERO,
+        arrived: Vec::new(),
     };
     net.happens(MH, &registered);
     net.until("a CSA that the agent doesn't take", |nodes| {
@@ -364,7 +366,7 @@ async fn what_the_previous_foreign_agent_holds_follows_for_a_right_token_alone()
 async fn a_mobile_host_tells_the_last_number_of_the_csa_that_leads_to_it() {
     let test = 49;
     let mut net = four(test, true).await;
-    assert_eq!(net.nodes[MH].engine.seen(), [], "it has no CSA yet");
+    assert_eq!(net.nodes[MH].engine.seen(None), [], "it has no CSA yet");
     net.registers(test, 0, None, 1);
     net.until("a CSA", |nodes| whole(&nodes[MH])).await;
     let mh = at(test, MH);
@@ -376,9 +378,9 @@ async fn a_mobile_host_tells_the_last_number_of_the_csa_that_leads_to_it() {
         state.sequences.insert(spi, number);
         spi
     };
-    assert_eq!(net.nodes[MH].engine.seen(), [Seen { spi, number }]);
+    assert_eq!(net.nodes[MH].engine.seen(None), [Seen { spi, number }]);
     // Agents have none of their own to tell of.
-    assert_eq!(net.nodes[FA[0]].engine.seen(), []);
+    assert_eq!(net.nodes[FA[0]].engine.seen(None), []);
 }
 
 /// docs/wire.md 3.2y.

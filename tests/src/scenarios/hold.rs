@@ -24,7 +24,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "origin-holds-what-finds-no-way",
-        proves: "a mobile host's datagrams that find no way to its home agent leave in their order once there is one: when it is said, with the next datagram, or after their time, and likewise where the link has lost its other end; those that then find none are dropped and counted",
+        proves: "a mobile host's datagrams that find no way to its home agent leave in their order once there is one: when it is said, with the next datagram, or after their time, and likewise where the link has lost its other end; what its queue held when the link went is sent again behind the last that arrived; those that then find none are dropped and counted",
         seconds: 60,
         run: origin_holds,
     },
@@ -38,6 +38,8 @@ pub const TABLE: &[Scenario] = &[
 
 /// A link that takes 6 ms a datagram, and has room for few.
 const SLOW: &str = "rate 200kbit limit 20";
+/// The same with room for all.
+const DEEP: &str = "rate 200kbit limit 1000";
 /// Datagrams that come to it at once.
 const FLOOD: u32 = 100;
 
@@ -246,11 +248,15 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     // When it is said.
     way(false)?;
     let numbers = burst();
+    let (copies, _) = held(mh)?;
     sends(&far, &near, numbers.clone())?;
     let early = arrived(ctx, &near)?;
     ensure!(early.is_empty(), "{early:?} arrived without a way");
     let (packets, _) = held(mh)?;
-    ensure!(packets == u64::from(BURST), "{packets} packets wait");
+    ensure!(
+        packets == copies + u64::from(BURST),
+        "{packets} packets are held, and {copies} were before"
+    );
     way(true)?;
     let sent = resend(mh, &keys.from_mh, Role::Origin)?;
     ensure!(sent == BURST, "{sent} were sent");
@@ -278,16 +284,41 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     let fa1 = &ctx.net.fa1;
     fa1.ip("link set wl1 down")?;
     let numbers = burst();
+    let (copies, _) = held(mh)?;
     sends(&far, &near, numbers.start..numbers.end - 1)?;
     let (packets, _) = held(mh)?;
     ensure!(
-        packets == u64::from(BURST) - 1,
-        "{packets} packets wait for a carrier"
+        packets == copies + u64::from(BURST) - 1,
+        "{packets} packets are held, and {copies} were before"
     );
     fa1.ip("link set wl1 up
         route add 203.0.113.7/32 via 10.1.1.7")?;
     sends(&far, &near, numbers.end - 1..numbers.end)?;
     expect(arrived(ctx, &near)?, &numbers, "when there was a carrier")?;
+
+    // What its link's queue held when the link went: what hasn't arrived is sent again, and nothing else.
+    let ha = &ctx.net.ha;
+    let replays = || Ok::<_, anyhow::Error>(Stats::read(ha)?.total("replay"));
+    let before = replays()?;
+    mh.tc(&format!("qdisc replace dev wl1 root netem {DEEP}"))?;
+    let numbers = burst();
+    sends(&far, &near, numbers.clone())?;
+    mh.ip("link set wl1 down")?;
+    mh.tc("qdisc del dev wl1 root")?;
+    let mut came = arrived(ctx, &near)?;
+    ensure!(came.len() < BURST as usize, "the link sent all of it");
+    mh.ip("link set wl1 up
+        route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7")?;
+    let last = last_number(ha, &keys.from_mh, Role::Terminus)?;
+    let sent = resend_behind(mh, &keys.from_mh, Role::Origin, last)?;
+    ensure!(
+        sent as usize + came.len() == BURST as usize,
+        "{sent} were sent again, and {} had arrived",
+        came.len()
+    );
+    came.extend(arrived(ctx, &near)?);
+    expect(came, &numbers, "from the queue")?;
+    ensure!(replays()? == before, "{} replays", replays()? - before);
     set(mh, "hold-ms", 1_000)?;
 
     // None then: dropped, as without holding.

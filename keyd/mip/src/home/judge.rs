@@ -68,7 +68,11 @@ impl HomeAgent {
         })
     }
 
-    fn mobile(&self, request: &Request, extensions: &Extensions<'_>) -> Option<Association> {
+    pub(super) fn mobile(
+        &self,
+        request: &Request,
+        extensions: &Extensions<'_>,
+    ) -> Option<Association> {
         let authentication = extensions.authentication(Pair::MobileHome)?;
         let associations = &self.config.subscriber(request.home)?.associations;
         let association = find(associations, authentication.spi)?;

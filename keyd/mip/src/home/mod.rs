@@ -19,7 +19,7 @@ use crate::bucket::Bucket;
 use crate::code::Code;
 use crate::counters::Counters;
 use crate::error::DecodeError;
-use crate::extension::{Extension, Extensions, Pair, RevocationSupport};
+use crate::extension::{Extension, Extensions, Pair, RevocationSupport, Seen};
 use crate::message::{Identification, Message, Reply, Request};
 use crate::number::PORT;
 use crate::packet::{Content, Incoming, Packet, Payload, TTL};
@@ -47,6 +47,8 @@ pub struct HomeAgent {
     advertiser: Option<Advertiser>,
     denials: Bucket,
     began: Now,
+    /// What has arrived of a mobile node, when that was last asked.
+    seen: Option<(Ipv4Addr, Vec<Seen>)>,
     counters: Counters,
 }
 
@@ -70,8 +72,30 @@ impl HomeAgent {
             revoker: Revoker::default(),
             denials: Bucket::new(DENIALS_PER_SECOND),
             began: now,
+            seen: None,
             counters: Counters::default(),
         }
+    }
+
+    /// The mobile node whose registration by this packet will be answered with what has arrived of it ([`HomeAgent::has_seen`]):
+    /// an authentic one, since it has to be read from the kernel, that names a previous foreign agent.
+    pub fn tells_seen(&self, packet: &Incoming<'_>) -> Option<Ipv4Addr> {
+        let Payload::Udp { octets, .. } = packet.payload else {
+            return None;
+        };
+        let Ok(Message::Request(request)) = Message::parse(octets) else {
+            return None;
+        };
+        let fixed = Message::Request(request).fixed_len();
+        let extensions = Extensions::parse(octets, fixed).ok()?;
+        extensions.previous_fa()?;
+        self.mobile(&request, &extensions)?;
+        Some(request.home)
+    }
+
+    /// What has arrived of a mobile node's composite SAs, for the next answer to it (docs/wire.md 4e).
+    pub fn has_seen(&mut self, home: Ipv4Addr, seen: Vec<Seen>) {
+        self.seen = Some((home, seen));
     }
 
     /// Takes a packet.
@@ -251,8 +275,16 @@ impl HomeAgent {
     }
 
     fn sealed(&mut self, reply: &Reply, granted: &Granted, now: Now) -> Vec<u8> {
-        let mut builder = Builder::new(&Message::Reply(*reply))
-            .authenticate(Pair::MobileHome, &granted.association);
+        let mut builder = Builder::new(&Message::Reply(*reply));
+        let seen = self.seen.take().filter(|(home, _)| *home == reply.home);
+        if let (Some((_, seen)), Some(_)) = (seen, &granted.named) {
+            // Eight at most: they fit.
+            let list = Seen::list(&seen);
+            if let Ok(longer) = builder.clone().extension(&Extension::Arrived(&list)) {
+                builder = longer;
+            }
+        }
+        builder = builder.authenticate(Pair::MobileHome, &granted.association);
         let Some(foreign) = &granted.foreign else {
             return builder.finish();
         };

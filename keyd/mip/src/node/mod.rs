@@ -150,12 +150,11 @@ impl MobileNode {
     /// Whether a request may be made in which what has arrived is told ([`MobileNode::has_seen`]), by this packet's coming or,
     /// with none, by a link's coming or going or a deadline.
     pub fn tells_seen(&self, packet: Option<&Incoming<'_>>) -> bool {
-        let known = |previous| self.handover.contains_key(&previous);
         let with = |packet: &Incoming<'_>| {
             let advertises = matches!(packet.payload, Payload::Icmp(_));
             !advertises || self.registered_by() == Some((packet.interface, packet.source))
         };
-        self.config.name_previous && self.previous.is_some_and(known) && !packet.is_some_and(with)
+        self.config.name_previous && self.previous.is_some() && !packet.is_some_and(with)
     }
 
     /// What has arrived of composite SAs: a request to another agent tells it from now on (docs/wire.md 4d).

@@ -8,7 +8,7 @@ use crate::action::{Action, Event, Route};
 use crate::auth::find;
 use crate::code::Code;
 use crate::error::DecodeError;
-use crate::extension::{Extensions, Pair};
+use crate::extension::{Extensions, Pair, Seen};
 use crate::message::{Message, Reply};
 use crate::number::INFINITE;
 use crate::replay::Replay;
@@ -53,7 +53,8 @@ impl MobileNode {
         }
         if reply.code.accepted() {
             self.counters.accepted += 1;
-            self.accepted(&attempt, reply, now, actions);
+            let arrived = extensions.arrived().collect();
+            self.accepted(&attempt, reply, arrived, now, actions);
         } else {
             self.counters.denied(reply.code);
             self.denied(&attempt, reply, now, random, actions);
@@ -81,13 +82,20 @@ impl MobileNode {
             .is_some_and(|association| association.verify(&authentication))
     }
 
-    fn accepted(&mut self, attempt: &Attempt, reply: &Reply, now: Now, actions: &mut Vec<Action>) {
+    fn accepted(
+        &mut self,
+        attempt: &Attempt,
+        reply: &Reply,
+        arrived: Vec<Seen>,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         self.source
             .answered(self.config.association.replay, reply.identification);
         self.attempt = None;
         self.timers.cancel(Due::Retransmit);
         match attempt.target {
-            Target::Agent(key) => self.registered(key, attempt, reply, now, actions),
+            Target::Agent(key) => self.registered(key, attempt, reply, arrived, now, actions),
             Target::Home((interface, _)) => {
                 self.release(actions);
                 self.place = Place::Home;
@@ -97,7 +105,7 @@ impl MobileNode {
                     interface,
                     link: None,
                 });
-                actions.push(Action::Notify(Event::AtHome));
+                actions.push(Action::Notify(Event::AtHome { arrived }));
             }
             Target::Leave(_) => {
                 self.release(actions);
@@ -112,6 +120,7 @@ impl MobileNode {
         key: AgentKey,
         attempt: &Attempt,
         reply: &Reply,
+        arrived: Vec<Seen>,
         now: Now,
         actions: &mut Vec<Action>,
     ) {
@@ -151,6 +160,7 @@ impl MobileNode {
             identification: reply.identification,
             lifetime,
             took: now.monotonic.saturating_sub(attempt.began),
+            arrived,
         }));
     }
 

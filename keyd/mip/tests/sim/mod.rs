@@ -234,6 +234,8 @@ pub struct World {
     pub fates: BTreeMap<u64, Fate>,
     /// Time in which the mobile node couldn't be reached.
     pub down: Duration,
+    /// What has arrived at the mobile node, and at the home agent.
+    pub seen: [Vec<Seen>; 2],
     places: BTreeMap<Interface, Place>,
     flights: BTreeMap<(Duration, u64), Flight>,
     count: u64,
@@ -278,6 +280,7 @@ impl World {
             messages: 0,
             fates: BTreeMap::new(),
             down: Duration::ZERO,
+            seen: [Vec::new(), Vec::new()],
             places: BTreeMap::new(),
             flights: BTreeMap::new(),
             count: 0,
@@ -511,6 +514,17 @@ impl World {
             link_source: None,
             payload,
         };
+        match to {
+            Who::Ha => {
+                if let Some(home) = self.ha.tells_seen(&incoming) {
+                    self.ha.has_seen(home, self.seen[1].clone());
+                }
+            }
+            Who::Mn if self.mn.tells_seen(Some(&incoming)) => {
+                self.mn.has_seen(self.seen[0].clone());
+            }
+            Who::Mn | Who::Fa(_) => {}
+        }
         let now = self.clock(to);
         let mut state = self.state;
         let mut draw = || random(&mut state);

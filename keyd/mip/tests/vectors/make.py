@@ -64,6 +64,9 @@ def vectors():
 
     reply = struct.pack("!BBH", 3, 0, 600) + address(HOME) + address(HA) + struct.pack("!Q", IDENTIFICATION)
     yield "reply", authenticated(reply, MOBILE_HOME, 1000, mobile, "sha256")
+    value = struct.pack("!HIHIQ", 0, 32473, 2, 0x0BADF00D, 1 << 33)
+    arrived = reply + struct.pack("!BB", 134, len(value)) + value
+    yield "reply-arrived", authenticated(arrived, MOBILE_HOME, 1000, mobile, "sha256")
     revocation = struct.pack("!BBH", 7, 0, 0x8000) + address(HOME) + address(HA) + address(CARE_OF)
     revocation += struct.pack("!I", 0xEA5B1C01)
     yield "revocation", authenticated(revocation, FOREIGN_HOME, 2000, foreign, "sha256")

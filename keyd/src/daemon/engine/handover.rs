@@ -378,14 +378,17 @@ impl Engine {
         self.resend(&ids)
     }
 
-    /// MH: what has arrived of each CSA through Mobile IP's tunnel: what was sent behind it and hasn't may follow the host
-    /// (docs/wire.md 4d).
-    pub fn seen(&mut self) -> Vec<mml_mip::Seen> {
+    /// MH, HA: what has arrived of each CSA between home agent and host: what was sent behind it and hasn't may be sent again
+    /// (docs/wire.md 4d, 4e). At a home agent that host's.
+    pub fn seen(&mut self, host: Option<Ipv4Addr>) -> Vec<mml_mip::Seen> {
         if !self.hands_over() {
             return Vec::new();
         }
         let children = self.host.book.children.values();
-        let own = children.filter(|one| one.composite && self.needs_registration(one.connection));
+        let own = children.filter(|one| match host {
+            Some(home) => one.composite && home_of(&one.selector) == Some(home.into()),
+            None => one.composite && self.needs_registration(one.connection),
+        });
         // The newest, if there are more.
         let ids: Vec<SaId> = own
             .map(|child| child.inbound)
@@ -409,14 +412,16 @@ impl Engine {
         ids.into_iter().filter_map(one).collect()
     }
 
-    /// MH: has what found no way to the home agent sent: there is one.
-    pub(super) fn resend_own(&mut self) {
+    /// MH: has what found no way to the home agent sent, behind what didn't arrive there: there is one.
+    pub(super) fn resend_own(&mut self, arrived: &[mml_mip::Seen]) {
         if !self.hands_over() {
             return;
         }
         let children = self.host.book.children.values();
         let own = children.filter(|one| one.composite && self.needs_registration(one.connection));
-        let ids: Vec<_> = own.map(|child| (child.outbound, 0)).collect();
+        let last = |id: &SaId| arrived.iter().find(|seen| seen.spi == id.spi);
+        let behind = |id: SaId| (id, last(&id).map_or(0, |seen| seen.number));
+        let ids: Vec<_> = own.map(|child| behind(child.outbound)).collect();
         let packets = self.resend(&ids);
         if packets > 0 {
             tracing::info!(packets, "what waited for a way to the home agent is sent");

@@ -6,7 +6,7 @@ use crate::daemon::config::{Agent, Relays, Start};
 use mml_ike::auth::IdMatch;
 use mml_ike::event::Time;
 use mml_ike::wire::Id;
-use mml_mip::{Event, Reason};
+use mml_mip::{Event, Reason, Seen};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -135,17 +135,18 @@ impl Engine {
                 care_of,
                 lifetime,
                 took,
+                arrived,
                 ..
             } => {
                 tracing::info!(%agent, %care_of, lifetime, "registered in {} ms", took.as_millis());
-                self.here(Some(*care_of), now);
+                self.here(Some(*care_of), arrived, now);
             }
             Event::Denied { agent, code } => {
                 tracing::warn!(%agent, "the registration is denied: {code}");
             }
-            Event::AtHome => {
+            Event::AtHome { arrived } => {
                 tracing::info!("at home");
-                self.here(None, now);
+                self.here(None, arrived, now);
             }
             Event::Left => tracing::info!("deregistered"),
             Event::Lost => {
@@ -261,11 +262,11 @@ impl Engine {
         }
     }
 
-    fn here(&mut self, care_of: Option<Ipv4Addr>, now: Time) {
+    fn here(&mut self, care_of: Option<Ipv4Addr>, arrived: &[Seen], now: Time) {
         if let Some(home) = self.own_home() {
             self.placed(home, care_of, now);
         }
-        self.resend_own();
+        self.resend_own(arrived);
         self.speak_with_home(now);
         self.give_handover_key();
     }

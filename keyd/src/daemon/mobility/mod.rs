@@ -158,19 +158,24 @@ impl Mobility {
         part.into_iter().chain(self.network.next_deadline()).min()
     }
 
-    /// MH: whether what has arrived should be told ([`Self::has_seen`]) before this packet, or else a link's change or a
-    /// deadline, is dealt with.
-    pub fn tells_seen(&self, arrived: Option<&Arrived>) -> bool {
-        match &self.part {
-            Part::Node(node) => node.tells_seen(arrived.map(incoming).as_ref()),
-            Part::Home(_) | Part::Foreign(_) => false,
-        }
-    }
-
-    /// MH: what has arrived.
-    pub fn has_seen(&mut self, seen: Vec<Seen>) {
-        if let Part::Node(node) = &mut self.part {
-            node.has_seen(seen);
+    /// MH, HA: asks what has arrived, where that is told when this packet, or else a link's change or a deadline, is dealt
+    /// with: of which host, at a home agent.
+    pub fn tell_seen(
+        &mut self,
+        arrived: Option<&Arrived>,
+        ask: impl FnOnce(Option<Ipv4Addr>) -> Vec<Seen>,
+    ) {
+        let packet = arrived.map(incoming);
+        match (&mut self.part, packet) {
+            (Part::Node(node), packet) if node.tells_seen(packet.as_ref()) => {
+                node.has_seen(ask(None));
+            }
+            (Part::Home(agent), Some(packet)) => {
+                if let Some(home) = agent.tells_seen(&packet) {
+                    agent.has_seen(home, ask(Some(home)));
+                }
+            }
+            (Part::Home(_) | Part::Foreign(_) | Part::Node(_), _) => {}
         }
     }
 
