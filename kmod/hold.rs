@@ -15,10 +15,10 @@ use kernel::prelude::*;
 use kernel::sync::SpinLock;
 
 use crate::namespace::Namespace;
-use crate::net::{self, Tether};
+use crate::net::{self, Found, Tether};
 use crate::relay;
 use crate::send;
-use crate::skb::{Buffer, List, Skb};
+use crate::skb::{Buffer, List, Queue, Skb, Space};
 use crate::sync::{self, Bh, OnTimer, Reader, Timed};
 
 /// Packets that a CSA holds at most (docs/wire.md 2.2x).
@@ -29,7 +29,7 @@ const TIME_MS: u32 = 250;
 const BYTES: u64 = 16 << 20;
 /// Packets sent in one go, before softirqs get their turn.
 const TOGETHER: usize = 64;
-/// For how long what comes is put behind what waits, in times that packets are held for (docs/wire.md 2.2z).
+/// For how long queues are kept short, in times that packets are held for (docs/wire.md 2.2z).
 const PATIENCE: u64 = 4;
 /// Until it is seen again whether there is room, in nanoseconds.
 const PAUSE: u64 = MS;
@@ -117,12 +117,14 @@ struct State {
     waiting: List,
     /// In all three.
     packets: usize,
+    /// In `waiting`.
+    waits: usize,
     /// When the timer is set for, in nanoseconds; 0 if it isn't.
     armed: u64,
     /// What waits is being sent: what comes meanwhile goes behind it, so that nothing is overtaken.
     drains: bool,
-    /// Until when what comes does, in nanoseconds: where as much comes as can be sent, it would for ever.
-    takes: u64,
+    /// From when on it comes to an end, in nanoseconds: where as much comes as can be sent, it would never.
+    ends: u64,
     /// Somebody is at it. Two at a time would overtake each other.
     busy: bool,
     /// Of what is sent, a copy is kept: it goes on as what comes does, only later.
@@ -176,6 +178,7 @@ impl State {
     fn pop(&mut self, holds: &Holds, of: Kind) -> Option<Skb> {
         let skb = self.list(of).pop()?;
         self.packets -= 1;
+        self.waits -= usize::from(of == Kind::Waiting);
         holds.take(&skb);
         Some(skb)
     }
@@ -184,6 +187,7 @@ impl State {
     fn push(&mut self, holds: &Holds, skb: Skb, of: Kind) {
         holds.add(&skb);
         self.packets += 1;
+        self.waits += usize::from(of == Kind::Waiting);
         self.list(of).push(skb);
     }
 
@@ -195,12 +199,25 @@ impl State {
     /// From now on what waits is sent, and what comes goes behind it.
     fn begin(&mut self, now: u64, time: u64) {
         self.drains = true;
-        self.takes = now.saturating_add(time.saturating_mul(PATIENCE));
+        self.ends = now.saturating_add(time.saturating_mul(PATIENCE));
     }
 
-    /// Whether what comes goes behind what is being sent.
-    fn takes(&self, now: u64) -> bool {
-        self.drains && now < self.takes
+    /// Whether there is room for one more behind what is being sent. Towards the end both queues take no more together than the
+    /// device's does alone, so that this one empties, and nothing is overtaken by what comes then.
+    fn takes(&self, now: u64, queue: Queue) -> bool {
+        now < self.ends || queue.takes(self.waits)
+    }
+
+    /// What room there has to be for what has waited since then.
+    fn room(&self, since: u64, time: u64) -> Space {
+        let now = sync::now_ns();
+        if now >= since.saturating_add(time) {
+            Space::Any
+        } else if now >= self.ends {
+            Space::Some
+        } else {
+            Space::Short
+        }
     }
 
     /// The next to send. That there is none ends that more is put behind it.
@@ -224,9 +241,10 @@ impl Hold {
             again: List::new(),
             waiting: List::new(),
             packets: 0,
+            waits: 0,
             armed: 0,
             drains: false,
-            takes: 0,
+            ends: 0,
             busy: false,
             copies_sent: false,
             patient: 0,
@@ -275,49 +293,41 @@ impl Hold {
         let until = sync::now_ns().saturating_add(time.saturating_mul(PATIENCE));
         self.state.lock().patient = until;
     }
-
-    /// Sends one. Gives it back where its way has no room, if it may wait for some.
-    fn send(&self, ns: &Namespace, skb: Skb, of: Kind, waits: bool, bh: &Bh) -> Option<Skb> {
-        let sealed = !self.seals || of == Kind::Again;
-        Reader::enter(|reader| match (!sealed, waits) {
-            (true, _) => send::again(ns, skb, waits, bh, reader),
-            (false, true) => net::send_if_room(ns.net(), skb, reader),
-            (false, false) => {
-                net::send_again(ns.net(), skb, None);
-                None
-            }
-        })
-    }
 }
 
 impl Timed<Hold> {
     /// Keeps a copy of a packet that is forwarded, which is of this CSA: of those of the last time, as far as there is room.
-    /// The oldest go first. Whether the copy is sent in the packet's stead: behind others, or when its way has room. In
-    /// softirq.
+    /// The oldest go first. Whether the packet itself doesn't go on: its copy is sent in its stead, behind others or when its
+    /// way has room, or it is dropped. In softirq.
     pub(crate) fn keep(&self, ns: &Namespace, skb: &Buffer, reader: &Reader) -> bool {
         let time = ns.hold.time();
         if time == 0 {
             return false;
         }
+        let mut away = false;
         if let Some(mut copy) = skb.keep() {
             let mut state = self.state.lock();
-            let now = sync::now_ns();
-            if !state.drains && now < state.patient && !skb.queue_has_room(reader) {
+            let (now, queue) = (sync::now_ns(), skb.queue(reader));
+            if !state.drains && now < state.patient && !queue.has(Space::Short) {
                 state.begin(now, time);
                 state.copies_sent = true;
             }
-            let waits = state.takes(now);
-            if waits {
+            let taken = state.drains && state.takes(now, queue);
+            // As the device's queue would drop it.
+            away = state.drains && !taken;
+            let kind = if taken {
                 copy.take_priority(skb);
-            }
-            let kind = if waits { Kind::Waiting } else { Kind::Copies };
-            if self.put(ns, &mut state, copy, kind).is_ok() {
-                ns.hold.waited.fetch_add(waits.into(), Ordering::Relaxed);
-                return waits;
+                Kind::Waiting
+            } else {
+                Kind::Copies
+            };
+            if self.put(ns, &mut state, copy, kind).is_ok() && !away {
+                ns.hold.waited.fetch_add(taken.into(), Ordering::Relaxed);
+                return taken;
             }
         }
         ns.hold.refused.fetch_add(1, Ordering::Relaxed);
-        false
+        away
     }
 
     /// Keeps a copy of a packet that an origin has sealed, and that is about to leave. With bottom halves off.
@@ -348,14 +358,20 @@ impl Timed<Hold> {
 
     /// Puts a packet that has a way behind those that have waited for one, and sends them as far as it has room. Gives it
     /// back if none wait any more, or if there is no room for it among them.
-    pub(crate) fn behind(&self, ns: &Namespace, mut skb: Skb, bh: &Bh) -> Result<(), Skb> {
+    pub(crate) fn behind(
+        &self,
+        ns: &Namespace,
+        mut skb: Skb,
+        queue: Queue,
+        bh: &Bh,
+    ) -> Result<(), Skb> {
         let put = {
             let mut state = self.state.lock();
             let now = sync::now_ns();
             if !state.drains && state.has_some() {
                 state.begin(now, ns.hold.time());
             }
-            if !state.takes(now) {
+            if !state.drains || !state.takes(now, queue) {
                 return Err(skb);
             }
             skb.let_go();
@@ -478,27 +494,43 @@ impl Timed<Hold> {
 
     fn some_alone(&self, ns: &Namespace, bh: &Bh) -> Progress {
         for _ in 0..TOGETHER {
-            let (next, copied) = {
+            let (mut skb, kind, since, room, copied) = {
                 let mut state = self.state.lock();
-                (state.next(&ns.hold), state.copies_sent)
+                let Some((skb, kind)) = state.next(&ns.hold) else {
+                    return Progress::Done;
+                };
+                let since = skb.stamped();
+                let room = state.room(since, ns.hold.time());
+                (skb, kind, since, room, state.copies_sent)
             };
-            let Some((mut skb, kind)) = next else {
-                return Progress::Done;
-            };
-            let since = skb.stamped();
             skb.unstamp();
-            let copy = if copied { skb.keep() } else { None };
-            // Who has waited for as long as packets are held goes on, whatever room there is.
-            let waits = sync::now_ns() < since.saturating_add(ns.hold.time());
-            match (self.send(ns, skb, kind, waits, bh), copy) {
-                (Some(back), _) => {
-                    self.put_back(ns, back, kind, since);
-                    return Progress::Full;
+            let back = Reader::enter(|reader| {
+                if self.seals && kind == Kind::Waiting {
+                    return send::again(ns, skb, room, bh, reader);
                 }
-                (None, Some(copy)) => {
-                    let _ = self.put(ns, &mut self.state.lock(), copy, Kind::Copies);
+                // What waits is on its way through; what is sent again goes where its host is now.
+                let on = kind == Kind::Waiting;
+                match net::find_way(ns.net(), skb, on, room, reader) {
+                    Found::Open(skb) => {
+                        if let Some(copy) = copied.then(|| skb.keep()).flatten() {
+                            let _ = self.put(ns, &mut self.state.lock(), copy, Kind::Copies);
+                        }
+                        net::leave(ns.net(), skb);
+                        None
+                    }
+                    Found::Full(skb) => Some(skb),
+                    Found::None(mut skb) if copied => {
+                        // Its host may be somewhere else by now.
+                        skb.let_go();
+                        let _ = self.put(ns, &mut self.state.lock(), skb, Kind::Copies);
+                        None
+                    }
+                    Found::None(_) => None,
                 }
-                (None, None) => {}
+            });
+            if let Some(back) = back {
+                self.put_back(ns, back, kind, since);
+                return Progress::Full;
             }
         }
         Progress::More
@@ -513,6 +545,7 @@ impl Timed<Hold> {
         skb.stamp(since);
         ns.hold.add(&skb);
         state.packets += 1;
+        state.waits += usize::from(of == Kind::Waiting);
         state.list(of).push_front(skb);
         state.drains = true;
     }

@@ -13,7 +13,7 @@ use kernel::prelude::*;
 
 use crate::ends::{Outer, Path};
 use crate::namespace::Namespace;
-use crate::skb::{self, Buffer, Skb};
+use crate::skb::{Buffer, Queue, Skb, Space};
 use crate::sync::{Bh, PerCpu, Reader};
 use crate::{hooks, receive, send, sys};
 
@@ -159,11 +159,11 @@ impl Route {
         unsafe { sys::mml_dst_is_up(self.0.as_ptr()) }
     }
 
-    /// Whether its device's queue has room.
+    /// Its device's queue.
     #[inline]
-    pub(crate) fn has_room(&self, reader: &Reader) -> bool {
+    pub(crate) fn queue(&self, reader: &Reader) -> Queue {
         // SAFETY: The route is live.
-        unsafe { skb::queue_has_room(self.0.as_ptr(), reader) }
+        unsafe { Queue::of(self.0.as_ptr(), reader) }
     }
 
     /// Octets that the path carries.
@@ -318,26 +318,70 @@ fn sealed(bh: &Bh) -> Option<&Cell<usize>> {
 /// Sends a packet that went this way before once more, by the route there is now. `ports`: its TCP ports, if that is what
 /// it is. No guard sees it: what is kept is what the guard let pass, and goes when a policy comes.
 pub(crate) fn send_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) {
-    if let Some(skb) = routed_again(net, skb, ports) {
-        // SAFETY: The namespace lives; the packet has its route, and is ours until it is sent.
-        unsafe { sys::mml_dst_output(net, skb.into_raw()) };
+    if let Ok(skb) = routed_again(net, skb, ports) {
+        leave(net, skb);
     }
 }
 
-/// The same of ESP, where its way's queue has room. Gives it back where it has none.
-pub(crate) fn send_if_room(net: *mut bindings::net, skb: Skb, reader: &Reader) -> Option<Skb> {
-    let mut skb = routed_again(net, skb, None)?;
-    if !skb.queue_has_room(reader) {
-        skb.let_go_of_route();
-        return Some(skb);
+/// What becomes of a packet of ESP that waited for room.
+pub(crate) enum Found {
+    /// It has its route.
+    Open(Skb),
+    /// It has its route, whose queue hasn't the room.
+    Full(Skb),
+    /// There is no route.
+    None(Skb),
+}
+
+/// Finds the way there is now, with that room in its queue. `on`: it is forwarded, by the way that leads on from where it came
+/// by; what is for a host whose registration is on its way has no other. Else it is sent as this node's own.
+pub(crate) fn find_way(
+    net: *mut bindings::net,
+    skb: Skb,
+    on: bool,
+    room: Space,
+    reader: &Reader,
+) -> Found {
+    let routed = if on && mml_core::ip::version(skb.linear()) == 4 {
+        routed_on(net, skb, reader)
+    } else {
+        routed_again(net, skb, None)
+    };
+    match routed {
+        Ok(skb) if skb.queue(reader).has(room) => Found::Open(skb),
+        Ok(mut skb) => {
+            skb.let_go_of_route();
+            Found::Full(skb)
+        }
+        Err(skb) => Found::None(skb),
     }
-    // SAFETY: As in `send_again`.
+}
+
+/// Gives a packet of IPv4 that came by a device the route that leads on from there, as long as the reader lives. Gives it back
+/// if there is none.
+fn routed_on(net: *mut bindings::net, mut skb: Skb, _reader: &Reader) -> Result<Skb, Skb> {
+    // SAFETY: The namespace lives; the reader keeps the device and the route, which the packet doesn't hold; it starts at its
+    // IP header and is ours.
+    let routed = unsafe {
+        let device = sys::mml_skb_came_by(net, skb.as_ptr());
+        sys::mml_skb_set_dev(skb.as_ptr(), device);
+        !device.is_null() && sys::mml_route_on(skb.as_ptr(), device)
+    };
+    if routed {
+        return Ok(skb);
+    }
+    skb.let_go_of_route();
+    Err(skb)
+}
+
+/// Sends a packet that has found its way, as [`send_again`] does.
+pub(crate) fn leave(net: *mut bindings::net, skb: Skb) {
+    // SAFETY: The namespace lives; the packet has its route, and is ours until it is sent.
     unsafe { sys::mml_dst_output(net, skb.into_raw()) };
-    None
 }
 
-/// Gives a packet the route there is now; it goes if there is none.
-fn routed_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) -> Option<Skb> {
+/// Gives a packet the route there is now. Gives it back if there is none.
+fn routed_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) -> Result<Skb, Skb> {
     let (protocol, (from, to)) = match ports {
         Some(ports) => (6, ports),
         None => (mml_core::ip::ESP, (0, 0)),
@@ -352,11 +396,11 @@ fn routed_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) ->
         };
         let route = again(net, skb.as_ptr(), protocol, from.to_be(), to.to_be());
         if route.is_null() || sys::mml_is_err(route.cast()) {
-            return None;
+            return Err(skb);
         }
         sys::mml_skb_dst_set(skb.as_ptr(), route);
     }
-    Some(skb)
+    Ok(skb)
 }
 
 /// Sends a sealed packet on its own route.

@@ -20,7 +20,7 @@ use crate::namespace::Namespace;
 use crate::net::{self, Device, Route};
 use crate::policy;
 use crate::sadb::Csa;
-use crate::skb::{Buffer, Skb, ETH_P_IP, ETH_P_IPV6};
+use crate::skb::{Buffer, Skb, Space, ETH_P_IP, ETH_P_IPV6};
 use crate::sync::{Bh, Reader};
 use crate::zone_message;
 
@@ -201,20 +201,19 @@ pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, re
     let _ = deal_with(ns, device, skb, Waits::ForWay, bh, reader);
 }
 
-/// Sends a packet that has waited for a way out; if there still is none, it is dropped (docs/wire.md 2.2w). `waits`: it is
-/// given back where the way has no room.
+/// Sends a packet that has waited for a way out; if there still is none, it is dropped (docs/wire.md 2.2w). It is given back
+/// where the way hasn't that room.
 #[inline(never)]
 pub(crate) fn again(
     ns: &Namespace,
     mut skb: Skb,
-    waits: bool,
+    room: Space,
     bh: &Bh,
     reader: &Reader,
 ) -> Option<Skb> {
     let device = ns.device.get(reader)?;
     skb.return_to(device);
-    let waits = if waits { Waits::ForRoom } else { Waits::No };
-    let mut back = deal_with(ns, device, skb, waits, bh, reader)?;
+    let mut back = deal_with(ns, device, skb, Waits::ForRoom(room), bh, reader)?;
     back.let_go();
     Some(back)
 }
@@ -224,10 +223,8 @@ pub(crate) fn again(
 enum Waits {
     /// For a way: it is put aside.
     ForWay,
-    /// For room in its way's queue: it is given back.
-    ForRoom,
-    /// Nothing: it has waited.
-    No,
+    /// For this room in its way's queue: it is given back.
+    ForRoom(Space),
 }
 
 /// Gives back what waits for room.
@@ -304,16 +301,18 @@ fn send<'g, const N: usize>(
     }
     let hold = csa.hold().filter(|_| waits == Waits::ForWay);
     let route = match (origin.route(), hold) {
-        (Ok(route), None)
-            if waits == Waits::ForRoom && route.is_up() && !route.has_room(reader) =>
-        {
-            return Err(Unsent::Waits(skb));
+        (Ok(route), None) => {
+            if let Waits::ForRoom(room) = waits {
+                if route.is_up() && !route.queue(reader).has(room) {
+                    return Err(Unsent::Waits(skb));
+                }
+            }
+            route
         }
-        (Ok(route), None) => route,
         (Ok(route), Some(hold)) if route.is_up() => {
             // Those that waited go first.
             if hold.has_some() {
-                let Err(back) = hold.behind(ns, skb, bh) else {
+                let Err(back) = hold.behind(ns, skb, route.queue(reader), bh) else {
                     return Ok(());
                 };
                 skb = back;

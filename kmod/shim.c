@@ -345,9 +345,10 @@ void mml_skb_stamp(struct sk_buff *skb, u64 ns) { skb_set_delivery_time(skb, ns_
 u64 mml_skb_stamped(const struct sk_buff *skb) { return ktime_to_ns(skb->tstamp); }
 void mml_skb_unstamp(struct sk_buff *skb) { skb_set_delivery_time(skb, 0, SKB_CLOCK_REALTIME); }
 void mml_skb_set_dev(struct sk_buff *skb, struct net_device *dev) { skb->dev = dev; }
-void mml_skb_take_priority(struct sk_buff *skb, const struct sk_buff *from) { skb->priority = from->priority; }
 struct dst_entry *mml_skb_dst(const struct sk_buff *skb) { return skb_dst(skb); }
 void mml_skb_dst_drop(struct sk_buff *skb) { skb_dst_drop(skb); }
+void mml_skb_take_priority(struct sk_buff *skb, const struct sk_buff *from) { skb->priority = from->priority; }
+struct net_device *mml_skb_came_by(struct net *net, const struct sk_buff *skb) { return dev_get_by_index_rcu(net, skb->skb_iif); }
 
 /* Routes. */
 static_assert(offsetof(struct rtable, dst) == 0);
@@ -357,6 +358,7 @@ struct rtable *mml_route_again(struct net *net, const struct sk_buff *skb, u8 pr
 
 	return ip_route_output_flow(net, &fl4, NULL);
 }
+bool mml_route_on(struct sk_buff *skb, struct net_device *dev) { return !ip_route_input_noref(skb, ip_hdr(skb)->daddr, ip_hdr(skb)->saddr, ip4h_dscp(ip_hdr(skb)), dev) && skb_rtable(skb)->rt_type == RTN_UNICAST; }
 int mml_dst_output(struct net *net, struct sk_buff *skb) { return dst_output(net, NULL, skb); }
 struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 protocol, u32 mark, __be16 from, __be16 to)
 {

@@ -337,11 +337,11 @@ impl Buffer {
         self.raw().truesize.into()
     }
 
-    /// Whether the queue of the device it is routed to has room.
+    /// The queue of the device it is routed to.
     #[inline]
-    pub(crate) fn queue_has_room(&self, reader: &Reader) -> bool {
+    pub(crate) fn queue(&self, reader: &Reader) -> Queue {
         // SAFETY: `skb` is live and at a forward hook, or about to leave, so that it has its route.
-        unsafe { queue_has_room(sys::mml_skb_dst(self.as_ptr()), reader) }
+        unsafe { Queue::of(sys::mml_skb_dst(self.as_ptr()), reader) }
     }
 
     /// Answers its sender with ICMP "fragmentation needed" for `mtu` octets, and tells its route.
@@ -519,16 +519,19 @@ impl Skb {
         unsafe { sys::mml_skb_consume(self.into_raw()) };
     }
 
-    /// Lets go of its route.
-    pub(crate) fn let_go_of_route(&mut self) {
-        // SAFETY: The skb is ours.
-        unsafe { sys::mml_skb_dst_drop(self.as_ptr()) };
-    }
-
     /// Goes in the order of `from`'s priority, not ahead of what waits.
     pub(crate) fn take_priority(&mut self, from: &Buffer) {
         // SAFETY: Both are live, and this one is ours to change.
         unsafe { sys::mml_skb_take_priority(self.as_ptr(), from.as_ptr()) };
+    }
+
+    /// Lets go of the route it was given, and of the device it came by.
+    pub(crate) fn let_go_of_route(&mut self) {
+        // SAFETY: The skb is ours.
+        unsafe {
+            sys::mml_skb_dst_drop(self.as_ptr());
+            sys::mml_skb_set_dev(self.as_ptr(), core::ptr::null_mut());
+        }
     }
 
     /// Makes it an IP packet, with a header of `header` octets, on its way out along `route`, with the priority and mark of
@@ -622,18 +625,60 @@ impl Skb {
     }
 }
 
-/// Whether the queue of a route's device has room: less than seven eighths of it are taken.
-///
-/// # Safety
-///
-/// `route` is live.
-#[inline]
-pub(crate) unsafe fn queue_has_room(route: *const sys::Dst, _reader: &Reader) -> bool {
-    // SAFETY: By the promise; the reader keeps the device's queue.
-    unsafe {
-        let limit = sys::mml_dst_qlimit(route);
-        sys::mml_dst_qlen(route) < limit - limit / 8
+/// How full a device's queue is, in packets.
+#[derive(Clone, Copy)]
+pub(crate) struct Queue {
+    len: c_uint,
+    limit: c_uint,
+}
+
+impl Queue {
+    /// That of a route's device.
+    ///
+    /// # Safety
+    ///
+    /// `route` is live.
+    #[inline]
+    pub(crate) unsafe fn of(route: *const sys::Dst, _reader: &Reader) -> Self {
+        // SAFETY: By the promise; the reader keeps the device's queue.
+        unsafe {
+            Queue {
+                len: sys::mml_dst_qlen(route),
+                limit: sys::mml_dst_qlimit(route),
+            }
+        }
     }
+
+    /// Whether it has that room.
+    #[inline]
+    pub(crate) fn has(self, room: Space) -> bool {
+        match room {
+            Space::Any => true,
+            Space::Some => self.len < self.limit - self.limit / 8,
+            Space::Short => self.len < (self.limit / 8).max(SHORT),
+        }
+    }
+
+    /// Whether so many more packets, and one, would fit.
+    #[inline]
+    pub(crate) fn takes(self, more: usize) -> bool {
+        more < self.limit.saturating_sub(self.len) as usize
+    }
+}
+
+/// Packets of a short queue.
+const SHORT: c_uint = 4;
+
+/// The room that a queue is to have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Whatever there is.
+    Any,
+    /// Less than seven eighths of it are taken.
+    Some,
+    /// It is as short as keeps the link busy: less than an eighth of it is taken, or less than four packets. What can wait
+    /// elsewhere does, so that others' packets, and Mobile IP's answers first of all, don't wait behind it.
+    Short,
 }
 
 /// A list of owned packets, in the order they were put in.

@@ -20,7 +20,7 @@ use crate::ends::Outer;
 use crate::namespace::Namespace;
 use crate::net::{self, Between, Disposition, Tether};
 use crate::sadb::{Csa, Seed};
-use crate::skb::{Buffer, List, Skb};
+use crate::skb::{Buffer, List, Skb, Space};
 use crate::sync::{self, Bh, Reader, Table, Timed};
 
 /// Flows that a namespace may be allowed to have (docs/wire.md 2.1p).
@@ -234,7 +234,7 @@ impl State {
         self.csa.as_ref().map_or(0, |(_, window)| window.floor())
     }
 
-    /// Room for more segments, if it has none left and may have more. Failing that, some go unseen.
+    /// Space for more segments, if it has none left and may have more. Failing that, some go unseen.
     #[inline]
     fn make_room(&mut self) {
         let have = self.slots.len();
@@ -524,7 +524,7 @@ impl Snoop {
             segment,
             esp,
             floor,
-            skb.queue_has_room(reader),
+            skb.queue(reader).has(Space::Some),
             now,
             &settings,
             &mut keeper,

@@ -213,6 +213,8 @@ extern "C" {
     pub(crate) fn mml_skb_unstamp(skb: *mut sk_buff);
     pub(crate) fn mml_skb_set_dev(skb: *mut sk_buff, dev: *mut net_device);
     pub(crate) fn mml_skb_take_priority(skb: *mut sk_buff, from: *const sk_buff);
+    pub(crate) fn mml_skb_came_by(net: *mut net, skb: *const sk_buff) -> *mut net_device;
+    pub(crate) fn mml_route_on(skb: *mut sk_buff, dev: *mut net_device) -> bool;
     pub(crate) fn mml_skb_dst(skb: *const sk_buff) -> *mut Dst;
     pub(crate) fn mml_skb_dst_drop(skb: *mut sk_buff);
     pub(crate) fn mml_dst_qlen(dst: *const Dst) -> c_uint;

@@ -9,6 +9,7 @@ use super::kernel::xfrm_message::ESP_IN_UDP;
 use nix::sys::socket::sockopt::SetStruct;
 use nix::sys::socket::SetSockOpt;
 use nix::{libc, setsockopt_impl, sockopt_impl};
+use socket2::SockRef;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -63,6 +64,10 @@ fn mend(error: &io::Error) -> &'static str {
     }
 }
 
+/// The priority of what key managers say (`TC_PRIO_INTERACTIVE`): in a queue that knows priorities it stands ahead of hosts'
+/// packets, which wait for it.
+pub(super) const AHEAD: u32 = 6;
+
 /// The node's sockets.
 pub struct Sockets {
     sockets: Vec<(SocketAddr, Arc<UdpSocket>)>,
@@ -86,6 +91,7 @@ impl Sockets {
                 let failed = |error| SocketError { address, error };
                 let socket = UdpSocket::bind(address).await.map_err(failed)?;
                 let bound = socket.local_addr().map_err(failed)?;
+                SockRef::from(&socket).set_priority(AHEAD).map_err(failed)?;
                 if encapsulates {
                     if let Err(error) = encapsulate(&socket) {
                         tracing::warn!(%address, "the kernel takes no ESP within UDP here: {error}");

@@ -38,8 +38,8 @@ pub const TABLE: &[Scenario] = &[
 
 /// A link that takes 6 ms a datagram, and has room for few.
 const SLOW: &str = "rate 200kbit limit 20";
-/// The same with room for all.
-const DEEP: &str = "rate 200kbit limit 1000";
+/// One that takes 60 ms a datagram, and has room for all.
+const DEEP: &str = "rate 20kbit limit 1000";
 /// Datagrams that come to it at once.
 const FLOOD: u32 = 100;
 
@@ -159,18 +159,12 @@ fn relay_holds(ctx: &mut Ctx) -> Result<()> {
     ensure!(numbers.is_empty(), "{numbers:?} arrived by a dead link");
     net.mh.ip("link set wl1 up
         route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7")?;
-    let before = Stats::read(&net.mh)?;
     let sent = resend_behind(fa, &keys.to_mh, Role::Relay, seen)?;
     ensure!(sent == BURST, "{sent} packets were sent again");
     let numbers = arrived(ctx, &far)?;
     ensure!(
         numbers.iter().copied().eq(BURST..2 * BURST),
         "{numbers:?} arrived of what was sent again"
-    );
-    let replays = Stats::read(&net.mh)?.since(&before).get("replay").copied();
-    ensure!(
-        replays.is_none_or(|replays| replays == 0),
-        "{replays:?} replays"
     );
     ensure!(held(fa)? == (0, 0), "{:?} are held yet", held(fa)?);
 

@@ -6,6 +6,7 @@
 //! live tells whether a request has crossed a router. Between agents, one UDP socket.
 
 use super::packet::{self, Arrived, PORT};
+use crate::daemon::udp::AHEAD;
 use mml_mip::{Content, LinkAddress, Packet};
 use nix::libc;
 use nix::sys::socket::{
@@ -108,6 +109,7 @@ impl Sockets {
         };
         let frames = socket(Type::RAW, 0).map_err(tap)?;
         let heard = socket(Type::DGRAM, ETHER_IP).map_err(tap)?;
+        frames.set_priority(AHEAD).map_err(tap)?;
         heard.attach_filter(&own_packets()).map_err(tap)?;
         let udp = failed("UDP port 434");
         let routed = Socket::new(Domain::IPV4, Type::DGRAM, None).map_err(udp)?;
@@ -119,6 +121,7 @@ impl Sockets {
             routed.attach_filter(&nothing()).map_err(udp)?;
         }
         routed.bind(&any.into()).map_err(udp)?;
+        routed.set_priority(AHEAD).map_err(udp)?;
         if is_agent {
             for address in links.iter().filter_map(|link| link.address) {
                 let group = failed("the group of all routers");

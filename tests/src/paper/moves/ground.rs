@@ -84,7 +84,7 @@ pub fn files(keys: Keys) -> [String; 4] {
             ]
         }
         Keys::Late => handoff::files(|_| String::new()),
-        Keys::Pkd => handoff::files(handoff::neighbour),
+        Keys::Pkd => handoff::pkd_files(),
         Keys::Dkm => handoff::dkm_files(),
     };
     for file in &mut files {
@@ -127,7 +127,7 @@ impl<'a> Ground<'a> {
             self.nodes.ha.up("fa1", PATIENCE)?;
             self.nodes.ha.up("fa2", PATIENCE)?;
         }
-        if self.keys == Keys::Dkm {
+        if matches!(self.keys, Keys::Pkd | Keys::Dkm) {
             self.nodes.fa1.up("next", PATIENCE)?;
         }
         Ok(())
