@@ -102,15 +102,19 @@ pub struct Outcome {
     pub killed: Option<String>,
     /// Whether that was for its silence.
     pub hung: bool,
+    /// Whether that was for what its kernel complained of before it came up.
+    pub unsound: bool,
     /// Seconds from start to power-off.
     pub seconds: f64,
 }
 
 impl Outcome {
-    /// Why the lab ended a guest that had not come up, if that is what happened: its kernel has complained of nothing either.
+    /// Why the lab ended a guest that had not come up, if that is what happened: it was silent, or its kernel complained of
+    /// itself, with nothing of ours in it.
     fn never_came_up(&self) -> Option<&str> {
-        let silent = !self.came_up && self.complaints.is_empty();
-        self.killed.as_deref().filter(|_| silent && self.hung)
+        let silent = self.hung && self.complaints.is_empty();
+        let own_fault = !self.came_up && (silent || self.unsound);
+        self.killed.as_deref().filter(|_| own_fault)
     }
 
     /// Why the run failed, or nothing when it is good. Silence is a failure.
@@ -224,9 +228,10 @@ impl Machine<'_> {
         self.run_until(&mut || None, on_event)
     }
 
-    /// The same for a guest that may run several times: one that hangs on its way up is booted again, and the run says so. With
-    /// a thread a processor QEMU's translator loses a guest in its first second now and then (once in some hundred boots, at
-    /// different places), before anything of ours runs in it; a third time is no accident any more.
+    /// The same for a guest that may run several times: one that hangs on its way up, or whose kernel complains before anything
+    /// of ours runs in it, is booted again, and the run says so. With a thread a processor QEMU's translator loses a guest in its
+    /// first second now and then (once in some hundred boots, at different places), or brings an interrupt where the kernel doesn't
+    /// expect one yet; a third time is no accident any more.
     pub fn run_patiently(
         &self,
         on_event: &mut dyn FnMut(std::result::Result<Event, String>),
@@ -328,6 +333,8 @@ struct Watch {
     began: Instant,
     heard: Instant,
     finished: Option<Instant>,
+    /// What its kernel complained of before it came up.
+    early: Option<String>,
     outcome: Outcome,
 }
 
@@ -344,6 +351,7 @@ impl Watch {
             began: now,
             heard: now,
             finished: None,
+            early: None,
             outcome: Outcome::default(),
         })
     }
@@ -356,9 +364,15 @@ impl Watch {
             self.read += octets.len() as u64;
         }
         let console_size = self.console.metadata().map(|m| m.len()).unwrap_or(0);
-        if !octets.is_empty() || console_size != self.console_size {
+        let said_more = console_size != self.console_size;
+        if !octets.is_empty() || said_more {
             self.heard = Instant::now();
             self.console_size = console_size;
+        }
+        if said_more && octets.is_empty() && !self.outcome.came_up {
+            let console = std::fs::read(&self.console).unwrap_or_default();
+            let console = String::from_utf8_lossy(&console);
+            self.early = console::complaints(&console, 1).into_iter().next();
         }
         for event in self.reader.feed(&octets) {
             self.outcome.came_up |= event.is_ok();
@@ -378,6 +392,12 @@ impl Watch {
             return Some(format!(
                 "the guest ran longer than {} s",
                 machine.limit.as_secs()
+            ));
+        }
+        if let Some(complaint) = self.early.take().filter(|_| !self.outcome.came_up) {
+            self.outcome.unsound = true;
+            return Some(format!(
+                "its kernel complained before anything else ran: {complaint}"
             ));
         }
         let silence = if self.outcome.came_up {
@@ -433,14 +453,25 @@ mod tests {
     }
 
     #[test]
-    fn only_a_guest_that_hung_before_its_first_word_is_booted_again() {
+    fn only_a_guest_that_hung_or_complained_before_its_first_word_is_booted_again() {
         let hung = || Outcome {
             killed: Some("the guest said nothing for 60 s".into()),
             hung: true,
             ..Outcome::default()
         };
         assert!(hung().never_came_up().is_some());
+        let unsound = || Outcome {
+            killed: Some("its kernel complained before anything else ran: BUG: x".into()),
+            complaints: vec!["BUG: x".into()],
+            unsound: true,
+            ..Outcome::default()
+        };
+        assert!(unsound().never_came_up().is_some());
         let others = [
+            Outcome {
+                came_up: true,
+                ..unsound()
+            },
             Outcome {
                 came_up: true,
                 ..hung()

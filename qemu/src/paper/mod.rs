@@ -355,6 +355,7 @@ mod tests {
                             "distribution",
                             "pkd",
                             "dkm",
+                            "handover",
                             "neighbours",
                         ];
                         json!({"rows": names.map(flow)})

@@ -96,9 +96,23 @@ pub fn files(keys: Keys) -> [String; 4] {
 impl<'a> Ground<'a> {
     /// Lays it and has the agents know each other; the mobile host is nowhere yet.
     pub fn lay(ctx: &'a Ctx<'a>, keys: Keys, links: Links) -> Result<Self> {
+        Self::lay_with(ctx, keys, links, files(keys))
+    }
+
+    /// The same where nothing but keys follows the host: no packets, and nothing of what SNOOP knows.
+    pub fn lay_for_keys_alone(ctx: &'a Ctx<'a>, keys: Keys, links: Links) -> Result<Self> {
+        let mut files = files(keys);
+        let agents = files.iter_mut().skip(1).take(2);
+        for file in agents {
+            *file = file.replace("[mobile-ip]\n", "[mobile-ip]\nhandover = false\n");
+            ensure!(file.contains("handover = false"), "{file}");
+        }
+        Self::lay_with(ctx, keys, links, files)
+    }
+
+    fn lay_with(ctx: &'a Ctx<'a>, keys: Keys, links: Links, files: [String; 4]) -> Result<Self> {
         let net = &ctx.net;
         net.offloads(false)?;
-        let files = files(keys);
         let nodes = if keys == Keys::None {
             mobility::network(ctx)?;
             let files = files.each_ref().map(String::as_str);

@@ -4,8 +4,9 @@
 //! A value is the time that a key manager's threads have run, as the scheduler counts it: system calls are in it, and what
 //! comes after the answer was sent; waiting isn't. What can't be had alone is a difference: of a distribution, between
 //! rekeyings with and without a foreign agent; of a neighbour notification, between IKE SAs with and without neighbours; of
-//! DKM, between handoffs with and without it, until the registration's reply comes. The commands that set flows off come by
-//! the control socket and are in the first two.
+//! DKM, between handoffs with and without it, until the registration's reply comes, where nothing but keys follows the host;
+//! of a handover, between DKM with and without. The commands that set flows off come by the control socket and are in the
+//! first two.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -226,11 +227,15 @@ fn psk() -> String {
     tunnel::hex(&traffic::random(32)) + "\n"
 }
 
-/// What both foreign agents, the new one first, run in a handoff until the home agent's reply comes to the new one.
-fn handoffs(modules: &Modules, keys: Keys, times: u32) -> Result<Times> {
+/// What both foreign agents, the new one first, run in a handoff until the home agent's reply comes to the new one. `packets`:
+/// they follow the host, too.
+fn handoffs(modules: &Modules, keys: Keys, packets: bool, times: u32) -> Result<Times> {
     let ctx = Ctx::new(modules, 1.0)?;
     let measured = || {
-        let mut ground = Ground::lay(&ctx, keys, LINKS)?;
+        let mut ground = match packets {
+            true => Ground::lay(&ctx, keys, LINKS)?,
+            false => Ground::lay_for_keys_alone(&ctx, keys, LINKS)?,
+        };
         let all = followed(&mut ground, times);
         all.with_context(|| ground.nodes.logs())
     };
@@ -304,8 +309,9 @@ pub fn measure(modules: &Modules, times: u32) -> Result<Value> {
     step("the same, given to another one beforehand");
     let beforehand = rekeying(times, 2)?;
     step("handoffs");
-    let late = handoffs(modules, Keys::Late, times)?;
-    let dkm = handoffs(modules, Keys::Dkm, times)?;
+    let late = handoffs(modules, Keys::Late, false, times)?;
+    let dkm = handoffs(modules, Keys::Dkm, false, times)?;
+    let handover = handoffs(modules, Keys::Dkm, true, times)?;
     module::unload(MODULE, Duration::from_secs(20))?;
     let row = |flow: &str, initiator: f64, responder: f64| json!({ "flow": flow, "initiator_us": initiator, "responder_us": responder });
     let of = |times: &Times, at: usize| times.get(at).copied().unwrap_or(f64::NAN);
@@ -315,6 +321,7 @@ pub fn measure(modules: &Modules, times: u32) -> Result<Value> {
         row("distribution", of(&given, 1) - of(&create, 1), of(&given, 2)),
         row("pkd", of(&beforehand, 1) - of(&given, 1), of(&beforehand, 3)),
         row("dkm", of(&dkm, 0) - of(&late, 0), of(&dkm, 1) - of(&late, 1)),
+        row("handover", of(&handover, 0) - of(&dkm, 0), of(&handover, 1) - of(&dkm, 1)),
         row("neighbours", of(&neighbours, 1) - of(&isakmp, 1), of(&neighbours, 0) - of(&isakmp, 0)),
     ]}))
 }

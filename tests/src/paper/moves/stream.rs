@@ -161,7 +161,8 @@ fn connection(ground: &mut Ground<'_>, trace: Option<&mut Value>) -> Result<Valu
     };
     let over = AtomicBool::new(false);
     let clock = ground.clock;
-    let block = traffic::random(16_384);
+    // A send buffer takes one write more than it holds.
+    let block = traffic::random(2_720);
     let (since, before, arrivals, received) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let mut stream: &TcpStream = &near;
