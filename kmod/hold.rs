@@ -123,8 +123,10 @@ struct State {
     armed: u64,
     /// What waits is being sent: what comes meanwhile goes behind it, so that nothing is overtaken.
     drains: bool,
-    /// From when on it comes to an end, in nanoseconds: where as much comes as can be sent, it would never.
+    /// From when on that comes to an end, and when it has at the latest, in nanoseconds: where as much comes as can be sent, it
+    /// would never.
     ends: u64,
+    over: u64,
     /// Somebody is at it. Two at a time would overtake each other.
     busy: bool,
     /// Of what is sent, a copy is kept: it goes on as what comes does, only later.
@@ -199,7 +201,9 @@ impl State {
     /// From now on what waits is sent, and what comes goes behind it.
     fn begin(&mut self, now: u64, time: u64) {
         self.drains = true;
-        self.ends = now.saturating_add(time.saturating_mul(PATIENCE));
+        let patience = time.saturating_mul(PATIENCE);
+        self.ends = now.saturating_add(patience);
+        self.over = self.ends.saturating_add(patience);
     }
 
     /// Whether there is room for one more behind what is being sent. Towards the end both queues take no more together than the
@@ -245,6 +249,7 @@ impl Hold {
             armed: 0,
             drains: false,
             ends: 0,
+            over: 0,
             busy: false,
             copies_sent: false,
             patient: 0,
@@ -312,9 +317,10 @@ impl Timed<Hold> {
                 state.begin(now, time);
                 state.copies_sent = true;
             }
-            let taken = state.drains && state.takes(now, queue);
+            let drains = state.drains && now < state.over;
+            let taken = drains && state.takes(now, queue);
             // As the device's queue would drop it.
-            away = state.drains && !taken;
+            away = drains && !taken;
             let kind = if taken {
                 copy.take_priority(skb);
                 Kind::Waiting
@@ -371,7 +377,7 @@ impl Timed<Hold> {
             if !state.drains && state.has_some() {
                 state.begin(now, ns.hold.time());
             }
-            if !state.drains || !state.takes(now, queue) {
+            if !state.drains || now >= state.over || !state.takes(now, queue) {
                 return Err(skb);
             }
             skb.let_go();
@@ -453,9 +459,14 @@ impl Timed<Hold> {
         ns.hold.resent.fetch_add(packets, Ordering::Relaxed);
         // What a device of this machine takes waits until softirqs run; were each left to run alone, another CPU's could
         // overtake it.
-        while let Progress::More = self.some(ns, &bh) {
+        for _ in (0..packets).step_by(TOGETHER) {
+            let Progress::More = self.some(ns, &bh) else {
+                break;
+            };
             bh = bh.pause();
         }
+        // Where as much comes as is sent, who asked isn't kept for what comes: that is the timer's.
+        self.go_on(ns, &bh);
         drop(bh);
         (packets, octets)
     }
@@ -463,8 +474,8 @@ impl Timed<Hold> {
     /// Sends what waits, and sees to it that the rest is sent later.
     fn go_on(&self, ns: &Namespace, bh: &Bh) {
         if let Progress::More = self.some(ns, bh) {
-            let mut state = self.state.lock();
-            self.rearm(&mut state, sync::now_ns());
+            // Not at once: everything else on this CPU has its turn, too.
+            self.rearm(&mut self.state.lock(), sync::now_ns().saturating_add(PAUSE));
         }
     }
 

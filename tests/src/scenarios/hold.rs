@@ -36,9 +36,12 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-/// A link that takes 6 ms a datagram, and has room for few.
-const SLOW: &str = "rate 200kbit limit 20";
-/// One that takes 60 ms a datagram, and has room for all.
+/// A link that takes 6 ms a datagram, and longer where the kernel is slow, and has room for few.
+fn slow(ctx: &Ctx) -> String {
+    format!("rate {}bit limit 20", (200_000.0 / ctx.patience) as u32)
+}
+
+/// A link that takes 60 ms a datagram, and has room for all.
 const DEEP: &str = "rate 20kbit limit 1000";
 /// Datagrams that come to it at once.
 const FLOOD: u32 = 100;
@@ -343,7 +346,7 @@ fn waits_for_room(ctx: &mut Ctx) -> Result<()> {
     let (fa, mh) = (&ctx.net.fa1, &ctx.net.mh);
     for (node, hold) in [(fa, 1), (mh, LONG_MS)] {
         set(node, "hold-ms", hold)?;
-        node.tc(&format!("qdisc replace dev wl1 root netem {SLOW}"))?;
+        node.tc(&format!("qdisc replace dev wl1 root netem {}", slow(ctx)))?;
     }
     let comes = || {
         let update = zone_message::update(&keys.to_mh, Role::Relay, State::Active);
