@@ -234,7 +234,7 @@ impl State {
         self.csa.as_ref().map_or(0, |(_, window)| window.floor())
     }
 
-    /// Space for more segments, if it has none left and may have more. Failing that, some go unseen.
+    /// Room for more segments, if it has none left and may have more. Failing that, some go unseen.
     #[inline]
     fn make_room(&mut self) {
         let have = self.slots.len();

@@ -307,7 +307,7 @@ fn migrate(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     answer(request, message, |w| Ok(w))
 }
 
-/// Sends what is held for a CSA, of a relay's copies those behind the number that the host has seen; the answer's
+/// Sends what is held for a CSA, of copies those behind the number that the other end has seen; the answer's
 /// LIFETIME_CURRENT counts the packets and their octets (docs/wire.md 2.2v).
 fn resend(request: &mut Request<'_>, message: &Message<'_>) -> Result {
     let id = CsaId::from_message(message).map_err(|e| refuse(request, e))?;

@@ -198,8 +198,8 @@ impl Kernel {
         self.tell(octets)
     }
 
-    /// Has what is held for a CSA sent, by the routes there are now; of a relay's copies those behind number `seen`, if it
-    /// isn't 0 (docs/wire.md 2.2v). How many packets that is.
+    /// Has what is held for a CSA sent, by the routes there are now; of copies those behind number `seen`, with 0 all of
+    /// a relay's and none of an origin's (docs/wire.md 2.2v). How many packets that is.
     pub fn resend_csa(&mut self, id: &CsaId, seen: u64) -> Result<u32, Error> {
         let mut packets = 0;
         let ext = CsaExt {

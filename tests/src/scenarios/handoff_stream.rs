@@ -490,7 +490,7 @@ fn slow_link(ctx: &Ctx) -> Result<()> {
             "qdisc replace dev {interface} root netem delay {delay}ms limit 4000"
         ))?;
     }
-    for (node, interface) in [
+    for (node, delay) in [
         (&ctx.net.ha, HOME_MS),
         (&ctx.net.fa1, AGENT_MS),
         (
@@ -499,7 +499,7 @@ fn slow_link(ctx: &Ctx) -> Result<()> {
         ),
     ] {
         node.tc(&format!(
-            "qdisc replace dev core root netem delay {interface}ms limit 4000"
+            "qdisc replace dev core root netem delay {delay}ms limit 4000"
         ))?;
     }
     Ok(())

@@ -177,7 +177,7 @@ pub enum Csa {
     Resend {
         #[command(flatten)]
         which: Which,
-        /// Of a relay's copies only those behind this number, the last one that its host has seen
+        /// Of copies only those behind this number, the last one that the other end has seen
         #[arg(
             long,
             value_name = "NUMBER",

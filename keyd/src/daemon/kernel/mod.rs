@@ -255,8 +255,8 @@ pub trait Kernel {
     /// The kernel's.
     fn sequence(&mut self, id: &SaId) -> Result<u64, Error>;
 
-    /// Sends what is held for an SA, by the routes there are now; of a relay's copies those behind number `seen`, if it isn't 0
-    /// (docs/wire.md 2.2v). How many packets that is.
+    /// Sends what is held for an SA, by the routes there are now; of copies those behind number `seen`, with 0 all of a relay's and
+    /// none of an origin's (docs/wire.md 2.2v). How many packets that is.
     ///
     /// # Errors
     /// The kernel's; `EOPNOTSUPP` where the SA holds nothing.
