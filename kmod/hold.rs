@@ -187,10 +187,21 @@ impl State {
 
     /// Puts one that isn't on the books behind those of its kind.
     fn push(&mut self, holds: &Holds, skb: Skb, of: Kind) {
-        holds.add(&skb);
+        self.enter(holds, &skb, of);
+        self.list(of).push(skb);
+    }
+
+    /// The same, in front of them.
+    fn push_front(&mut self, holds: &Holds, skb: Skb, of: Kind) {
+        self.enter(holds, &skb, of);
+        self.list(of).push_front(skb);
+    }
+
+    /// Puts one on the books.
+    fn enter(&mut self, holds: &Holds, skb: &Buffer, of: Kind) {
+        holds.add(skb);
         self.packets += 1;
         self.waits += usize::from(of == Kind::Waiting);
-        self.list(of).push(skb);
     }
 
     /// Whether there is something to send.
@@ -312,13 +323,13 @@ impl Timed<Hold> {
         let mut away = false;
         if let Some(mut copy) = skb.keep() {
             let mut state = self.state.lock();
-            let (now, queue) = (sync::now_ns(), skb.queue(reader));
-            if !state.drains && now < state.patient && !queue.has(Space::Short) {
+            let now = sync::now_ns();
+            if !state.drains && now < state.patient && !skb.queue(reader).has(Space::Short) {
                 state.begin(now, time);
                 state.copies_sent = true;
             }
             let drains = state.drains && now < state.over;
-            let taken = drains && state.takes(now, queue);
+            let taken = drains && state.takes(now, skb.queue(reader));
             // As the device's queue would drop it.
             away = drains && !taken;
             let kind = if taken {
@@ -554,10 +565,7 @@ impl Timed<Hold> {
             return;
         }
         skb.stamp(since);
-        ns.hold.add(&skb);
-        state.packets += 1;
-        state.waits += usize::from(of == Kind::Waiting);
-        state.list(of).push_front(skb);
+        state.push_front(&ns.hold, skb, of);
         state.drains = true;
     }
 }

@@ -372,10 +372,8 @@ impl Engine {
     fn resend_held(&mut self, home: IpAddr, seen: &[Seen]) -> u32 {
         let relays = self.host.book.relays.values();
         let of = relays.filter(|relay| home_of(&relay.selector) == Some(home));
-        let last = |id: &SaId| seen.iter().find(|seen| seen.spi == id.spi);
-        let behind = |id: SaId| (id, last(&id).map_or(0, |seen| seen.number));
-        let ids: Vec<_> = of.map(|relay| behind(relay.outbound)).collect();
-        self.resend(&ids)
+        let ids: Vec<SaId> = of.map(|relay| relay.outbound).collect();
+        self.resend(&ids, seen)
     }
 
     /// MH, HA: what has arrived of each CSA between home agent and host: what was sent behind it and hasn't may be sent again
@@ -419,22 +417,22 @@ impl Engine {
         }
         let children = self.host.book.children.values();
         let own = children.filter(|one| one.composite && self.needs_registration(one.connection));
-        let last = |id: &SaId| arrived.iter().find(|seen| seen.spi == id.spi);
-        let behind = |id: SaId| (id, last(&id).map_or(0, |seen| seen.number));
-        let ids: Vec<_> = own.map(|child| behind(child.outbound)).collect();
-        let packets = self.resend(&ids);
+        let ids: Vec<SaId> = own.map(|child| child.outbound).collect();
+        let packets = self.resend(&ids, &seen(arrived));
         if packets > 0 {
             tracing::info!(packets, "what waited for a way to the home agent is sent");
         }
     }
 
-    fn resend(&mut self, ids: &[(SaId, u64)]) -> u32 {
+    /// Has what is held sent, behind what the other end has seen.
+    fn resend(&mut self, ids: &[SaId], seen: &[Seen]) -> u32 {
         let Some(module) = &mut self.host.kernels.mml else {
             return 0;
         };
         let mut packets = 0;
-        for (id, seen) in ids {
-            match module.resend(id, *seen) {
+        for id in ids {
+            let last = seen.iter().find(|seen| seen.spi == id.spi);
+            match module.resend(id, last.map_or(0, |seen| seen.number)) {
                 Ok(more) => packets += more,
                 Err(error) => tracing::warn!("what is held for {id} can't be sent: {error}"),
             }
