@@ -377,24 +377,6 @@ fn two_agents_heard_at_once_on_two_radios_are_no_reason_to_go_to_and_fro() {
     assert_eq!(world.down, ms(24));
 }
 
-fn advertisement(fa: usize, sequence: u16) -> Advertisement {
-    Advertisement {
-        code: 0,
-        lifetime: 3,
-        routers: vec![RouterAddress {
-            address: care_of(fa),
-            preference: 0,
-        }],
-        agent: Some(MobilityAgent {
-            sequence,
-            lifetime: 600,
-            flags: AgentFlags(AgentFlags::FOREIGN | AgentFlags::REVERSE_TUNNEL),
-            care_of: vec![care_of(fa)],
-        }),
-        prefixes: vec![24],
-    }
-}
-
 #[test]
 fn overlapping_cells_on_one_radio_move_once() {
     let mut world = settled(2);
@@ -404,38 +386,17 @@ fn overlapping_cells_on_one_radio_move_once() {
         world
             .events
             .iter()
-            .filter(|(_, _, event)| matches!(event, Event::Registering { .. }))
+            .filter(|(_, _, event)| matches!(event, Event::Registering { agent, .. } if *agent == care_of(1)))
             .count()
     };
-    let before = requests(&world);
     for sequence in 300..340 {
         world.advertise(RADIO, care_of(1), &advertisement(1, sequence));
         world.run(ms(100));
         world.advertise(RADIO, care_of(0), &advertisement(0, sequence));
         world.run(ms(100));
     }
-    // One attempt of three requests that nobody answers, and back: never one an advertisement.
-    assert!(
-        requests(&world) - before <= 8,
-        "{}",
-        requests(&world) - before
-    );
-}
-
-#[test]
-fn a_forged_advertisement_costs_a_few_requests_and_no_data() {
-    let mut world = settled(1);
-    world.down = Duration::ZERO;
-    let rogue = Ipv4Addr::new(192, 0, 2, 66);
-    let mut forged = advertisement(0, 400);
-    forged.routers[0].address = rogue;
-    forged.lifetime = 9000;
-    for _ in 0..300 {
-        world.advertise(RADIO, rogue, &forged);
-        world.run(ms(200));
-    }
-    assert_eq!(world.down, Duration::ZERO);
-    world.assert_only_at(0);
+    // One attempt of two requests that nobody answers, and back: never one an advertisement.
+    assert_eq!(requests(&world), 2);
 }
 
 #[test]
@@ -501,23 +462,6 @@ fn solicitations_grow_rare_where_nobody_answers() {
         times,
         [0, 1000, 2000, 3000, 5000, 9000, 17000, 33000, 65000, 125_000, 185_000]
     );
-}
-
-#[test]
-fn a_flood_of_forged_agents_takes_no_room_and_leaves_the_registration() {
-    let mut world = settled(1);
-    world.down = Duration::ZERO;
-    for number in 0..5000_u32 {
-        let source = Ipv4Addr::from_bits(0x0A0A_0000 + number);
-        let mut forged = advertisement(0, 400);
-        forged.routers[0].address = source;
-        forged.lifetime = 9000;
-        world.advertise(RADIO, source, &forged);
-        world.run(ms(10));
-    }
-    world.run(Duration::from_secs(60));
-    assert_eq!(world.down, Duration::ZERO);
-    assert!(world.reachable_by(0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::code::Code;
 use crate::counters::Counters;
 use crate::error::DecodeError;
 use crate::message::{Message, Request};
-use crate::packet::{Incoming, Interface, LinkAddress, Payload};
+use crate::packet::{Incoming, Interface, LinkAddress, Payload, TTL_LINK};
 use crate::revoke::{Revoker, Stamps};
 use crate::router::{AgentFlags, Solicitation};
 use crate::time::{Now, Random};
@@ -238,7 +238,8 @@ impl ForeignAgent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if Solicitation::parse(octets).is_err() {
+        // From this link, and not from beyond a router (RFC 5944 §2.2).
+        if packet.ttl != TTL_LINK || Solicitation::parse(octets).is_err() {
             self.counters.ignored += 1;
             return;
         }

@@ -9,6 +9,7 @@ use crate::error::DecodeError;
 use crate::extension::{Extensions, Pair};
 use crate::message::{Identification, Request, RequestFlags};
 use crate::number::extension as number;
+use crate::packet::TTL_DIRECT;
 use crate::replay::Guard;
 use crate::time::{Now, Random};
 use std::net::Ipv4Addr;
@@ -54,7 +55,7 @@ impl HomeAgent {
         if !judgement.fresh {
             return Err(denied.with(Code::HA_IDENTIFICATION));
         }
-        if let Err(code) = self.policy(request, extensions) {
+        if let Err(code) = self.policy(asked, extensions) {
             return Err(denied.with(code));
         }
         Ok(Granted {
@@ -101,7 +102,8 @@ impl HomeAgent {
         }
     }
 
-    fn policy(&self, request: &Request, extensions: &Extensions<'_>) -> Result<(), Code> {
+    fn policy(&self, asked: &Asked<'_>, extensions: &Extensions<'_>) -> Result<(), Code> {
+        let request = &asked.request;
         if self
             .config
             .subscriber(request.home)
@@ -122,7 +124,10 @@ impl HomeAgent {
             });
         }
         if request.lifetime == 0 {
-            return Ok(());
+            return match request.care_of == request.home && !self.on_home_link(asked) {
+                true => Err(Code::HA_PROHIBITED),
+                false => Ok(()),
+            };
         }
         let flags = request.flags;
         if flags.has(RequestFlags::GRE) || flags.has(RequestFlags::MINIMAL) {
@@ -144,6 +149,15 @@ impl HomeAgent {
             return Err(Code::HA_RESOURCES);
         }
         Ok(())
+    }
+
+    /// Whether a request comes from the home network's link and hasn't passed a router. Only there a mobile node is at
+    /// home: elsewhere an advertisement that was made up has said so, and its request came by a reverse tunnel or was sent
+    /// on by somebody. Where the home network is virtual nobody is there.
+    fn on_home_link(&self, asked: &Asked<'_>) -> bool {
+        let interface = asked.packet.interface;
+        let link = self.config.home_link.as_ref();
+        link.is_some_and(|link| link.interface == interface) && asked.packet.ttl == TTL_DIRECT
     }
 
     /// A tunnel to the mobile node's own home address, to ourselves or to a group would swallow or multiply packets.

@@ -22,7 +22,7 @@ use crate::error::DecodeError;
 use crate::extension::{Extension, Extensions, Pair, RevocationSupport, Seen};
 use crate::message::{Identification, Message, Reply, Request};
 use crate::number::PORT;
-use crate::packet::{Content, Incoming, Packet, Payload, TTL};
+use crate::packet::{Content, Incoming, Packet, Payload, TTL, TTL_LINK};
 use crate::replay::Guard;
 use crate::revoke::{Revoker, Stamps};
 use crate::router::{AgentFlags, Solicitation};
@@ -199,7 +199,8 @@ impl HomeAgent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if Solicitation::parse(octets).is_err() {
+        // From this link, and not from beyond a router (RFC 5944 §2.2).
+        if packet.ttl != TTL_LINK || Solicitation::parse(octets).is_err() {
             self.counters.ignored += 1;
             return;
         }

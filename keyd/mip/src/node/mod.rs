@@ -45,6 +45,8 @@ pub struct MobileNode {
     handover: HashMap<Ipv4Addr, HandoverKey>,
     /// What has arrived, when that was last asked.
     seen: Vec<Seen>,
+    /// Until then no agent beside the one it is registered through is tried, as long as that one is heard.
+    wary: Option<Duration>,
     source: Source,
     timers: Timers<Due>,
     counters: Counters,
@@ -83,6 +85,7 @@ impl MobileNode {
             previous: None,
             handover: HashMap::new(),
             seen: Vec::new(),
+            wary: None,
             source: Source::default(),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -122,8 +125,10 @@ impl MobileNode {
             match due {
                 Due::Solicit(interface) => self.solicit(interface, now, &mut actions),
                 Due::AgentExpiry(key) => {
-                    self.agents.remove(&key);
-                    self.unheard(key, now, random, &mut actions);
+                    if !self.asked_again(key, now, &mut actions) {
+                        self.agents.remove(&key);
+                        self.unheard(key, now, random, &mut actions);
+                    }
                 }
                 Due::Retransmit => self.retransmit(now, random, &mut actions),
                 Due::Renew => self.renew(now, random, &mut actions),

@@ -6,16 +6,13 @@ use super::{Due, MobileNode, Place, Target};
 use crate::action::{Action, Event};
 use crate::packet::Interface;
 use crate::time::{Now, Random};
-use std::time::Duration;
-
-/// Until a registration that holds is renewed after an attempt elsewhere came to nothing.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl MobileNode {
     /// A link came up, or is another one than before: agents are asked for at once. What was heard on it counts for
     /// nothing until it is heard again.
     pub fn link_up(&mut self, interface: Interface, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.wary = None;
         self.links.entry(interface).or_default();
         for (key, agent) in &mut self.agents {
             agent.stale |= key.0 == interface;
@@ -32,7 +29,12 @@ impl MobileNode {
     }
 
     /// The solicitation leaves in this very call unless the link flaps.
-    fn due_solicitation(&mut self, interface: Interface, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn due_solicitation(
+        &mut self,
+        interface: Interface,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) {
         let due = Due::Solicit(interface);
         if self.timers.at(due).is_some_and(|at| at <= now.monotonic) {
             self.solicit(interface, now, actions);
@@ -111,7 +113,48 @@ impl MobileNode {
             (Some(old), Some(new)) => old != new,
             _ => false,
         };
-        old.stale || (fresh && differ)
+        old.stale || (fresh && differ && !self.wary(now))
+    }
+
+    /// Where an attempt elsewhere may go back to: the agent we are registered through, if it is heard.
+    pub(super) fn back(&self) -> Option<AgentKey> {
+        let going = self.attempt.as_ref().map(|attempt| attempt.target);
+        if matches!(going, Some(Target::Leave(_))) {
+            return None;
+        }
+        let elsewhere = |key: &AgentKey| going.is_some_and(|target| target.key() != *key);
+        self.registered_by()
+            .filter(|key| elsewhere(key) && self.hears(*key))
+    }
+
+    /// Whether an attempt on this link isn't given up for another agent that is heard there: it was made a moment ago, or
+    /// there is a registration to go back to. Else ever new agents would keep us from all.
+    pub(super) fn tries(&self, interface: Interface) -> bool {
+        let Some(attempt) = &self.attempt else {
+            return false;
+        };
+        let key = attempt.target.key();
+        key.0 == interface
+            && self.registered_by() != Some(key)
+            && self.hears(key)
+            && (!attempt.had_its_turn() || self.back().is_some())
+    }
+
+    /// Whether an attempt elsewhere came to nothing lately, and the agent we are registered through is heard.
+    pub(super) fn wary(&self, now: Now) -> bool {
+        self.wary.is_some_and(|until| until > now.monotonic)
+            && self.registered_by().is_some_and(|key| self.hears(key))
+    }
+
+    /// Gives the attempt elsewhere up. The home agent may have heard of it: it is told where we are.
+    pub(super) fn go_back(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if let Some(attempt) = &self.attempt {
+            let key = attempt.target.key();
+            self.penalise(key, now);
+        }
+        self.drop_attempt(actions);
+        self.wary = Some(now.after(self.config.penalty));
+        self.renew_soon(now);
     }
 
     /// An agent isn't heard any more: if it is ours, the one that was heard last takes its place (§2.4.2.1).
@@ -143,7 +186,7 @@ impl MobileNode {
         let current = self.registered_by().filter(|key| *key != but);
         if current.is_some_and(|key| self.agents.contains_key(&key)) {
             // The registration that holds is as good as it was; it is renewed when there was time to see.
-            self.timers.set(Due::Renew, now.after(AGAIN));
+            self.go_back(now, actions);
             return;
         }
         if let Some(other) = self.best(but, now) {
@@ -158,16 +201,16 @@ impl MobileNode {
         }
     }
 
-    /// The best agent but this one: not under a penalty, then the latest heard.
+    /// The best agent but this one: not under a penalty, then one that was heard more than once, then the latest heard.
     pub(super) fn best(&self, but: AgentKey, now: Now) -> Option<AgentKey> {
         let mut candidates: Vec<_> = self
             .agents
             .iter()
             .filter(|(key, agent)| **key != but && !agent.stale && self.usable(**key))
-            .map(|(key, agent)| (!self.penalised(*key, now), agent.heard, *key))
+            .map(|(key, agent)| (!self.penalised(*key, now), agent.again, agent.heard, *key))
             .collect();
         candidates.sort_unstable();
-        candidates.pop().map(|(_, _, key)| key)
+        candidates.pop().map(|(_, _, _, key)| key)
     }
 
     /// The registration's lifetime is over.

@@ -40,6 +40,8 @@ pub(super) struct Registration {
     pub(super) agent: AgentKey,
     pub(super) care_of: Ipv4Addr,
     pub(super) link: Option<LinkAddress>,
+    /// Its renewal was due when the agent wasn't heard.
+    pub(super) overdue: bool,
 }
 
 /// A registration that is asked for.
@@ -59,6 +61,16 @@ pub(super) struct Attempt {
     /// Answers that were followed by another request at once: a wrong clock, a lifetime too long. Bounded.
     pub(super) corrections: u32,
 }
+
+impl Attempt {
+    /// Whether a request went unanswered for as long as one may take.
+    pub(super) fn had_its_turn(&self) -> bool {
+        self.unanswered > 0
+    }
+}
+
+/// Until a registration that holds is renewed after an attempt elsewhere came to nothing, or gave one no time.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Requests to an agent, until another one that is heard gets its turn.
 const UNANSWERED: u32 = 3;
@@ -117,7 +129,15 @@ impl MobileNode {
                 }));
             }
         }
-        self.timers.cancel(Due::Renew);
+        match self.registered_by() {
+            // Another one's answer isn't there yet, and may never be: what there is, is renewed all the same.
+            Some(current) if current != key => {
+                if going == Some(current) {
+                    self.renew_soon(now);
+                }
+            }
+            _ => self.timers.cancel(Due::Renew),
+        }
         self.attempt = Some(Attempt {
             target,
             care_of,
@@ -191,9 +211,15 @@ impl MobileNode {
             .max(config::RETRANSMIT);
         attempt.unanswered += 1;
         let (unanswered, target) = (attempt.unanswered, attempt.target);
-        if let (true, Target::Agent(key)) = (unanswered >= UNANSWERED, target) {
+        let leaves = matches!(target, Target::Leave(_));
+        if unanswered >= UNANSWERED && !leaves {
             // Whoever advertises may be nobody; data goes by the old registration meanwhile, if there is one.
+            let key = target.key();
             self.penalise(key, now);
+            if self.back().is_some() {
+                self.go_back(now, actions);
+                return;
+            }
             if let Some(other) = self
                 .best(key, now)
                 .filter(|other| !self.penalised(*other, now))
@@ -208,12 +234,33 @@ impl MobileNode {
     }
 
     pub(super) fn renew(&mut self, now: Now, random: &mut Random<'_>, actions: &mut Vec<Action>) {
-        if let Some(key) = self
-            .registered_by()
-            .filter(|key| self.agents.contains_key(key))
-        {
-            self.begin(Target::Agent(key), now, random, actions);
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        let key = current.agent;
+        // It is made up for when the agent is heard again.
+        current.overdue = true;
+        if !self.hears(key) {
+            return;
         }
+        match &self.attempt {
+            Some(attempt) if attempt.target.key() == key => {}
+            // The new agent's answer may be on its way.
+            Some(attempt) if !attempt.had_its_turn() => self.renew_soon(now),
+            Some(_) => {
+                self.go_back(now, actions);
+                self.begin(Target::Agent(key), now, random, actions);
+            }
+            None => self.begin(Target::Agent(key), now, random, actions),
+        }
+    }
+
+    /// Renews what there is in a second, if not before.
+    pub(super) fn renew_soon(&mut self, now: Now) {
+        let soon = now.after(AGAIN);
+        let at = self.timers.at(Due::Renew);
+        self.timers
+            .set(Due::Renew, at.map_or(soon, |at| at.min(soon)));
     }
 
     pub(super) fn send(

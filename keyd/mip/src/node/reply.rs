@@ -130,9 +130,11 @@ impl MobileNode {
             agent: key,
             care_of: attempt.care_of,
             link: attempt.link,
+            overdue: false,
         };
         let old = self.current.replace(new);
         if old.as_ref().is_none_or(|old| old.agent != key) {
+            self.wary = None;
             actions.push(Action::AddRoute(Route::Default {
                 agent,
                 interface,
@@ -146,6 +148,7 @@ impl MobileNode {
         let lifetime = reply.lifetime.min(attempt.lifetime);
         if lifetime == INFINITE {
             self.timers.cancel(Due::Expiry);
+            self.timers.cancel(Due::Renew);
         } else {
             let granted = Duration::from_secs(lifetime.into());
             self.timers.set(Due::Expiry, attempt.sent + granted);
@@ -206,6 +209,10 @@ impl MobileNode {
         }
         // Otherwise the retransmission's time comes (§3.6.3), unless another agent is at hand.
         self.penalise(key, now);
+        if self.back().is_some() {
+            self.go_back(now, actions);
+            return;
+        }
         let other = self
             .best(key, now)
             .filter(|other| !self.penalised(*other, now));

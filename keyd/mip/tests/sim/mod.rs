@@ -26,7 +26,7 @@ pub const WIRELESS: Duration = Duration::from_millis(2);
 pub const HOME_LINK: Interface = Interface(9);
 pub const RADIO: Interface = Interface(1);
 pub const SECOND_RADIO: Interface = Interface(2);
-const CELL: Interface = Interface(5);
+pub const CELL: Interface = Interface(5);
 
 pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -232,6 +232,8 @@ pub struct World {
     /// Messages that were sent, and what becomes of some of those that will be, by their number.
     pub messages: u64,
     pub fates: BTreeMap<u64, Fate>,
+    /// What the mobile node sent to nobody on its link.
+    pub stray: Vec<Packet>,
     /// Time in which the mobile node couldn't be reached.
     pub down: Duration,
     /// What has arrived at the mobile node, and at the home agent.
@@ -279,6 +281,7 @@ impl World {
             cut: false,
             messages: 0,
             fates: BTreeMap::new(),
+            stray: Vec::new(),
             down: Duration::ZERO,
             seen: [Vec::new(), Vec::new()],
             places: BTreeMap::new(),
@@ -313,6 +316,11 @@ impl World {
             .link_down(interface, now, &mut || random(&mut state));
         self.state = state;
         self.act(Who::Mn, actions);
+    }
+
+    /// Nobody is where this radio is any more, and the driver doesn't notice.
+    pub fn fall_silent(&mut self, interface: Interface) {
+        self.places.remove(&interface);
     }
 
     /// From one cell to the other, with a radio gap between them.
@@ -391,6 +399,9 @@ impl World {
 
     fn send(&mut self, from: Who, packet: Packet) {
         let Some((to, interface, air)) = self.way(from, &packet) else {
+            if from == Who::Mn {
+                self.stray.push(packet);
+            }
             return;
         };
         let flight = Flight {
@@ -699,6 +710,25 @@ pub fn udp(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, octets: Vec<u8>) ->
             destination_port: number::PORT,
             octets,
         },
+    }
+}
+
+/// What a foreign agent says of itself.
+pub fn advertisement(fa: usize, sequence: u16) -> Advertisement {
+    Advertisement {
+        code: 0,
+        lifetime: 3,
+        routers: vec![RouterAddress {
+            address: care_of(fa),
+            preference: 0,
+        }],
+        agent: Some(MobilityAgent {
+            sequence,
+            lifetime: 600,
+            flags: AgentFlags(AgentFlags::FOREIGN | AgentFlags::REVERSE_TUNNEL),
+            care_of: vec![care_of(fa)],
+        }),
+        prefixes: vec![24],
     }
 }
 
