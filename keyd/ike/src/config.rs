@@ -223,6 +223,15 @@ pub enum Delivery {
     Copies(u16),
 }
 
+/// When a CSA gets fresh keys because of who knows zone 1's (docs/wire.md 3.5a). By default never.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Renewal {
+    /// As soon as an FA that had it is to have it no more: its host left, and it is no neighbour.
+    pub left: bool,
+    /// When more FAs than that have had it, one of which is to have it no more.
+    pub holders: Option<usize>,
+}
+
 /// What an HA knows.
 #[derive(Clone, Debug)]
 pub struct HomeConfig {
@@ -236,6 +245,8 @@ pub struct HomeConfig {
     pub farewell: Duration,
     /// How standbys get CSAs by one datagram; one by one without.
     pub multicast: Option<Multicast>,
+    /// When a CSA gets fresh keys because of who knows zone 1's.
+    pub renewal: Renewal,
 }
 
 impl Default for HomeConfig {
@@ -246,6 +257,7 @@ impl Default for HomeConfig {
             patience: Duration::from_secs(2),
             farewell: Duration::from_millis(500),
             multicast: None,
+            renewal: Renewal::default(),
         }
     }
 }
@@ -259,6 +271,9 @@ pub struct HomeAgent {
     pub prefixes: Vec<Prefix>,
     /// Whether it may give CSAs of hosts that aren't registered here yet.
     pub standby: bool,
+    /// Its own addresses: the other end of its CSAs, and where it has packets sent back to. Empty: not known, and not looked
+    /// at for CSAs.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What an FA knows.
@@ -272,6 +287,8 @@ pub struct ForeignConfig {
     pub max_csas: usize,
     /// How long a CSA handed on is remembered, in case its new FA asks again.
     pub memory: Duration,
+    /// How long a revocation is remembered: longer than a CSA_DISTRIBUTE from before it is sent again.
+    pub revoked: Duration,
     /// The UDP port that datagrams to many come to, if it listens to them (docs/wire.md 3.3l).
     pub multicast: Option<u16>,
 }
@@ -283,6 +300,7 @@ impl Default for ForeignConfig {
             neighbours: Vec::new(),
             max_csas: 65_536,
             memory: Duration::from_secs(30),
+            revoked: Duration::from_secs(120),
             multicast: None,
         }
     }

@@ -247,6 +247,14 @@ pub enum Event {
     },
     /// FA: what became of a datagram of a group.
     GroupHeard(GroupHeard),
+    /// HA: more FAs than should know zone 1's keys of that CSA, so many in all: a fresh one is asked for in its place
+    /// (docs/wire.md 3.5a).
+    Renewing {
+        /// The CSA.
+        child: ChildId,
+        /// The FAs that have, had or may have had it.
+        known: usize,
+    },
     /// HA: a rekeying went on without its relay, since that did not answer in time.
     WithoutRelay {
         /// Which CSA.
@@ -331,6 +339,9 @@ pub enum Custody {
     Unconfirmed,
     /// It couldn't be reached, or didn't take them.
     Failed,
+    /// It doesn't say that it has them from this HA, and may have: no answer came, or the FA before may have handed them on
+    /// (DKM).
+    Perhaps,
 }
 
 /// A datagram of a group that this FA is a member of.

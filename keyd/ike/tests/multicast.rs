@@ -65,6 +65,7 @@ fn strangers(seed: u64, to: Delivery) -> Net {
                 bits: 24,
             }],
             standby: true,
+            addresses: Vec::new(),
         }];
         config.foreign.multicast = Some(PORT);
         config

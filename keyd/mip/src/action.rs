@@ -167,6 +167,8 @@ pub enum Event {
         home: Ipv4Addr,
         /// Where it was.
         care_of: Ipv4Addr,
+        /// The registration's.
+        identification: Identification,
         /// Why.
         reason: Reason,
         /// What had arrived at a mobile node that is at home again.

@@ -35,6 +35,7 @@ counters! {
     child_failed "Child SAs that were asked for and not to be had",
     install_failed "SAs the kernel refused",
     rekeyed "Child SAs that replaced another",
+    renewed "Child SAs to be replaced because of who knows zone 1's keys",
     claimed "Composite SAs claimed after a restart",
     migrated "Composite SAs moved to other addresses",
     relay_up "Relay CSAs installed",

@@ -8,7 +8,7 @@ use keyd::daemon::engine::{Alarms, Cause, Change, Coverage, Finding, Here};
 use keyd::daemon::kernel::{Passed, Relayed, Role, SaId};
 use keyd::daemon::metrics;
 use keyd::daemon::mobility::mtu::{Advice, Way};
-use mml_mip::{Event, Reason};
+use mml_mip::{Event, Identification, Reason};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -220,6 +220,7 @@ async fn the_home_agent_says_with_whom_each_hosts_keys_are_and_who_did_not_take_
     let gone = Event::Unbound {
         home: Ipv4Addr::new(203, 0, 113, 7),
         care_of: fa1,
+        identification: Identification(1),
         reason: Reason::Deregistered,
         seen: Vec::new(),
     };
@@ -308,6 +309,7 @@ async fn a_foreign_agent_that_does_not_confirm_a_revocation_is_an_alarm_until_it
     let gone = Event::Unbound {
         home: Ipv4Addr::new(203, 0, 113, 7),
         care_of: fa,
+        identification: Identification(1),
         reason: Reason::Deregistered,
         seen: Vec::new(),
     };

@@ -16,4 +16,5 @@ mod recorder;
 mod reload;
 #[path = "../../mip/tests/sim/mod.rs"]
 mod sim;
+mod strangers;
 mod waits;

@@ -10,7 +10,7 @@ use pfkey::Role;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-const HOME: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+pub const HOME: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// The nodes, by their place.
 pub const HA: usize = 0;
 pub const MH: usize = 1;
@@ -22,7 +22,7 @@ pub fn at(test: u8, node: usize) -> Ipv4Addr {
 }
 
 /// Home agent, mobile host and two foreign agents that are neighbours. Does the home agent give keys beforehand?
-async fn four(test: u8, beforehand: bool) -> Net {
+pub async fn four(test: u8, beforehand: bool) -> Net {
     agents(test, &format!("predistribute = {beforehand}\n"), "", 2).await
 }
 
@@ -52,7 +52,7 @@ pub async fn agents(test: u8, at_home: &str, abroad: &str, count: usize) -> Net 
 }
 
 impl Net {
-    fn happens(&mut self, node: usize, event: &Event) {
+    pub fn happens(&mut self, node: usize, event: &Event) {
         let now = self.now();
         self.nodes[node].engine.mobile_event(event, now);
     }
@@ -142,6 +142,7 @@ async fn keys_follow_the_host_and_leave_with_it() {
     let gone = Event::Unbound {
         home: HOME,
         care_of: at(test, FA[1]),
+        identification: Identification(1),
         reason: Reason::Deregistered,
         seen: Vec::new(),
     };
@@ -243,7 +244,7 @@ async fn strangers_get_nothing_and_a_host_that_was_not_relayed_brings_nothing() 
 }
 
 /// Who had a host before, by its registration.
-fn named(address: Ipv4Addr, token: Vec<u8>) -> Predecessor {
+pub fn named(address: Ipv4Addr, token: Vec<u8>) -> Predecessor {
     Predecessor {
         address,
         token,
@@ -252,7 +253,7 @@ fn named(address: Ipv4Addr, token: Vec<u8>) -> Predecessor {
 }
 
 /// What a node's Mobile IP is told to do, done.
-fn obeys(net: &mut Net, node: usize) -> Vec<Order> {
+pub fn obeys(net: &mut Net, node: usize) -> Vec<Order> {
     let now = net.now();
     let engine = &mut net.nodes[node].engine;
     let orders = engine.orders();
@@ -495,13 +496,14 @@ async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
         identification: Identification(number),
         lifetime: 600,
     };
-    let recalled = |from, numbers: &[(u32, u64)]| {
+    let recalled = |from, last, numbers: &[(u32, u64)]| {
         let seen = numbers
             .iter()
             .map(|&(spi, number)| ike::Seen { spi, number });
         [Order::Recall(Recall {
             home: HOME,
             from,
+            identification: Identification(last),
             seen: seen.collect(),
         })]
     };
@@ -517,7 +519,7 @@ async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
     }
     // The host had no token, for its key manager was another one.
     net.happens(HA, &bound(fa2, Some(fa1), None, 3));
-    assert_eq!(obeys(&mut net, HA), recalled(fa1, &[]));
+    assert_eq!(obeys(&mut net, HA), recalled(fa1, 3, &[]));
     net.run(Duration::from_millis(300)).await;
     let orders = obeys(&mut net, FA[0]);
     let [Order::Follow(follow)] = orders.as_slice() else {
@@ -528,15 +530,16 @@ async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
     // Whom it went to is nobody's neighbour; or it is at home. What it has is told in both.
     let stranger = Ipv4Addr::new(127, 77, test, 99);
     net.happens(HA, &bound(stranger, Some(fa2), Some(fa2), 4));
-    assert_eq!(obeys(&mut net, HA), recalled(fa2, &[(9, 7)]));
+    assert_eq!(obeys(&mut net, HA), recalled(fa2, 4, &[(9, 7)]));
     let unbound = |reason| Event::Unbound {
         home: HOME,
         care_of: fa1,
+        identification: Identification(1),
         reason,
         seen: seen.clone(),
     };
     net.happens(HA, &unbound(Reason::ReturnedHome));
-    assert_eq!(obeys(&mut net, HA), recalled(fa1, &[(9, 7)]));
+    assert_eq!(obeys(&mut net, HA), recalled(fa1, 1, &[(9, 7)]));
     net.run(Duration::from_millis(300)).await;
     assert_eq!(
         obeys(&mut net, FA[0]).len(),

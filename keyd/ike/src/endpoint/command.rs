@@ -263,6 +263,19 @@ impl Endpoint {
         self.settle(now, host);
     }
 
+    /// HA: the FA that a host has come to may have its CSAs from the FA before (DKM), whether or not it is given them here
+    /// (docs/wire.md 3.2k). To be said before [`Endpoint::set_relays`].
+    pub fn handed_on(&mut self, home: IpAddr, fa: IpAddr) {
+        self.home.handed_on(home, fa);
+    }
+
+    /// HA: that FA is to be none any more. While it is known still it is told to drop what it has, and what it knew gets fresh
+    /// keys (docs/wire.md 3.5b).
+    pub fn expel(&mut self, fa: IpAddr, now: Time, host: &mut dyn Host) {
+        self.home.expel(fa);
+        self.settle(now, host);
+    }
+
     /// FA: a host is registered here, its HA being `agent`: that one may give its CSAs.
     pub fn register(&mut self, home: IpAddr, agent: Id) {
         self.foreign.register(home, agent);

@@ -2,6 +2,7 @@
 //! The CSA exchanges of an end point, between its IKE SAs, an HA's book and an FA's store.
 
 use super::{Endpoint, Orphan};
+use crate::config::HomeConfig;
 use crate::event::{ChildId, Event, Holding, IkeId, Output, RelayCsa, Time};
 use crate::host::Host;
 use crate::sa::child::Child;
@@ -133,6 +134,9 @@ impl Endpoint {
         let Some(composite) = &one.composite else {
             return;
         };
+        if let Some(old) = replaces {
+            self.home.replaced(old);
+        }
         // Of a rekeying this HA asked for; when it answered, the peer closes the old one.
         let seal = replaces.filter(|_| hold.is_none());
         self.home.raised(
@@ -151,7 +155,10 @@ impl Endpoint {
         let mut gifts: BTreeMap<(IpAddr, bool), Vec<ChildId>> = BTreeMap::new();
         let mut standbys: BTreeMap<ChildId, BTreeSet<IpAddr>> = BTreeMap::new();
         let mut revocations: BTreeMap<IpAddr, Vec<Revocation>> = BTreeMap::new();
-        for act in self.home.acts(now, self.config.home.farewell) {
+        let HomeConfig {
+            farewell, renewal, ..
+        } = self.config.home;
+        for act in self.home.acts(now, farewell, renewal) {
             match act {
                 Act::Give(fa, child, Gift::Standby) => {
                     standbys.entry(child).or_default().insert(fa);
@@ -172,6 +179,13 @@ impl Endpoint {
                 Act::Without(child, fa) => {
                     let event = Event::WithoutRelay { child, fa };
                     self.out.push_back(Output::Event(event));
+                }
+                Act::Renew(ike, child, known) => {
+                    let event = Event::Renewing { child, known };
+                    self.out.push_back(Output::Event(event));
+                    self.work(ike, now, host, |sa, cx| {
+                        sa.want(Task::RekeyChild(child, None), cx);
+                    });
                 }
             }
         }
@@ -224,6 +238,7 @@ impl Endpoint {
         for child in children {
             match self.group(*child, Some(fa), standby, now, host) {
                 Some(group) => {
+                    self.home.sent(*child, fa);
                     payloads.extend(group);
                     given.push(*child);
                 }
@@ -304,9 +319,9 @@ impl Endpoint {
         now: Time,
         host: &mut dyn Host,
     ) {
-        let Some(peer) = self.sas.get(&ike).and_then(|sa| peer_of(sa)) else {
-            return;
-        };
+        let Some(sa) = self.sas.get(&ike) else { return };
+        let Some(peer) = peer_of(sa) else { return };
+        let from = sa.path.remote.ip();
         let by = By {
             ike,
             message_id,
@@ -336,7 +351,7 @@ impl Endpoint {
             }
             (ExchangeType::CSA_HANDOVER, Some(ask)) => {
                 // docs/wire.md 3.1h.
-                if self.foreign.handover(config, peer, ask) {
+                if self.foreign.handover(config, peer, ask, from) {
                     out.push_back(Output::Event(Event::HandoverAsked {
                         ike,
                         message_id,
@@ -419,6 +434,9 @@ impl Endpoint {
                     self.out
                         .push_back(Output::Event(Event::Distributed { child, fa, status }));
                     let accepted = status == Some(GroupStatus::Accepted);
+                    if payloads.is_none() {
+                        self.home.unanswered(child, fa);
+                    }
                     self.home.given(child, fa, accepted);
                 }
                 // No answer by an IKE SA whose place another has taken meanwhile.

@@ -3,7 +3,7 @@
 
 use super::access::{is_token, Peer};
 use super::group::{self, Group};
-use crate::config::Config;
+use crate::config::{Config, HomeAgent};
 use crate::crypto::Hash;
 use crate::event::{Event, IkeId, Output, RelayCsa, Time};
 use crate::host::Host;
@@ -24,6 +24,8 @@ struct Relay {
     csa: RelayCsa,
     transforms: ZoneMapPayload,
     distributor: Id,
+    /// A previous FA handed it on; the HA has not given it since.
+    handed_on: bool,
     k_fa: Option<(Hash, Secret)>,
     expires: Option<Time>,
 }
@@ -46,6 +48,8 @@ struct Revoked {
 #[derive(Default)]
 pub(crate) struct Foreign {
     relays: HashMap<Key, Relay>,
+    /// By the other direction: its destination and SPI. What is no more may still stand here.
+    inbound: HashMap<Key, Key>,
     /// Hosts registered here, by home address, and who their HA is.
     registered: HashMap<IpAddr, Id>,
     /// By whom, too: a revocation that comes before its CSA says nothing of another HA's (docs/wire.md 3.2n).
@@ -80,7 +84,9 @@ impl Foreign {
     pub fn arrived(&mut self, home: IpAddr, identification: u64) {
         if self.handovers.len() < MAX_MEMORY || self.handovers.contains_key(&home) {
             let newest = self.handovers.entry(home).or_insert(identification);
-            *newest = identification.max(*newest);
+            if later(identification, *newest) {
+                *newest = identification;
+            }
         }
     }
 
@@ -110,11 +116,12 @@ impl Foreign {
                 return GroupStatus::Malformed;
             };
             let agent = peer.home_agent(config, &csa.ts_home);
+            let agent = agent.filter(|agent| ends_at(agent, &csa));
             let standby = csa.identity.standby && agent.is_some_and(|agent| agent.standby);
             if agent.is_none() || !(standby || self.is_registered(&csa.ts_home, peer.id)) {
                 return GroupStatus::Refused;
             }
-            self.take(config, csa, k_fa, payloads, peer.id, by, out)
+            self.take(config, csa, k_fa, payloads, (peer.id, false), by, out)
         });
         vec![Payload::CsaData(CsaData::Status(statuses.collect()))]
     }
@@ -134,6 +141,7 @@ impl Foreign {
         let identity = &csa.identity;
         let bare = identity.standby && !identity.may_write && identity.relay_number == 0;
         let agent = peer.home_agent(config, &csa.ts_home);
+        let agent = agent.filter(|agent| ends_at(agent, &csa));
         if !bare || k_fa.is_some() || !agent.is_some_and(|agent| agent.standby) {
             return GroupStatus::Refused;
         }
@@ -149,7 +157,15 @@ impl Foreign {
         if held.is_some_and(|held| held.csa.identity.generation == identity.generation) {
             return GroupStatus::Accepted;
         }
-        self.take(config, csa, None, payloads, peer.id, by, out)
+        self.take(config, csa, None, payloads, (peer.id, false), by, out)
+    }
+
+    /// Whether the other direction is one of another CSA's: who gives that would take its place in the kernel.
+    fn clashes(&self, csa: &RelayCsa) -> bool {
+        let (key, inbound) = (key_of(csa), (csa.identity.source, csa.identity.spi_in));
+        let other = self.inbound.get(&inbound).filter(|other| **other != key);
+        let other = other.and_then(|other| self.relays.get(other));
+        other.is_some_and(|relay| relay.csa.identity.spi_in == csa.identity.spi_in)
     }
 
     #[expect(clippy::too_many_arguments, reason = "it has three callers")]
@@ -159,11 +175,11 @@ impl Foreign {
         csa: RelayCsa,
         k_fa: Option<(Hash, Secret)>,
         payloads: &[Payload],
-        distributor: &Id,
+        (distributor, handed_on): (&Id, bool),
         by: By,
         out: &mut VecDeque<Output>,
     ) -> GroupStatus {
-        let key = (csa.identity.destination, csa.identity.spi_out);
+        let key = key_of(&csa);
         // Message IDs count a side's requests one after the other, in whatever order they are read (docs/wire.md 3.2s).
         let revoked = self.revoked.get(&(key, distributor.clone()));
         let revoked = revoked.is_some_and(|revoked| {
@@ -178,7 +194,13 @@ impl Foreign {
         if held.is_some_and(|held| held.distributor != *distributor) {
             return GroupStatus::Refused;
         }
-        if held.is_some_and(|held| held.csa.identity.generation > csa.identity.generation) {
+        // Nor another host's, in either direction (docs/wire.md 3.2m).
+        if held.is_some_and(|held| held.csa.ts_home != csa.ts_home) || self.clashes(&csa) {
+            return GroupStatus::Refused;
+        }
+        // What a neighbour said of generations says nothing to the HA.
+        let newer = |held: &&Relay| held.csa.identity.generation > csa.identity.generation;
+        if held.filter(newer).is_some_and(|held| !held.handed_on) {
             return GroupStatus::Revoked;
         }
         if held.is_none() && self.relays.len() >= config.foreign.max_csas {
@@ -194,11 +216,14 @@ impl Foreign {
             csa: csa.clone(),
             transforms: transforms.clone(),
             distributor: distributor.clone(),
+            handed_on,
             k_fa,
             expires: (lifetime != 0)
                 .then(|| by.now + std::time::Duration::from_secs(u64::from(lifetime))),
         };
         self.wake(relay.expires);
+        let identity = &csa.identity;
+        self.inbound.insert((identity.source, identity.spi_in), key);
         self.relays.insert(key, relay);
         // Given anew, it may be handed on anew.
         self.handed_on.retain(|(_, handed)| *handed != key);
@@ -224,7 +249,9 @@ impl Foreign {
         for one in asked.filter(|_| agent).unwrap_or_default() {
             let key = (one.destination, one.spi);
             let held = self.relays.get(&key);
-            let generation = held.map(|held| held.csa.identity.generation);
+            let named =
+                |held: &Relay| held.handed_on || held.csa.identity.generation <= one.generation;
+            let named = held.is_some_and(named);
             if held.is_some_and(|held| held.distributor != *peer.id) {
                 continue;
             }
@@ -232,12 +259,12 @@ impl Foreign {
                 let revoked = Revoked {
                     generation: one.generation,
                     by: (by.ike, by.message_id),
-                    forget: by.now + config.foreign.memory,
+                    forget: by.now + config.foreign.revoked,
                 };
                 self.revoked.insert((key, peer.id.clone()), revoked);
-                self.wake(Some(by.now + config.foreign.memory));
+                self.wake(Some(by.now + config.foreign.revoked));
             }
-            if generation.is_some_and(|held| held <= one.generation) {
+            if named {
                 self.relays.remove(&key);
                 dropped.push(*one);
                 out.push_back(Output::Event(Event::RelayDown(*one)));
@@ -275,7 +302,11 @@ impl Foreign {
         let refused = vec![Payload::CsaData(CsaData::Status(vec![
             GroupStatus::Refused,
         ]))];
-        let newer = is_newer(&self.requests, ask, peer.id);
+        // Since then the host has been here, or was handed over, by a later registration: whoever it asked to be handed to
+        // before has no claim any more, the same asker neither.
+        let past = self.handovers.get(&ask.home);
+        let past = past.is_some_and(|newest| later(*newest, ask.identification));
+        let newer = !past && is_newer(&self.requests, ask, peer.id);
         let Some(relay) = self
             .asked_for(ask)
             .filter(|_| newer && peer.is_neighbour(config, ask.care_of))
@@ -302,20 +333,19 @@ impl Foreign {
         answer
     }
 
-    /// CSA_HANDOVER: whether it is done: by a token, once, or for who distributed the host's CSA (docs/wire.md 3.1h, 3.2y).
-    pub fn handover(&mut self, config: &Config, peer: Peer<'_>, ask: &Ask) -> bool {
+    /// CSA_HANDOVER: whether it is done: by a token, once, or for who distributed the host's CSA and is at `from`, unless the
+    /// host is here by a later registration than it knows of (docs/wire.md 3.1h, 3.2y).
+    pub fn handover(&mut self, config: &Config, peer: Peer<'_>, ask: &Ask, from: IpAddr) -> bool {
+        let last = self.handovers.get(&ask.home).copied();
         let distributor = self.relays.values().any(|relay| {
             relay.distributor == *peer.id && group::is_of(&relay.csa.ts_home, ask.home)
         });
-        if distributor
-            && peer
-                .home_agent(config, &[TrafficSelector::host(ask.home)])
-                .is_some()
-        {
-            return true;
+        let agent = peer.home_agent(config, &[TrafficSelector::host(ask.home)]);
+        if let Some(agent) = agent.filter(|_| distributor) {
+            let itself = ask.care_of == from || agent.addresses.contains(&ask.care_of);
+            return itself && last.is_none_or(|last| !later(last, ask.identification));
         }
-        let last = self.handovers.get(&ask.home);
-        let newer = last.is_none_or(|last| ask.identification > *last);
+        let newer = last.is_none_or(|last| later(ask.identification, last));
         let may = newer && peer.is_neighbour(config, ask.care_of) && self.asked_for(ask).is_some();
         if may {
             self.arrived(ask.home, ask.identification);
@@ -346,21 +376,26 @@ impl Foreign {
             .neighbours
             .iter()
             .any(|agent| agent.identity.matches(previous));
-        if !own || !neighbour || !self.registered.contains_key(&home) {
+        let Some(distributor) = self.registered.get(&home).cloned() else {
+            return false;
+        };
+        // With that HA, and for a time, as every CSA of an HA is.
+        let mut agents = config.foreign.home_agents.iter();
+        let of = agents.find(|agent| agent.identity.matches(&distributor));
+        let with_it = of.is_some_and(|agent| ends_at(agent, &csa)) && csa.identity.lifetime != 0;
+        if !own || !neighbour || !with_it {
             return false;
         }
         // Its HA was faster, and gave it with what is this FA's own: K_FA, a number, the right to write.
-        let key = (csa.identity.destination, csa.identity.spi_out);
-        let held = self.relays.get(&key);
-        if held.is_some_and(|held| held.csa.identity.generation >= csa.identity.generation) {
+        let mut given = self.relays.values().filter(|relay| !relay.handed_on);
+        if given.any(|relay| group::is_of(&relay.csa.ts_home, home)) {
             return true;
         }
         csa.identity.may_write = false;
         csa.identity.relay_number = 0;
         // It answers to the HA of the host from now on, which may revoke it.
-        let distributor = self.registered.get(&home).cloned();
-        let distributor = distributor.as_ref().unwrap_or(previous);
-        self.take(config, csa, None, payloads, distributor, by, out) == GroupStatus::Accepted
+        let taken = self.take(config, csa, None, payloads, (&distributor, true), by, out);
+        taken == GroupStatus::Accepted
     }
 
     /// Whether it is here.
@@ -414,6 +449,8 @@ impl Foreign {
                 relay.k_fa = None;
             }
         }
+        let relays = &self.relays;
+        self.inbound.retain(|_, key| relays.contains_key(key));
         self.relays.retain(|(destination, spi), relay| {
             let lives = relay.expires.is_none_or(|at| now < at);
             if !lives {
@@ -432,9 +469,24 @@ impl Foreign {
     }
 }
 
+fn key_of(csa: &RelayCsa) -> Key {
+    (csa.identity.destination, csa.identity.spi_out)
+}
+
+/// Whether the CSA's other end is that HA: what it says of another's is none of its business (docs/wire.md 3.2m).
+fn ends_at(agent: &HomeAgent, csa: &RelayCsa) -> bool {
+    agent.addresses.is_empty() || agent.addresses.contains(&csa.identity.source)
+}
+
+/// Whether an Identification comes after another: they are NTP's time stamps, which begin anew in 2036 (RFC 5944 §5.7.1).
+fn later(one: u64, other: u64) -> bool {
+    let ahead = one.wrapping_sub(other);
+    ahead != 0 && ahead < 1 << 63
+}
+
 fn is_newer(answered: &HashMap<IpAddr, Answered>, ask: &Ask, asker: &Id) -> bool {
     answered.get(&ask.home).is_none_or(|last| {
-        ask.identification > last.identification
+        later(ask.identification, last.identification)
             || ask.identification == last.identification && *asker == last.asker
     })
 }
@@ -475,6 +527,7 @@ mod tests {
                 bits: 24,
             }],
             standby: true,
+            addresses: Vec::new(),
         };
         let config = Config {
             foreign: ForeignConfig {
@@ -521,6 +574,7 @@ mod tests {
             },
             csa,
             distributor: Id::fqdn("ha.test"),
+            handed_on: false,
             k_fa: None,
             expires: None,
         };
@@ -581,19 +635,150 @@ mod tests {
             held.csa.clone(),
             None,
             &map,
-            &held.distributor,
+            (&held.distributor, false),
             by,
             &mut out,
         );
         assert_eq!(given, GroupStatus::Accepted);
         // Nor does another home agent's CSA_DISTRIBUTE take its place.
         let other = Id::fqdn("third.test");
-        let given = foreign.take(&config, held.csa.clone(), None, &map, &other, by, &mut out);
+        let given = foreign.take(
+            &config,
+            held.csa.clone(),
+            None,
+            &map,
+            (&other, false),
+            by,
+            &mut out,
+        );
         assert_eq!(given, GroupStatus::Refused);
         // An older generation than it holds drops nothing either, the distributor's own does.
         revoke(&config, &mut foreign, "ha.test", 2);
         assert_eq!(foreign.relays.len(), 1);
         revoke(&config, &mut foreign, "ha.test", 3);
         assert!(foreign.relays.is_empty());
+    }
+
+    /// A CSA of that host, with those SPIs towards it and back, as a group of payloads.
+    fn group_of(foreign: &Foreign, home: &str, spis: (u32, u32)) -> (RelayCsa, Vec<Payload>) {
+        let relay = &foreign.relays[&(ip("192.0.2.1"), SPI)];
+        let mut csa = relay.csa.clone();
+        csa.ts_home = vec![TrafficSelector::host(ip(home))];
+        csa.identity.destination = ip(home);
+        (csa.identity.spi_out, csa.identity.spi_in) = spis;
+        csa.identity.lifetime = 600;
+        let payloads = group::payloads(&csa, &relay.transforms, None);
+        (csa, payloads)
+    }
+
+    /// What a previous FA answers is for the host that was asked for, and takes no other host's place in either direction:
+    /// not in the store, and not in the kernel, which knows a direction by SPI and destination (docs/wire.md 3.2m).
+    #[test]
+    fn what_a_previous_fa_hands_on_takes_no_other_csas_place() {
+        let (mut config, mut foreign) = holding();
+        config.foreign.home_agents[0].addresses = vec![ip("192.0.2.2")];
+        config.foreign.neighbours = vec![crate::config::Agent {
+            identity: IdMatch::Exactly(Id::fqdn("fa2.test")),
+            addresses: vec![ip("198.51.100.2")],
+        }];
+        let (asked, previous) = (ip("203.0.113.8"), Id::fqdn("fa2.test"));
+        foreign.register(asked, Id::fqdn("ha.test"));
+        let held = foreign.relays[&(ip("192.0.2.1"), SPI)].csa.identity;
+        foreign
+            .inbound
+            .insert((held.source, held.spi_in), (held.destination, held.spi_out));
+        let by = By {
+            ike: IkeId(2),
+            message_id: 1,
+            now: Time::ZERO,
+        };
+        let answer = |foreign: &mut Foreign, change: &dyn Fn(&mut RelayCsa)| {
+            let (mut csa, _) = group_of(foreign, "203.0.113.8", (0x2000, 0x2001));
+            change(&mut csa);
+            let transforms = &foreign.relays[&(ip("192.0.2.1"), SPI)].transforms;
+            let payloads = group::payloads(&csa, transforms, None);
+            let mut out = VecDeque::new();
+            foreign.requested(&config, asked, &payloads, &previous, by, &mut out)
+        };
+        // The place of the other's outbound, and of its inbound direction; another host's, another HA's, and one for ever.
+        let of_other = |csa: &mut RelayCsa| {
+            (csa.identity.destination, csa.identity.spi_out) = (ip("192.0.2.1"), SPI);
+        };
+        assert!(!answer(&mut foreign, &of_other));
+        assert!(!answer(&mut foreign, &|csa| csa.identity.spi_in = held.spi_in));
+        let host = vec![TrafficSelector::host(ip("203.0.113.7"))];
+        assert!(!answer(&mut foreign, &|csa| csa.ts_home = host.clone()));
+        let elsewhere = ip("192.0.2.9");
+        assert!(!answer(&mut foreign, &|csa| csa.identity.source = elsewhere));
+        assert!(!answer(&mut foreign, &|csa| csa.identity.lifetime = 0));
+        assert_eq!(foreign.relays.len(), 1);
+        // Whatever generation it says, its HA replaces and revokes it.
+        let boasts = |csa: &mut RelayCsa| csa.identity.generation = u32::MAX;
+        assert!(answer(&mut foreign, &boasts));
+        let mut out = VecDeque::new();
+        let (_, payloads) = group_of(&foreign, "203.0.113.8", (0x2000, 0x2001));
+        let id = Id::fqdn("ha.test");
+        let agent = Peer {
+            id: &id,
+            certificate: None,
+        };
+        let key = (asked, 0x2000);
+        let status = foreign.distribute(&config, agent, &payloads, by, &mut out);
+        let accepted = Payload::CsaData(CsaData::Status(vec![GroupStatus::Accepted]));
+        assert_eq!(status, [accepted]);
+        assert_eq!(
+            foreign.relays[&key].csa.identity.generation,
+            held.generation
+        );
+        foreign.relays.remove(&key);
+        assert!(answer(&mut foreign, &boasts));
+        let one = Revocation {
+            spi: 0x2000,
+            destination: asked,
+            generation: 3,
+        };
+        let asked = [Payload::CsaData(CsaData::Revoke(vec![one]))];
+        foreign.revoke(&config, agent, &asked, by, &mut out);
+        assert!(!foreign.relays.contains_key(&key));
+    }
+
+    /// Another home agent's CSA with this one's address as its end isn't taken (docs/wire.md 3.2m).
+    #[test]
+    fn a_home_agent_gives_csas_of_its_own_address_alone() {
+        let (mut config, mut foreign) = holding();
+        config.foreign.home_agents[0].addresses = vec![ip("192.0.2.2")];
+        config.foreign.home_agents[1].addresses = vec![ip("192.0.2.3")];
+        let (_, payloads) = group_of(&foreign, "203.0.113.9", (0x3000, 0x3001));
+        let by = By {
+            ike: IkeId(2),
+            message_id: 1,
+            now: Time::ZERO,
+        };
+        let given = [
+            ("other.test", GroupStatus::Refused),
+            ("ha.test", GroupStatus::Accepted),
+        ];
+        for (who, expected) in given {
+            let id = Id::fqdn(who);
+            foreign.register(ip("203.0.113.9"), id.clone());
+            let peer = Peer {
+                id: &id,
+                certificate: None,
+            };
+            let mut out = VecDeque::new();
+            let status = foreign.distribute(&config, peer, &payloads, by, &mut out);
+            assert_eq!(
+                status,
+                [Payload::CsaData(CsaData::Status(vec![expected]))],
+                "{who}"
+            );
+        }
+    }
+
+    /// Identifications are compared as serial numbers: NTP's seconds begin anew in 2036 (docs/wire.md 3.2j).
+    #[test]
+    fn identifications_go_on_past_the_end_of_ntps_era() {
+        assert!(later(2, 1) && !later(1, 2) && !later(1, 1));
+        assert!(later(5, u64::MAX - 5) && !later(u64::MAX - 5, 5));
     }
 }

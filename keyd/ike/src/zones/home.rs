@@ -2,17 +2,28 @@
 //! Whom an HA's CSAs are with: the current FA of each host, its standbys, and who is on the way in or out.
 
 use super::departures::{Departure, Departures};
+use crate::config::Renewal;
 use crate::event::{ChildId, Custody, Holding, IkeId, Place, Time};
 use crate::wire::{Revocation, TrafficSelector};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
+
+/// How long a fresh CSA is waited for before it is asked for again.
+const RENEWAL_TIME: Duration = Duration::from_secs(60);
 
 /// A host's FAs.
 #[derive(Clone, Default)]
 struct Relays {
     current: Option<IpAddr>,
     standbys: Vec<IpAddr>,
+}
+
+impl Relays {
+    /// Whether that FA is to have the host's CSAs.
+    fn wants(&self, fa: IpAddr) -> bool {
+        self.current == Some(fa) || self.standbys.contains(&fa)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +71,17 @@ pub(crate) struct Held {
     /// Never given twice under one CSA.
     next_number: u16,
     holders: BTreeMap<IpAddr, Holder>,
+    /// Those that may have it, until they say that they have it from this HA: a previous FA may have handed it on (DKM), or
+    /// no answer came.
+    perhaps: BTreeSet<IpAddr>,
+    /// All that were ever sent it, or may have it from another: zone 1's keys are known there, whatever was revoked.
+    had: BTreeSet<IpAddr>,
+    /// A fresh one was asked for in its place.
+    renewed: bool,
+    /// There is a fresh one.
+    replaced: bool,
+    /// Somebody had it who is an FA of this HA no more.
+    betrayed: bool,
     /// The answer that waits for the current FA.
     hold: Option<u32>,
     /// The CSA in whose place it seals, once the current FA has it.
@@ -67,6 +89,24 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// Those that may have it, and of which nothing better is known.
+    fn unsure(&self) -> impl Iterator<Item = &IpAddr> {
+        let silent = |fa: &&IpAddr| matches!(self.holders.get(*fa), None | Some(Holder::Failed));
+        self.perhaps.iter().filter(silent)
+    }
+
+    /// Whether somebody had it who is to have it no more.
+    fn knows_who_left(&self, relays: &Relays) -> bool {
+        // Not one that still opens what follows its host.
+        let told = |fa: &IpAddr| {
+            let holder = self.holders.get(fa);
+            let told = matches!(holder, None | Some(Holder::Revoking | Holder::Failed));
+            told && !self.perhaps.contains(fa)
+        };
+        let mut had = self.had.iter();
+        had.any(|fa| !relays.wants(*fa) && told(fa))
+    }
+
     fn departure(&self) -> Departure {
         let first = self.home.first().map(|ts| ts.start);
         Departure {
@@ -99,6 +139,8 @@ pub(crate) enum Act {
     Seal(IkeId, ChildId, ChildId),
     /// It was waited for that FA, in vain.
     Without(ChildId, IpAddr),
+    /// Others know it than should, so many in all: a fresh one in its place.
+    Renew(IkeId, ChildId, usize),
 }
 
 /// An HA's book.
@@ -111,15 +153,20 @@ pub(crate) struct Home {
     departures: Departures,
     /// Who is leaving with which CSA, and until when; none until the time is known.
     leaving: Vec<(Option<Time>, IpAddr, ChildId)>,
+    /// CSAs that perhaps too many know.
+    doubtful: Vec<ChildId>,
+    /// When to ask again for a fresh CSA that was asked for.
+    renewals: Vec<(Time, ChildId)>,
     acts: Vec<Act>,
 }
 
 impl Home {
     /// What is to be done now. Who begins to leave has that time yet.
-    pub fn acts(&mut self, now: Time, farewell: Duration) -> Vec<Act> {
+    pub fn acts(&mut self, now: Time, farewell: Duration, renewal: Renewal) -> Vec<Act> {
         for (until, ..) in &mut self.leaving {
             until.get_or_insert(now + farewell);
         }
+        self.renew(renewal, now);
         let acts = std::mem::take(&mut self.acts);
         for act in &acts {
             if let Act::Revoke(fa, departure) = act {
@@ -129,8 +176,90 @@ impl Home {
         acts
     }
 
+    /// Asks for a fresh CSA in place of each that is known to who is to open nothing any more, as the policy has it
+    /// (docs/wire.md 3.5a).
+    fn renew(&mut self, policy: Renewal, now: Time) {
+        for child in std::mem::take(&mut self.doubtful) {
+            let relays = self.relays_of_child(child);
+            let Some(held) = self.csas.get_mut(&child) else {
+                continue;
+            };
+            let gone = held.knows_who_left(&relays);
+            let many = policy.holders.is_some_and(|most| held.had.len() > most);
+            let wanted = held.betrayed || gone && (policy.left || many);
+            if wanted && !held.renewed && !held.replaced {
+                held.renewed = true;
+                self.renewals.push((now + RENEWAL_TIME, child));
+                self.acts.push(Act::Renew(held.ike, child, held.had.len()));
+            }
+        }
+    }
+
+    /// That FA is none of this HA's any more: it is told to drop what it has, and what it knew gets fresh keys
+    /// (docs/wire.md 3.5b).
+    pub fn expel(&mut self, fa: IpAddr) {
+        for relays in self.relays.values_mut() {
+            relays.current = relays.current.filter(|one| *one != fa);
+            relays.standbys.retain(|one| *one != fa);
+        }
+        for (child, held) in &mut self.csas {
+            if held.had.contains(&fa) {
+                held.betrayed = true;
+                self.doubtful.push(*child);
+            }
+            let may_have = held.perhaps.remove(&fa);
+            let departure = held.departure();
+            match held.holders.get_mut(&fa) {
+                Some(Holder::Revoking) => {}
+                Some(Holder::Failed) | None if !may_have => {
+                    held.holders.remove(&fa);
+                }
+                _ => {
+                    held.holders.insert(fa, Holder::Revoking);
+                    self.acts.push(Act::Revoke(fa, departure));
+                }
+            }
+        }
+        self.leaving.retain(|(_, of, _)| *of != fa);
+        let waiting: Vec<ChildId> = self.waiting.iter().map(|(_, child)| *child).collect();
+        for child in waiting {
+            self.sync(child);
+        }
+    }
+
+    /// No answer came from an FA that a CSA was sent to: it may have it.
+    pub fn unanswered(&mut self, child: ChildId, fa: IpAddr) {
+        if let Some(held) = self.csas.get_mut(&child) {
+            held.perhaps.insert(fa);
+        }
+    }
+
+    /// A CSA was sent to that FA: from now on it may know it.
+    pub fn sent(&mut self, child: ChildId, fa: IpAddr) {
+        if let Some(held) = self.csas.get_mut(&child) {
+            held.had.insert(fa);
+        }
+    }
+
+    /// The FA a host has come to may have its CSAs from the one before (docs/wire.md 3.2k).
+    pub fn handed_on(&mut self, home: IpAddr, fa: IpAddr) {
+        for held in self.csas.values_mut() {
+            let of = held.home.iter().any(|ts| ts.holds(home));
+            let holder = held.holders.get(&fa);
+            let unsure = matches!(
+                holder,
+                None | Some(Holder::Sending | Holder::Failed | Holder::Revoking)
+            );
+            if of && unsure {
+                held.perhaps.insert(fa);
+                held.had.insert(fa);
+            }
+        }
+    }
+
     pub fn has_acts(&self) -> bool {
-        !self.acts.is_empty()
+        let timeless = self.leaving.iter().any(|(until, ..)| until.is_none());
+        timeless || !self.acts.is_empty() || !self.doubtful.is_empty()
     }
 
     pub fn csa(&self, child: ChildId) -> Option<&Held> {
@@ -154,16 +283,7 @@ impl Home {
     }
 
     fn relays_of(&self, home: &[TrafficSelector]) -> Relays {
-        let one = home.iter().find(|ts| ts.start == ts.end);
-        let found = match one {
-            Some(ts) => self.relays.get(&ts.start),
-            None => self
-                .relays
-                .iter()
-                .find(|(address, _)| home.iter().any(|ts| ts.holds(**address)))
-                .map(|(_, relays)| relays),
-        };
-        found.cloned().unwrap_or_default()
+        relays_of(&self.relays, home)
     }
 
     /// A CSA came up.
@@ -185,6 +305,11 @@ impl Home {
             ends,
             next_number: 1,
             holders: BTreeMap::new(),
+            perhaps: BTreeSet::new(),
+            had: BTreeSet::new(),
+            renewed: false,
+            replaced: false,
+            betrayed: false,
             hold,
             seal,
         };
@@ -193,6 +318,13 @@ impl Home {
         }
         self.csas.insert(child, held);
         self.sync(child);
+    }
+
+    /// There is a fresh one in its place.
+    pub fn replaced(&mut self, child: ChildId) {
+        if let Some(held) = self.csas.get_mut(&child) {
+            held.replaced = true;
+        }
     }
 
     /// A CSA is of another IKE SA now.
@@ -212,7 +344,8 @@ impl Home {
             .holders
             .iter()
             .filter(|(_, holder)| !matches!(holder, Holder::Failed | Holder::Revoking));
-        let told = told.map(|(fa, _)| (at, *fa, held.departure()));
+        let told = told.map(|(fa, _)| fa).chain(held.unsure());
+        let told = told.map(|fa| (at, *fa, held.departure()));
         self.revoke_later.extend(told);
     }
 
@@ -275,6 +408,14 @@ impl Home {
             matches!(holder, Some(Holder::Held(_) | Holder::Failed))
         });
         let mut leaves = Vec::new();
+        // It is told to drop what it may have, as one that it was given.
+        let unsure: Vec<IpAddr> = held.unsure().copied().collect();
+        for fa in unsure {
+            if settled && !relays.wants(fa) {
+                held.holders.insert(fa, Holder::Cast);
+                held.perhaps.remove(&fa);
+            }
+        }
         for (fa, holder) in &mut held.holders {
             let unwanted = !wanted.iter().any(|(wanted, _)| wanted == fa);
             let by = match holder {
@@ -293,6 +434,9 @@ impl Home {
                 *holder = Holder::Revoking;
                 leaves.push(*fa);
             }
+        }
+        if held.knows_who_left(&relays) {
+            self.doubtful.push(child);
         }
         let departure = held.departure();
         let leaves = leaves.into_iter().map(|fa| Act::Revoke(fa, departure));
@@ -341,6 +485,7 @@ impl Home {
             };
             held.holders.insert(fa, holder);
             if accepted {
+                held.perhaps.remove(&fa);
                 // It is to have it again.
                 self.departures.over(fa, &held.revocation);
             }
@@ -357,6 +502,7 @@ impl Home {
     pub fn cast(&mut self, child: ChildId, fa: IpAddr) {
         if let Some(held) = self.csas.get_mut(&child) {
             held.holders.insert(fa, Holder::Cast);
+            held.had.insert(fa);
         }
     }
 
@@ -408,8 +554,13 @@ impl Home {
             .find(|(_, held)| held.revocation == *revocation)
             .map(|(id, _)| *id);
         if let Some(child) = child {
+            let relays = self.relays_of_child(child);
             if let Some(held) = self.csas.get_mut(&child) {
                 held.holders.remove(&fa);
+                // What it may have been handed since it was told so is on its way to it.
+                if !relays.wants(fa) {
+                    held.perhaps.remove(&fa);
+                }
             }
             self.sync(child);
         }
@@ -421,7 +572,7 @@ impl Home {
         let children: Vec<ChildId> = self.csas.keys().copied().collect();
         for child in children {
             let relays = self.relays_of_child(child);
-            let wanted = |fa| relays.current == Some(fa) || relays.standbys.contains(&fa);
+            let wanted = |fa| relays.wants(fa);
             let Some(held) = self.csas.get_mut(&child) else {
                 continue;
             };
@@ -455,7 +606,10 @@ impl Home {
             let (relays, departure) = (self.relays_of(&held.home), held.departure());
             let holders = held.holders.iter();
             let present = holders.filter(|(_, holder)| **holder != Holder::Revoking);
-            present.map(move |(fa, holder)| {
+            let present = present.filter(|(fa, _)| !held.unsure().any(|one| one == *fa));
+            let sure = present.map(|(fa, holder)| (fa, holder.custody()));
+            let all = sure.chain(held.unsure().map(|fa| (fa, Custody::Perhaps)));
+            all.map(move |(fa, custody)| {
                 let place = if relays.current == Some(*fa) {
                     Place::Current
                 } else if relays.standbys.contains(fa) {
@@ -463,7 +617,7 @@ impl Home {
                 } else {
                     Place::Former
                 };
-                departure.holding(*fa, place, holder.custody())
+                departure.holding(*fa, place, custody)
             })
         });
         held.chain(self.departures.holdings())
@@ -474,7 +628,8 @@ impl Home {
         let revoke = self.revoke_later.iter().map(|(at, ..)| *at);
         let leaving = self.leaving.iter().filter_map(|(until, ..)| *until);
         let departures = self.departures.next_deadline();
-        let all = waiting.chain(revoke).chain(leaving);
+        let renewed = self.renewals.iter().map(|(at, _)| *at);
+        let all = waiting.chain(revoke).chain(leaving).chain(renewed);
         all.chain(departures).min()
     }
 
@@ -505,6 +660,16 @@ impl Home {
             if let Some(holder @ Holder::Leaving(_)) = held.holders.get_mut(&fa) {
                 *holder = Holder::Revoking;
                 self.acts.push(Act::Revoke(fa, departure));
+                self.doubtful.push(child);
+            }
+        }
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.renewals.drain(..).partition(|(at, _)| *at <= now);
+        self.renewals = later;
+        for (_, child) in due {
+            if let Some(held) = self.csas.get_mut(&child) {
+                held.renewed = false;
+                self.doubtful.push(child);
             }
         }
         let (due, later): (Vec<_>, Vec<_>) =
@@ -513,4 +678,16 @@ impl Home {
         let acts = due.into_iter().map(|(_, fa, one)| Act::Revoke(fa, one));
         self.acts.extend(acts);
     }
+}
+
+fn relays_of(relays: &BTreeMap<IpAddr, Relays>, home: &[TrafficSelector]) -> Relays {
+    let one = home.iter().find(|ts| ts.start == ts.end);
+    let found = match one {
+        Some(ts) => relays.get(&ts.start),
+        None => relays
+            .iter()
+            .find(|(address, _)| home.iter().any(|ts| ts.holds(**address)))
+            .map(|(_, relays)| relays),
+    };
+    found.cloned().unwrap_or_default()
 }

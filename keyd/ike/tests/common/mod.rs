@@ -2,6 +2,7 @@
 //! What several tests use.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod four;
 pub mod host;
 pub mod payloads;
 pub mod peer;

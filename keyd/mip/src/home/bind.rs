@@ -181,6 +181,7 @@ impl HomeAgent {
         actions.push(Action::Notify(Event::Unbound {
             home,
             care_of: binding.care_of,
+            identification: binding.identification,
             reason,
             seen: arrived.seen,
         }));

@@ -124,6 +124,7 @@ fn keys(status: &Value) -> Table {
             Some("revoking") => "being revoked",
             Some("not-confirmed") => "revoked, no answer",
             Some("not-taken") => "not taken",
+            Some("may-have") => "may have them",
             other => other.unwrap_or_default(),
         };
         table.row(vec![
@@ -392,6 +393,7 @@ mod tests {
             "revoking",
             "not-confirmed",
             "not-taken",
+            "may-have",
         ];
         let held = states.map(|state| {
             json!({ "home": "203.100.113.107", "foreign_agent": "198.151.100.101", "spi": u32::MAX,

@@ -9,6 +9,7 @@ use crate::address::Prefix;
 use mml_ike::auth::IdMatch;
 use mml_ike::config as ike;
 use pfkey::Snoop;
+use std::net::IpAddr;
 use toml::Spanned;
 
 impl Checker<'_> {
@@ -81,6 +82,11 @@ impl Checker<'_> {
                 identity: IdMatch::Exactly(one.identity.get_ref().0.clone()),
                 prefixes,
                 standby: one.standby,
+                addresses: one
+                    .address
+                    .iter()
+                    .map(|a| IpAddr::V4(*a.get_ref()))
+                    .collect(),
             });
         }
         let neighbour = |one: &Spanned<file::Neighbour>| ike::Agent {

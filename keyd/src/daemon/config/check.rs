@@ -94,6 +94,9 @@ pub(super) fn config(source: &Source<'_>, folder: &Path) -> Result<Config, Mista
         retransmission,
         ..ike::Config::default()
     };
+    if let Some(one) = &mobile_ip {
+        ike.home.renewal = one.renewal;
+    }
     let predistribution = mobile_ip
         .as_ref()
         .and_then(|one| one.predistribution.as_ref());

@@ -396,6 +396,8 @@ pub(super) struct MobileIp {
     pub interval: Option<Spanned<Age>>,
     pub reverse_tunnel: Option<Spanned<Reverse>>,
     pub predistribute: Option<Spanned<bool>>,
+    pub rekey_after_handoff: Option<Spanned<bool>>,
+    pub rekey_holders: Option<Spanned<u16>>,
     pub predistribute_by: Option<Spanned<PredistributeBy>>,
     pub predistribute_group: Option<Spanned<Ipv4Addr>>,
     pub predistribute_port: Option<Spanned<u16>>,

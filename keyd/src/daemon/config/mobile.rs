@@ -7,6 +7,7 @@ use super::file::{self, MobileAlgorithm, MobilePeer, Reverse, Role};
 use super::predistribution::Predistribution;
 use super::source::Mistake;
 use super::value::Age;
+use mml_ike::config::Renewal;
 use mml_mip::{
     Algorithm, Association, ForeignConfig, HomeConfig, Key, NodeConfig, Prefix, Replay,
     ReverseTunnel, Subscriber, SPI_MIN,
@@ -23,6 +24,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Mobile hosts a home agent serves at once.
 const MAX_BINDINGS: usize = 65_536;
+/// Foreign agents that may have had zone 1's keys before they are replaced.
+const REKEY_HOLDERS: usize = 16;
 
 /// A node's Mobile IP.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct MobileIp {
     pub interval: Duration,
     /// HA: whether the neighbours of a host's foreign agent get its CSAs beforehand (PKD).
     pub predistribute: bool,
+    /// HA: when a CSA gets fresh keys because of who knows zone 1's.
+    pub renewal: Renewal,
     /// HA, FA: how CSAs go to many foreign agents at once; each by IKE without.
     pub predistribution: Option<Predistribution>,
     /// FA, MH: whether packets are held for a handoff, and follow the host (CSA_HANDOVER).
@@ -95,10 +100,27 @@ impl Checker<'_> {
             links,
             interval: interval.map_or(INTERVAL, |interval| interval.get_ref().0),
             predistribute: t.predistribute.as_ref().is_none_or(|said| *said.get_ref()),
+            renewal: self.renewal(t)?,
             predistribution: self.predistribution(table)?,
             handover: t.handover.as_ref().is_none_or(|said| *said.get_ref()),
             agent,
         }))
+    }
+
+    fn renewal(&self, t: &file::MobileIp) -> Result<Renewal, Mistake> {
+        let left = t.rekey_after_handoff.as_ref();
+        let holders = t.rekey_holders.as_ref();
+        if let Some(none) = holders.filter(|most| *most.get_ref() == 0) {
+            return Err(self.at(
+                none,
+                "rekey-holders: 0 lets no foreign agent have zone 1's keys; write how many may have had them before they are \
+                 replaced, or for new keys as soon as one is left `rekey-after-handoff = true`",
+            ));
+        }
+        Ok(Renewal {
+            left: left.is_some_and(|said| *said.get_ref()),
+            holders: Some(holders.map_or(REKEY_HOLDERS, |most| usize::from(*most.get_ref()))),
+        })
     }
 
     /// Keys that another role has.
@@ -116,6 +138,16 @@ impl Checker<'_> {
             (
                 "predistribute",
                 t.predistribute.as_ref().map(Spanned::span),
+                role == Role::Ha,
+            ),
+            (
+                "rekey-after-handoff",
+                t.rekey_after_handoff.as_ref().map(Spanned::span),
+                role == Role::Ha,
+            ),
+            (
+                "rekey-holders",
+                t.rekey_holders.as_ref().map(Spanned::span),
                 role == Role::Ha,
             ),
             ("predistribute-by", by, agent),

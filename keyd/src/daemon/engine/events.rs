@@ -45,7 +45,7 @@ impl Engine {
                 );
                 self.claim(ike, now);
                 self.home_agent_up(ike, now);
-                self.tell_neighbours(ike, now);
+                self.tell_neighbours(ike, false, now);
                 self.neighbour_up(ike);
                 self.later(now + REDUNDANT, Task::Redundant(ike));
             }
@@ -117,6 +117,10 @@ impl Engine {
             Event::RelayDown(revocation) => self.relay_down(&revocation),
             Event::Distributed { child, fa, status } => self.distributed(child, fa, status, now),
             Event::Revoked { fa, spi, confirmed } => self.revoked(fa, spi, confirmed, now),
+            Event::Renewing { child, known } => {
+                self.counters.renewed += 1;
+                tracing::info!(child = child.0, known, "zone 1's keys are known to who should open nothing any more; new ones take their place");
+            }
             Event::WithoutRelay { child, fa } => {
                 self.counters.without_relay += 1;
                 tracing::warn!(%fa, child = child.0, "the foreign agent didn't answer in time; the rekeying went on without it");

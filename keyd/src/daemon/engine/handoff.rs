@@ -21,8 +21,8 @@ fn who<'a>(agents: &'a [Agent], peer: &'a Id) -> impl Iterator<Item = &'a Agent>
 }
 
 impl Engine {
-    /// FA: a home agent is told who the neighbours are (docs/wire.md 3.1e).
-    pub(super) fn tell_neighbours(&mut self, ike: IkeId, now: Time) {
+    /// FA: a home agent is told who the neighbours are; that there are none only if there `were` (docs/wire.md 3.1e).
+    pub(super) fn tell_neighbours(&mut self, ike: IkeId, were: bool, now: Time) {
         let foreign = &self.config.ike.foreign;
         let Some(up) = self.host.book.ikes.get(&ike).filter(|up| up.zones) else {
             return;
@@ -45,7 +45,7 @@ impl Engine {
             agent.addresses.iter().filter_map(one).collect::<Vec<_>>()
         });
         let list: Vec<Neighbour> = list.collect();
-        if list.is_empty() {
+        if list.is_empty() && !were {
             return;
         }
         let host = &mut self.host;

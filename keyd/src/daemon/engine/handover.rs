@@ -18,6 +18,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Registrations on their way whose previous foreign agent is remembered.
 const ARRIVALS: usize = 1024;
+/// Those in one host's name: anybody on the link can send some, and each asks a neighbour.
+const ARRIVALS_OF_ONE: usize = 8;
 
 /// Something that Mobile IP's routing is to do for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +39,8 @@ pub struct Recall {
     pub home: Ipv4Addr,
     /// Where it was.
     pub from: Ipv4Addr,
+    /// The last registration that is known of it: if it was there by a later one since, it has come back.
+    pub identification: Identification,
     /// What it has of what came there.
     pub seen: Vec<Seen>,
 }
@@ -73,14 +77,22 @@ struct Arrival {
 pub(super) struct Arrivals(VecDeque<Arrival>);
 
 impl Arrivals {
+    /// Whether it is a new one, and not too many in that host's name.
     fn note(
         &mut self,
         home: Ipv4Addr,
         identification: Identification,
         previous: &Predecessor,
         now: Time,
-    ) {
+    ) -> bool {
         self.sweep(now);
+        // What comes under the same number later isn't the host's own, or says the same: the token doesn't vouch for what is
+        // said to have been seen.
+        let again = |one: &Arrival| one.home == home && one.identification == identification;
+        let same = self.0.iter().filter(|one| one.home == home).count();
+        if self.0.iter().any(again) || same >= ARRIVALS_OF_ONE {
+            return false;
+        }
         if self.0.len() >= ARRIVALS {
             self.0.pop_front();
         }
@@ -91,6 +103,7 @@ impl Arrivals {
             asked: false,
             until: now + DISOWNED,
         });
+        true
     }
 
     /// Drops those that nobody answered.
@@ -136,7 +149,7 @@ pub(super) fn ask(
 }
 
 /// What a registration tells of it, as the question does.
-fn seen(told: &[mml_mip::Seen]) -> Vec<Seen> {
+pub(super) fn seen(told: &[mml_mip::Seen]) -> Vec<Seen> {
     let one = |one: &mml_mip::Seen| Seen {
         spi: one.spi,
         number: one.number,
@@ -182,20 +195,20 @@ impl Engine {
 
     /// New FA: a registration is about to leave, of a host that was somewhere else before. Where the host's CSA is here already,
     /// the previous one is asked at once: what it holds comes while the home agent makes up its mind, and in front of what that
-    /// one sends here.
+    /// one sends here. Whether it is to be asked anything: not again for what came before, or comes in too great a number.
     pub(super) fn arrives(
         &mut self,
         home: Ipv4Addr,
         identification: Identification,
         previous: &Predecessor,
         now: Time,
-    ) {
-        if self.hands_over() && !previous.token.is_empty() {
-            self.arrivals.note(home, identification, previous, now);
-            if self.relays_for(home.into()) {
-                self.ask_for_held(home, now);
-            }
+    ) -> bool {
+        let new =
+            !previous.token.is_empty() && self.arrivals.note(home, identification, previous, now);
+        if new && self.relays_for(home.into()) {
+            self.ask_for_held(home, now);
         }
+        new
     }
 
     /// New FA: a host's CSA has come while its registration is on its way.
@@ -223,6 +236,9 @@ impl Engine {
     }
 
     fn ask_for(&mut self, arrival: &Arrival, now: Time) {
+        if !self.hands_over() {
+            return;
+        }
         let Arrival {
             home,
             identification,
@@ -275,31 +291,29 @@ impl Engine {
             .map(|(ike, _)| *ike)
     }
 
-    /// HA: a host moved, and its registration named the foreign agent it left, or not. Whether the new one can ask that for
-    /// what it holds hangs on whether they are neighbours, as the new one has said. If not, it comes back here, from where it
-    /// goes on to the host: the new one takes nothing from strangers. Whether that will be asked.
-    pub(super) fn left_behind(
-        &mut self,
-        home: Ipv4Addr,
-        from: Ipv4Addr,
-        to: Option<Ipv4Addr>,
-        named: bool,
-        told: &[mml_mip::Seen],
-    ) -> bool {
+    /// HA: a host left that foreign agent, for one that can ask with the token the registration brought, or another.
+    /// Whether it can hangs on whether they are neighbours, too, as the new one has said. If not, what is held comes back here,
+    /// from where it goes on to the host: the new one takes nothing from strangers. Whether that will be asked.
+    pub(super) fn left_behind(&mut self, left: Recall, to: Option<Ipv4Addr>) -> bool {
+        let from = left.from;
         let neighbours = to.and_then(|to| self.neighbours.get(&to.into()));
         let speaks = neighbours.is_some_and(|list| list.contains(&from.into()));
         let agents = &self.config.ike.home.foreign_agents;
-        let asks = !(named && speaks) && self.ike_with(agents, from).is_some();
+        let asks = !speaks && self.ike_with(agents, from).is_some();
         if asks {
-            let seen = seen(told);
-            self.orders.push(Order::Recall(Recall { home, from, seen }));
+            self.orders.push(Order::Recall(left));
         }
         asks
     }
 
     /// HA: it is let in: it is asked for.
     fn ask_back(&mut self, recall: &Recall, now: Time) {
-        let Recall { home, from, .. } = *recall;
+        let Recall {
+            home,
+            from,
+            identification,
+            ..
+        } = *recall;
         let own = match self.config.mobile_ip.as_ref().map(|one| &one.agent) {
             Some(MobileAgent::Home(agent)) => agent.addresses.first().copied(),
             _ => None,
@@ -312,7 +326,7 @@ impl Engine {
         let ask = Ask {
             home: home.into(),
             care_of: own.into(),
-            identification: 0,
+            identification: identification.0,
             token: Secret::default(),
             seen: recall.seen.clone(),
         };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What Mobile IP says happened, and what key management makes of it (docs/mobility.md).
 
+use super::handover::{seen as seen_by, Recall};
 use super::{Engine, Task};
 use crate::daemon::config::{Agent, Relays, Start};
 use mml_ike::auth::IdMatch;
@@ -37,17 +38,30 @@ impl Engine {
                 previous,
                 named,
                 lifetime,
-                ..
+                identification,
             } => {
                 match previous {
                     Some(from) => tracing::info!(%home, %care_of, %from, lifetime, "moved"),
                     None => tracing::info!(%home, %care_of, lifetime, "bound"),
                 }
                 self.placed(*home, Some(*care_of), now);
+                // By its token it may have had the CSA already.
+                let by_token = named.as_ref().is_some_and(|named| !named.token.is_empty());
+                if by_token && self.is_agent((*care_of).into()) {
+                    self.endpoint.handed_on((*home).into(), (*care_of).into());
+                }
                 let asked = previous.is_some_and(|from| {
                     let named = named.as_ref().filter(|named| named.address == from);
                     let seen = named.map_or(&[][..], |named| &named.seen);
-                    self.left_behind(*home, from, Some(*care_of), named.is_some(), seen)
+                    // Without a token the new one can't ask.
+                    let can_ask = named.is_some_and(|named| !named.token.is_empty());
+                    let left = Recall {
+                        home: *home,
+                        from,
+                        identification: *identification,
+                        seen: seen_by(seen),
+                    };
+                    self.left_behind(left, Some(*care_of).filter(|_| can_ask))
                 });
                 // Whom it left for another agent is revoked later anyway (docs/wire.md 3.2z).
                 if asked && !self.is_agent((*care_of).into()) {
@@ -59,13 +73,19 @@ impl Engine {
             Event::Unbound {
                 home,
                 care_of,
+                identification,
                 reason,
                 seen,
             } => {
                 tracing::info!(%home, %care_of, "bound no more: {reason:?}");
                 self.host.book.mobile.remove(home);
-                let returned = *reason == Reason::ReturnedHome;
-                if returned && self.left_behind(*home, *care_of, None, false, seen) {
+                let left = Recall {
+                    home: *home,
+                    from: *care_of,
+                    identification: *identification,
+                    seen: seen_by(seen),
+                };
+                if *reason == Reason::ReturnedHome && self.left_behind(left, None) {
                     self.later(now + FAREWELL, Task::Relayed(*home));
                 } else {
                     self.relayed_by(*home, None, now);
@@ -87,8 +107,9 @@ impl Engine {
                     self.activate_relays((*home).into());
                 }
                 if let Some(previous) = previous {
-                    self.arrives(*home, *identification, previous, now);
-                    self.ask_previous(*home, *identification, previous, now);
+                    if self.arrives(*home, *identification, previous, now) {
+                        self.ask_previous(*home, *identification, previous, now);
+                    }
                 }
             }
             Event::Visiting {
@@ -106,6 +127,10 @@ impl Engine {
                     tracing::info!(%home, %home_agent, lifetime, "visiting");
                 }
                 self.placed(*home, Some(*care_of), now);
+                // Again: what was denied meanwhile may have been somebody else's request in its name.
+                if let Some(agent) = self.distributor_for((*home).into()) {
+                    self.endpoint.register((*home).into(), agent);
+                }
                 self.activate_relays((*home).into());
                 self.review_soon(now);
                 self.arrived(*home, *identification, now);

@@ -111,15 +111,24 @@ impl Engine {
                 module.activate(&inbound.id)?;
             }
         } else {
-            for sa in [&outbound, &inbound] {
-                match module.add(sa) {
-                    // One of before a restart, or under another relay number.
-                    Err(error) if error.errno() == Some(errno::EEXIST) => {
-                        module.remove(&sa.id)?;
-                        module.add(sa)?;
-                    }
-                    done => done?,
+            let mut put = |sa: &Sa| match module.add(sa) {
+                // One of before a restart, or under another relay number.
+                Err(error) if error.errno() == Some(errno::EEXIST) => {
+                    module.remove(&sa.id)?;
+                    module.add(sa)
                 }
+                done => done,
+            };
+            let done = put(&outbound).and_then(|()| put(&inbound));
+            if let Err(error) = done {
+                // What isn't in the book, nobody revokes: half of it doesn't stay.
+                for sa in [&outbound, &inbound] {
+                    if let Err(error) = module.remove(&sa.id) {
+                        tracing::debug!("{} wasn't there: {error}", sa.id);
+                    }
+                }
+                self.host.book.relays.remove(&key);
+                return Err(error);
             }
         }
         let relay = Relay {

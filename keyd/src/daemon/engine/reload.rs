@@ -6,13 +6,14 @@
 //! leaves its place empty until nothing is of it any more.
 
 use super::{Engine, Task};
-use crate::daemon::config::{Config, Connection, Relays, Start};
+use crate::daemon::config::{Config, Connection, Relays, Role, Start};
 use crate::daemon::kernel::{Action, Rule};
 use mml_ike::auth::IdMatch;
 use mml_ike::config as ike;
 use mml_ike::event::{IkeId, Time};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// What a reload makes of each connection of the new file, and of the old ones.
 struct Plan {
@@ -52,6 +53,8 @@ impl Engine {
         };
         let closed = names(&plan.closed, &self.config.connections);
         let before = self.static_relays();
+        let neighbours = self.config.ike.foreign.neighbours.clone();
+        self.expel(&new, now);
         self.close(&plan.closed, &rules, now);
         self.take_up(new, &plan, now);
 
@@ -62,6 +65,17 @@ impl Engine {
             .map(|(place, _)| *place)
             .collect();
         self.change_relays(&before, now);
+        self.place_again(now);
+        let same = |(one, other): (&ike::Agent, &ike::Agent)| {
+            one.identity == other.identity && one.addresses == other.addresses
+        };
+        let after = &self.config.ike.foreign.neighbours;
+        if neighbours.len() != after.len() || !neighbours.iter().zip(after).all(same) {
+            let ikes: Vec<IkeId> = self.host.book.ikes.keys().copied().collect();
+            for ike in ikes {
+                self.tell_neighbours(ike, true, now);
+            }
+        }
         for place in &fresh {
             let begins = self.config.connections[*place].start == Start::Now;
             if begins && !self.needs_registration(*place) {
@@ -81,6 +95,33 @@ impl Engine {
             "the file was read again"
         );
         Ok(json!({ "kept": kept, "closed": closed, "new": begun }))
+    }
+
+    /// HA: foreign agents that the new file doesn't have lose zone 1's keys while they can be told
+    /// (docs/wire.md 3.5b).
+    fn expel(&mut self, new: &Config, now: Time) {
+        let all = |agents: &[ike::Agent]| -> Vec<IpAddr> {
+            let addresses = agents.iter().flat_map(|agent| &agent.addresses);
+            addresses.copied().collect()
+        };
+        let after = all(&new.ike.home.foreign_agents);
+        let mut before = all(&self.config.ike.home.foreign_agents);
+        before.retain(|address| !after.contains(address));
+        for fa in before {
+            tracing::info!(%fa, "it is no foreign agent any more, and is to drop zone 1's keys");
+            self.endpoint.expel(fa, now, &mut self.host);
+        }
+    }
+
+    /// HA: hosts are where they were, and the foreign agents there and beside may be others.
+    fn place_again(&mut self, now: Time) {
+        let there = self.host.book.mobile.iter();
+        let there: Vec<_> = there.map(|(home, place)| (*home, place.care_of)).collect();
+        if self.config.role == Role::Ha {
+            for (home, care_of) in there {
+                self.relayed_by(home, care_of, now);
+            }
+        }
     }
 
     fn plan(&self, new: &Config) -> Plan {
@@ -251,7 +292,7 @@ impl Engine {
     }
 
     /// HA: where the file says that hosts are.
-    fn static_relays(&self) -> BTreeMap<std::net::IpAddr, Relays> {
+    fn static_relays(&self) -> BTreeMap<IpAddr, Relays> {
         let tunnels = self.config.connections.iter();
         tunnels
             .filter_map(|one| one.tunnel.as_ref()?.relays.clone())
@@ -259,7 +300,7 @@ impl Engine {
             .collect()
     }
 
-    fn change_relays(&mut self, before: &BTreeMap<std::net::IpAddr, Relays>, now: Time) {
+    fn change_relays(&mut self, before: &BTreeMap<IpAddr, Relays>, now: Time) {
         let after = self.static_relays();
         for (home, relays) in &after {
             if before.get(home) != Some(relays) {

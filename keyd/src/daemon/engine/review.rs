@@ -30,6 +30,7 @@ fn custody(of: Custody) -> &'static str {
         Custody::Revoking => "revoking",
         Custody::Unconfirmed => "not-confirmed",
         Custody::Failed => "not-taken",
+        Custody::Perhaps => "may-have",
     }
 }
 
@@ -60,6 +61,14 @@ fn wrong(of: &Holding) -> Option<(Cause, Finding)> {
                  headers; it is asked again when the connection with it is up, and `mmlctl rekey` gives new keys"
             ),
             of.custody == Custody::Revoking,
+        ),
+        Custody::Perhaps => (
+            Cause::NotDistributed(home, fa),
+            format!(
+                "foreign agent {fa} doesn't say that it has zone 1's keys of {home} from this node; it may have them, by an answer \
+                 that was lost or from the foreign agent before; see whether the connection with it is up (`mmlctl status`)"
+            ),
+            false,
         ),
         Custody::Cast | Custody::Held(_) | Custody::Leaving => return None,
     };

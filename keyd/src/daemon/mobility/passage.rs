@@ -148,11 +148,19 @@ impl Network {
         };
         let Expected { device, link, .. } = expected;
         let path = expected_path(home, device);
-        let done =
-            already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE).and_then(|()| {
-                let gone = self.tell(&|seq| wire::delete_neighbour(seq, device, home, Some(link)));
-                already(gone, &GONE)
-            });
+        // What follows a host that left here goes on doing so, whoever asks in its name.
+        let follows = self.following.get(&home).map(|(_, tunnel)| *tunnel);
+        let ended = match follows {
+            Some(tunnel) => self.following_paths(home, &tunnel).and_then(|paths| {
+                let mut paths = paths.into_iter();
+                paths.try_for_each(|path| self.tell(&|seq| wire::new_route(seq, &path)))
+            }),
+            None => already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE),
+        };
+        let done = ended.and_then(|()| {
+            let gone = self.tell(&|seq| wire::delete_neighbour(seq, device, home, Some(link)));
+            already(gone, &GONE)
+        });
         if let Err(error) = done {
             tracing::error!(%home, "it is still expected: {error}");
         }

@@ -77,6 +77,7 @@ fn config() -> Config {
         identity: IdMatch::Any,
         prefixes: vec![Prefix { address: "0.0.0.0".parse().unwrap(), bits: 0 }],
         standby: true,
+        addresses: Vec::new(),
     }];
     config.foreign.multicast = Some(MULTICAST);
     config
