@@ -153,6 +153,7 @@ fn neighbour(number: u32, secret: &[u8]) -> Config {
             bits: 10,
         }],
         standby: true,
+        addresses: Vec::new(),
     }];
     config
 }
