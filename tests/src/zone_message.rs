@@ -279,27 +279,34 @@ pub fn read(message: &[u8]) -> Option<Sa> {
         let octets = find(message, kind)?;
         Some(Ipv4Addr::from(*octets.get(8..)?.first_chunk::<4>()?))
     };
-    let zone = |zone: u8| -> Option<ZoneKey> {
-        let octets = all(message, ZONE_SA).find(|octets| octets.first() == Some(&zone))?;
-        let bits = u16::from_ne_bytes(*octets.get(4..)?.first_chunk()?);
-        let key = octets.get(8..8 + usize::from(bits) / 8)?;
-        Some(ZoneKey {
-            encr: u16::from_ne_bytes(*octets.get(2..)?.first_chunk()?),
-            key: key.to_vec(),
-            salt: *octets.get(8 + key.len()..)?.first_chunk()?,
-        })
-    };
     let stop = u16::from_ne_bytes(*find(message, ZONE_MAP)?.get(6..)?.first_chunk()?);
     Some(Sa {
         spi: u32::from_be_bytes(*find(message, SA)?.first_chunk()?),
         source: address(ADDRESS_SRC)?,
         destination: address(ADDRESS_DST)?,
-        zones: [zone(1)?, zone(2)?],
+        zones: [zone(message, 1)?, zone(message, 2)?],
         stop: (stop != 0xFFFE).then_some(stop.into()),
         may_write: find(message, RELAY)
             .and_then(|octets| octets.first_chunk())
             .is_some_and(|flags| u16::from_ne_bytes(*flags) & 1 == 1),
     })
+}
+
+fn zone(message: &[u8], zone: u8) -> Option<ZoneKey> {
+    let octets = all(message, ZONE_SA).find(|octets| octets.first() == Some(&zone))?;
+    let bits = u16::from_ne_bytes(*octets.get(4..)?.first_chunk()?);
+    let key = octets.get(8..8 + usize::from(bits) / 8)?;
+    Some(ZoneKey {
+        encr: u16::from_ne_bytes(*octets.get(2..)?.first_chunk()?),
+        key: key.to_vec(),
+        salt: *octets.get(8 + key.len()..)?.first_chunk()?,
+    })
+}
+
+/// The SPI and zone 1's key of such a message; a relay's has no other.
+pub fn zone_1(message: &[u8]) -> Option<(u32, ZoneKey)> {
+    let spi = u32::from_be_bytes(*find(message, SA)?.first_chunk()?);
+    Some((spi, zone(message, 1)?))
 }
 
 /// The octets behind the headers of a message's extensions of this type.

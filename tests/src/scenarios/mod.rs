@@ -10,6 +10,7 @@ mod guard;
 pub mod handoff;
 mod handoff_bad_days;
 mod handoff_recall;
+mod handoff_rekey;
 mod handoff_snoop;
 mod handoff_stream;
 mod hardship;
@@ -86,6 +87,7 @@ const TABLES: &[&[Scenario]] = &[
     handoff_snoop::TABLE,
     handoff_recall::TABLE,
     handoff_bad_days::TABLE,
+    handoff_rekey::TABLE,
     hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,
