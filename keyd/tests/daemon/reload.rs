@@ -46,11 +46,11 @@ fn protects(rule: &&Rule) -> bool {
 
 #[tokio::test]
 async fn a_connection_that_says_the_same_goes_on_whatever_becomes_of_the_others() {
-    let (mut net, [_, mh], folder) = up(60).await;
+    let (mut net, [_, mh], folder) = up(100).await;
     let before = net.nodes[1].mml.one(Role::Origin);
     let ike = net.nodes[1].engine.book().ikes.keys().next().copied();
     // Another in front of it, and it is written otherwise.
-    let other = connection("other", &address(60, 9), "other.test", "start = \"peer\"");
+    let other = connection("other", &address(100, 9), "other.test", "start = \"peer\"");
     let at = mh.find("[[connection]]").unwrap();
     let text = format!(
         "{}{other}# its comment\n{}",
@@ -76,7 +76,7 @@ async fn a_connection_that_says_the_same_goes_on_whatever_becomes_of_the_others(
 
 #[tokio::test]
 async fn a_connection_that_says_otherwise_is_closed_and_begun_anew() {
-    let (mut net, [_, mh], folder) = up(61).await;
+    let (mut net, [_, mh], folder) = up(101).await;
     let text = format!("{mh}window = 1024\n");
     let done = reload(&mut net, 1, &text, folder.path()).unwrap();
     assert_eq!(done, json!({ "kept": 0, "closed": ["ha"], "new": ["ha"] }));
@@ -100,7 +100,7 @@ async fn a_connection_that_says_otherwise_is_closed_and_begun_anew() {
 
 #[tokio::test]
 async fn what_a_secret_file_holds_is_part_of_what_a_connection_says() {
-    let (mut net, [_, mh], folder) = up(62).await;
+    let (mut net, [_, mh], folder) = up(102).await;
     assert_eq!(reload(&mut net, 1, &mh, folder.path()).unwrap()["kept"], 1);
     super::net::secret(folder.path(), "psk", "another secret, long enough\n");
     let done = reload(&mut net, 1, &mh, folder.path()).unwrap();
@@ -109,7 +109,7 @@ async fn what_a_secret_file_holds_is_part_of_what_a_connection_says() {
 
 #[tokio::test]
 async fn a_file_that_is_wrong_changes_nothing_and_is_named_by_its_line() {
-    let (mut net, [_, mh], folder) = up(63).await;
+    let (mut net, [_, mh], folder) = up(103).await;
     let before = (
         net.nodes[1].mml.one(Role::Origin),
         net.nodes[1].mml.state().rules.clone(),
@@ -144,7 +144,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_is_named_by_its_line() {
     }
     let more = connection(
         "more",
-        &address(63, 8),
+        &address(103, 8),
         "more.test",
         "[connection.tunnel]\nremote = \"10.9.0.0/16\"\n",
     );
@@ -163,7 +163,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_is_named_by_its_line() {
 #[tokio::test]
 async fn what_a_connection_protected_stays_so_when_it_is_gone_and_its_ike_passes_no_more() {
     let folder = folder();
-    let (own, peer) = (address(64, 1), address(64, 2));
+    let (own, peer) = (address(104, 1), address(104, 2));
     // A tunnel that covers IKE's own packets.
     let tunnel = format!("[connection.tunnel]\nlocal = \"{own}\"\nremote = \"{peer}\"\n");
     let head = node("host", "a.test", &own);
