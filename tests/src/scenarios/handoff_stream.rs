@@ -156,13 +156,13 @@ impl Outcome {
     }
 }
 
-/// Sends numbered datagrams, one a millisecond, until told to stop; how many.
-fn send(from: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u32> {
+/// Sends numbered datagrams, one in each such time, until told to stop; how many.
+fn send(from: &UdpSocket, to: SocketAddr, every: Duration, stop: &AtomicBool) -> Result<u32> {
     let (begin, mut sent) = (Instant::now(), 0u32);
     while !stop.load(Ordering::Acquire) {
         from.send_to(&sent.to_be_bytes(), to)?;
         sent += 1;
-        let due = begin + Duration::from_millis(sent.into());
+        let due = begin + every * sent;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     Ok(sent)
@@ -183,7 +183,8 @@ fn receive(at: &UdpSocket, stop: &AtomicBool, patience: Duration) -> Result<Vec<
     }
 }
 
-/// Streams each way, while `during` runs: to the host, and from it.
+/// Streams each way of a datagram a millisecond, while `during` runs: to the host, and from it. A debug kernel gets as many
+/// fewer as it is slower, or it would do nothing else.
 fn streams(ctx: &Ctx, during: impl FnOnce() -> Result<()>) -> Result<[Outcome; 2]> {
     let net = &ctx.net;
     let near = traffic::udp(&net.cn, CN, 4001)?;
@@ -191,11 +192,12 @@ fn streams(ctx: &Ctx, during: impl FnOnce() -> Result<()>) -> Result<[Outcome; 2
     let ends = [near.local_addr()?, far.local_addr()?];
     let (stop, over) = (AtomicBool::new(false), AtomicBool::new(false));
     let patience = ctx.seconds(1.0);
+    let every = ctx.seconds(0.001);
     std::thread::scope(|scope| {
         let receivers = [&far, &near].map(|at| scope.spawn(|| receive(at, &over, patience)));
         let senders = [
-            scope.spawn(|| send(&near, ends[1], &stop)),
-            scope.spawn(|| send(&far, ends[0], &stop)),
+            scope.spawn(|| send(&near, ends[1], every, &stop)),
+            scope.spawn(|| send(&far, ends[0], every, &stop)),
         ];
         let done = during();
         stop.store(true, Ordering::Release);
