@@ -97,6 +97,24 @@ fn registrations_go_to_the_home_agents_that_are_named_with_their_address_alone()
 }
 
 #[test]
+fn a_foreign_agent_knows_whose_addresses_no_visitor_has_and_which_home_agents_nothing_proves() {
+    let agents = "[[home-agent]]\nidentity = \"ha.example\"\naddress = \"203.0.113.2\"\nprefixes = [\"203.0.113.0/24\"]\n\
+        [[neighbour]]\nidentity = \"fa2.example\"\naddresses = [\"10.1.2.1\", \"2001:db8::2\"]\n";
+    let peer =
+        "[[mobile-ip.peer]]\naddress = \"203.0.113.2\"\nspi = 300\nsecret-file = \"agents.key\"\n";
+    let home_agent: Ipv4Addr = "203.0.113.2".parse().unwrap();
+    for (peer, unproven) in [("", vec![home_agent]), (peer, Vec::new())] {
+        let config = parsed(&node("fa", &format!("links = [\"wl1\"]\n{peer}{agents}")));
+        let Some(Agent::Foreign(foreign)) = config.mobile_ip.map(|mobile| mobile.agent) else {
+            panic!("a foreign agent")
+        };
+        let known = ["203.0.113.1", "10.1.2.1"].map(|one| one.parse().unwrap());
+        assert_eq!(foreign.agents, known.into());
+        assert_eq!(foreign.unproven(), unproven);
+    }
+}
+
+#[test]
 fn mistakes_name_key_cause_and_mend() {
     let relay = "[[foreign-agent]]\nname = \"fa1\"\nidentity = \"fa1.example\"\naddresses = [\"10.1.1.1\"]\n[[connection]]\nname = \"mh\"\nremote = \"203.0.113.7\"\nremote-identity = \"mh.example\"\nauth = \"psk\"\nsecret-file = \"mh.psk\"\n[connection.tunnel]\nremote = \"203.0.113.7\"\nrelay = \"fa1\"\n";
     let cases = [

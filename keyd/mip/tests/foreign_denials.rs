@@ -8,6 +8,7 @@ use sim::ask::*;
 use sim::*;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 #[test]
 fn the_foreign_agent_denies_with_the_code_that_applies() {
@@ -249,28 +250,134 @@ fn icmp_unreachable_denies_who_waits_at_once() {
         let actions = world.fas[1].unreachable(HA, icmp);
         world.act(Who::Fa(1), actions);
         assert_eq!(world.refused(Who::Fa(1)), [code]);
+        // Once; and whoever made it up gains nothing if the home agent answers.
+        let actions = world.fas[1].unreachable(HA, icmp);
+        assert!(actions.is_empty());
+        world.run(Duration::from_secs(8));
+        assert_eq!(world.refused(Who::Fa(1)), [code]);
+        world.cut = false;
+        world.in_cell(1, signed(sound(&world, 1), &mobile_home()));
+        let actions = world.fas[1].unreachable(HA, icmp);
+        world.act(Who::Fa(1), actions);
+        world.run(ms(50));
+        assert_eq!(world.fas[1].visitors().count(), 1);
     }
+}
+
+/// Where a stranger's frames come from.
+#[derive(Clone, Copy, Debug)]
+enum Disguise {
+    /// Its own link-layer address.
+    None,
+    /// Another one each time.
+    Ever,
+    /// The mobile node's.
+    Host,
 }
 
 #[test]
 fn a_stranger_that_uses_a_mobile_nodes_address_doesnt_push_its_request_out() {
-    let mut world = settled();
-    world.exit(RADIO);
-    world.enter(RADIO, Place::Cell(1));
-    // The request is with the home agent.
-    world.run(ms(4 + 3));
-    let bogus = |low: u64| Request {
-        identification: Identification(low),
-        ..sound(&world, 1)
-    };
-    let all: Vec<_> = (1..=3)
-        .map(|low| signed(bogus(low), &association(1000, 66)))
-        .collect();
-    for octets in all {
-        world.in_cell(1, octets);
+    for (before, after, disguise) in [
+        (0, 1000, Disguise::None),
+        (1000, 1000, Disguise::None),
+        (0, 60, Disguise::Ever),
+        (1000, 60, Disguise::Ever),
+        (0, 60, Disguise::Host),
+        (1000, 60, Disguise::Host),
+    ] {
+        let mut world = settled();
+        world.exit(RADIO);
+        let ask = |world: &mut World, numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                let request = Request {
+                    identification: Identification(number.into()),
+                    ..sound(world, 1)
+                };
+                let octets = signed(request, &association(1000, 66));
+                let [_, a, b, c] = number.to_be_bytes();
+                let link = match disguise {
+                    Disguise::None => Some(LinkAddress([2, 0, 0, 0, 0, 66])),
+                    Disguise::Ever => Some(LinkAddress([2, 0, 0, a, b, c])),
+                    Disguise::Host => None,
+                };
+                let packet = udp(HOME, care_of(1), 255, octets);
+                world.hand_in_from(link, Who::Fa(1), CELL, &packet, 0);
+            }
+        };
+        // With nobody behind the core yet that would answer them.
+        world.cut = true;
+        ask(&mut world, 1..1 + before);
+        world.run(ms(20));
+        world.cut = false;
+        world.enter(RADIO, Place::Cell(1));
+        // The request is with the home agent.
+        world.run(ms(4 + 3));
+        ask(&mut world, 2000..2000 + after);
+        world.run(ms(500));
+        assert!(world.reachable_by(1), "{before} {after} {disguise:?}");
     }
-    world.run(ms(500));
-    world.assert_only_at(1);
+}
+
+#[test]
+fn no_visitor_has_an_agents_address() {
+    let elsewhere = Ipv4Addr::new(192, 0, 2, 66);
+    let neighbour = Ipv4Addr::new(10, 0, 7, 1);
+    let another = Ipv4Addr::new(203, 0, 113, 250);
+    let everything = Prefix {
+        network: Ipv4Addr::UNSPECIFIED,
+        len: 0,
+    };
+    let named = HashMap::from([HA, another, elsewhere].map(|one| (one, vec![everything])));
+    for named in [None, Some(named)] {
+        let ours = foreign_config(0);
+        let config = ForeignConfig {
+            agents: [neighbour].into(),
+            home: ours
+                .home
+                .into_iter()
+                .chain([(another, vec![association(2000, 1)])])
+                .collect(),
+            home_agents: named,
+            ..foreign_config(0)
+        };
+        let mut world = World::with(home_config(1), vec![config], node_config(), 1);
+        world.run(ms(100));
+        for (home, home_agent) in [
+            (HA, HA),
+            (elsewhere, elsewhere),
+            (HA, elsewhere),
+            (another, HA),
+            (neighbour, HA),
+            (care_of(0), HA),
+        ] {
+            let request = Request {
+                home,
+                home_agent,
+                ..sound(&world, 0)
+            };
+            let octets = signed(request, &mobile_home());
+            let before = world.refused(Who::Fa(0)).len();
+            world.hand_in(Who::Fa(0), CELL, &udp(home, care_of(0), 255, octets), 0);
+            let refused = world.refused(Who::Fa(0));
+            assert_eq!(
+                refused.get(before),
+                Some(&Code::FA_MALFORMED_REQUEST),
+                "{home} {home_agent}"
+            );
+        }
+    }
+}
+
+#[test]
+fn home_agents_that_nothing_proves_are_named() {
+    let (first, second) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+    let named = [HA, second, first].map(|one| (one, Vec::new()));
+    let config = ForeignConfig {
+        home_agents: Some(named.into()),
+        ..foreign_config(0)
+    };
+    assert_eq!(config.unproven(), [first, second]);
+    assert!(foreign_config(0).unproven().is_empty());
 }
 
 #[test]

@@ -81,35 +81,132 @@ fn a_request_with_any_octet_changed_is_refused_or_dropped_and_moves_nothing() {
     assert_eq!(at_home_agent(&mut world, 1, octets), None);
 }
 
+/// A reply to the request that waits at the second foreign agent.
+fn reply_to(request: &Request, code: Code) -> Builder {
+    Builder::new(&Message::Reply(Reply {
+        code,
+        lifetime: 60,
+        home: request.home,
+        home_agent: request.home_agent,
+        identification: request.identification,
+    }))
+}
+
+/// Home agents can't be reached, and one request waits at the second foreign agent, which shares a secret with its home agent or
+/// doesn't.
+fn waiting(shares: bool) -> (World, Request) {
+    let mut config = foreign_config(1);
+    config.home.retain(|_, _| shares);
+    let mut home = home_config(2);
+    home.foreign_agents
+        .retain(|&fa, _| fa != care_of(1) || shares);
+    let mut world = World::with(home, vec![foreign_config(0), config], node_config(), 1);
+    world.run(ms(100));
+    world.cut = true;
+    let request = sound(&world, 1);
+    world.in_cell(1, signed(request, &mobile_home()));
+    (world, request)
+}
+
 #[test]
-fn a_forged_reply_makes_no_visitor() {
-    for by_home_agent in [false, true] {
-        let mut world = settled();
-        world.cut = true;
-        let request = sound(&world, 1);
-        world.in_cell(1, signed(request, &mobile_home()));
-        let reply = Message::Reply(Reply {
-            code: Code::ACCEPTED,
-            lifetime: 60,
-            home: HOME,
-            home_agent: HA,
-            identification: request.identification,
-        });
-        let forged = Builder::new(&reply)
-            .authenticate(Pair::MobileHome, &association(1000, 66))
-            .authenticate(Pair::ForeignHome, &association(2001, 66))
-            .finish();
-        let source = if by_home_agent { HA } else { care_of(0) };
-        let packet = udp(source, care_of(1), 60, forged);
-        world.hand_in(Who::Fa(1), Interface(0), &packet, 0);
+fn a_forged_reply_makes_no_visitor_and_costs_the_true_one_nothing() {
+    let own = |shares: bool, builder: Builder| match shares {
+        true => builder.authenticate(Pair::ForeignHome, &foreign_home(1)),
+        false => builder,
+    };
+    let mobile = |request: &Request, key| {
+        reply_to(request, Code::ACCEPTED).authenticate(Pair::MobileHome, &association(1000, key))
+    };
+    for shares in [true, false] {
+        let (mut world, request) = waiting(shares);
+        let bad = association(2001, 66);
+        let wrong = mobile(&request, 66).authenticate(Pair::ForeignHome, &bad);
+        let wrong = wrong.finish();
+        let bare = mobile(&request, 66).finish();
+        let twice = mobile(&request, 66).authenticate(Pair::MobileHome, &bad);
+        let mut cut = bare.clone();
+        cut.pop();
+        let denial = reply_to(&request, Code::HA_PROHIBITED).finish();
+        // On the wireless link nothing is the home agent's, even if it was once.
+        let real = own(shares, mobile(&request, 1)).finish();
+        for octets in [&wrong, &bare, &denial, &real] {
+            world.hand_in(
+                Who::Fa(1),
+                CELL,
+                &udp(HA, care_of(1), 255, octets.clone()),
+                0,
+            );
+        }
+        assert_eq!(world.fas[1].counters().ignored, 4);
+        // From elsewhere, by somebody else, or in the home agent's name. Without a shared secret a plain one can't be told from it.
+        for octets in [&wrong, &bare, &denial] {
+            let by_another = udp(care_of(0), care_of(1), 60, octets.clone());
+            world.hand_in(Who::Fa(1), Interface(0), &by_another, 0);
+        }
+        let mut forged = vec![wrong, cut, denial, twice.finish()];
+        forged.extend(shares.then_some(bare));
+        for octets in forged {
+            world.hand_in(
+                Who::Fa(1),
+                Interface(0),
+                &udp(HA, care_of(1), 60, octets),
+                0,
+            );
+        }
         assert_eq!(world.fas[1].visitors().count(), 0);
-        let expected: &[Code] = if by_home_agent {
-            &[Code::FA_HOME_AUTHENTICATION]
-        } else {
-            &[]
-        };
-        assert_eq!(world.refused(Who::Fa(1)), expected);
+        // Who can't be told from the home agent may say no, which the mobile node can check.
+        let refused: &[Code] = if shares { &[] } else { &[Code::HA_PROHIBITED] };
+        assert_eq!(world.refused(Who::Fa(1)), refused);
+        let mut late = world;
+        late.hand_in(Who::Fa(1), Interface(0), &udp(HA, care_of(1), 60, real), 0);
+        assert_eq!(late.fas[1].visitors().count(), 1, "{shares}");
+        assert_eq!(late.fas[1].counters().accepted, 1);
     }
+}
+
+#[test]
+fn who_gets_no_better_answer_than_a_forged_one_is_told_so_in_the_end() {
+    for (shares, code) in [
+        (true, Some(Code::FA_HOME_AUTHENTICATION)),
+        // It was told of the denial.
+        (false, None),
+    ] {
+        let (mut world, request) = waiting(shares);
+        let denial = reply_to(&request, Code::HA_PROHIBITED).finish();
+        world.hand_in(
+            Who::Fa(1),
+            Interface(0),
+            &udp(HA, care_of(1), 60, denial),
+            0,
+        );
+        let before = world.refused(Who::Fa(1)).len();
+        world.run(Duration::from_secs(8));
+        assert_eq!(world.refused(Who::Fa(1)).get(before).copied(), code);
+        assert_eq!(world.refused(Who::Fa(1)).len(), 1);
+    }
+}
+
+#[test]
+fn a_revocation_from_the_wireless_link_turns_nobody_out() {
+    let mut world = settled();
+    let revocation = Message::Revocation(Revocation {
+        by_home_agent: true,
+        inform: true,
+        home: HOME,
+        home_agent: HA,
+        foreign_agent: care_of(0),
+        identifier: u32::MAX,
+    });
+    let octets = Builder::new(&revocation)
+        .authenticate(Pair::ForeignHome, &foreign_home(0))
+        .finish();
+    let packet = udp(HA, care_of(0), 255, octets);
+    world.hand_in(Who::Fa(0), CELL, &packet, 0);
+    world.assert_only_at(0);
+    assert_eq!(world.fas[0].counters().ignored, 1);
+    // It was good.
+    world.hand_in(Who::Fa(0), Interface(0), &packet, 0);
+    assert_eq!(world.fas[0].visitors().count(), 0);
 }
 
 #[test]

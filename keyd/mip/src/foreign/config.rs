@@ -4,8 +4,9 @@
 use crate::advertise::Link;
 use crate::auth::Association;
 use crate::home::ReverseTunnel;
+use crate::packet::Interface;
 use crate::router::Prefix;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct ForeignConfig {
     pub reverse_tunnel: ReverseTunnel,
     /// Home agents whose mobile nodes are taken, and the addresses these may have; none for everybody's.
     pub home_agents: Option<HashMap<Ipv4Addr, Vec<Prefix>>>,
+    /// Addresses that no visitor may have, beside our links' and our home agents': those of neighbours, and others of ours.
+    pub agents: HashSet<Ipv4Addr>,
     /// Registration revocation (RFC 3543), with the home agents that share an association.
     pub revocation: bool,
     /// Mobile-Foreign associations, by home address. A mobile node named here must authenticate itself.
@@ -51,10 +54,33 @@ impl ForeignConfig {
             timeout: TIMEOUT,
             reverse_tunnel: ReverseTunnel::Offered,
             home_agents: None,
+            agents: HashSet::new(),
             revocation: true,
             mobile: HashMap::new(),
             home: HashMap::new(),
         }
+    }
+
+    /// Home agents whose mobile nodes are taken, though nothing proves that a reply is theirs.
+    pub fn unproven(&self) -> Vec<Ipv4Addr> {
+        let named = self.home_agents.iter().flat_map(HashMap::keys).copied();
+        let mut all: Vec<_> = named.filter(|one| !self.home.contains_key(one)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether an interface is one that mobile nodes come to.
+    pub(super) fn on_link(&self, interface: Interface) -> bool {
+        self.links.iter().any(|link| link.interface == interface)
+    }
+
+    /// Whether an address is an agent's, which no mobile node has.
+    pub(super) fn an_agents(&self, address: Ipv4Addr) -> bool {
+        let named = self.home_agents.as_ref();
+        self.ours(address)
+            || self.agents.contains(&address)
+            || self.home.contains_key(&address)
+            || named.is_some_and(|named| named.contains_key(&address))
     }
 
     /// Whether an address is one of ours.

@@ -46,8 +46,9 @@ pub struct ForeignAgent {
 /// A request is matched to its reply by these: the mobile node, and the low half of the Identification.
 type PendingKey = (Ipv4Addr, u32);
 
-/// Requests that wait for a reply, a mobile node: a stranger that uses its address must not push its own one out.
-const PENDING_A_NODE: usize = 4;
+/// Requests that wait for a reply, a mobile node. A stranger that uses its address would push its own one out: it takes as many
+/// within the time that the home agent needs to answer.
+const PENDING_A_NODE: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Due {
@@ -66,12 +67,23 @@ struct Asker {
     destination: Ipv4Addr,
 }
 
+impl Asker {
+    /// Who it is on its link.
+    fn place(&self) -> (Interface, Option<LinkAddress>) {
+        (self.interface, self.link)
+    }
+}
+
 /// A request that was relayed (RFC 5944 §3.7.1).
 #[derive(Clone, Debug)]
 struct Pending {
     asker: Asker,
     request: Request,
     previous: Option<Predecessor>,
+    /// The code that an answer which may be anybody's earned.
+    failed: Option<Code>,
+    /// The mobile node was told of a denial that may be anybody's.
+    told: bool,
 }
 
 impl ForeignAgent {
@@ -115,6 +127,12 @@ impl ForeignAgent {
                     };
                     self.request(asker, packet.ttl, octets, request, now, &mut actions);
                 }
+                Ok(Message::Reply(_) | Message::Revocation(_) | Message::RevocationAck(_))
+                    if self.config.on_link(packet.interface) =>
+                {
+                    // Home agents aren't where mobile nodes come to: who says so there is somebody else.
+                    self.counters.ignored += 1;
+                }
                 Ok(Message::Reply(reply)) => {
                     self.reply(packet, octets, &reply, now, &mut actions);
                 }
@@ -140,13 +158,9 @@ impl ForeignAgent {
                     self.turn_out(home, Reason::Expired, &mut actions);
                 }
                 Due::Timeout(key) => {
-                    if let Some(pending) = self.pending.remove(&key) {
-                        self.deny(
-                            &pending.asker,
-                            &pending.request,
-                            Code::FA_TIMEOUT,
-                            &mut actions,
-                        );
+                    if let Some(pending) = self.pending.remove(&key).filter(|one| !one.told) {
+                        let code = pending.failed.unwrap_or(Code::FA_TIMEOUT);
+                        self.deny(&pending.asker, &pending.request, code, &mut actions);
                     }
                 }
             }
@@ -169,7 +183,8 @@ impl ForeignAgent {
     }
 
     /// ICMP says that a home agent can't be reached: its code of Destination Unreachable (RFC 792), and the home agent
-    /// it was sent to. Whoever waits for it is denied at once (codes 80 to 88).
+    /// it was sent to. Whoever waits for it is denied at once (codes 80 to 88). Since anybody may have said so, an answer of
+    /// the home agent's counts all the same.
     pub fn unreachable(&mut self, home_agent: Ipv4Addr, icmp_code: u8) -> Vec<Action> {
         let code = match icmp_code {
             0 => Code::FA_NETWORK_UNREACHABLE,
@@ -181,14 +196,15 @@ impl ForeignAgent {
         let mut keys: Vec<_> = self
             .pending
             .iter()
-            .filter(|(_, pending)| pending.request.home_agent == home_agent)
+            .filter(|(_, pending)| pending.request.home_agent == home_agent && !pending.told)
             .map(|(key, _)| *key)
             .collect();
         keys.sort_unstable();
         for key in keys {
-            self.timers.cancel(Due::Timeout(key));
-            if let Some(pending) = self.pending.remove(&key) {
-                self.deny(&pending.asker, &pending.request, code, &mut actions);
+            if let Some(pending) = self.pending.get_mut(&key) {
+                pending.told = true;
+                let (asker, request) = (pending.asker, pending.request);
+                self.deny(&asker, &request, code, &mut actions);
             }
         }
         actions

@@ -37,21 +37,44 @@ impl ForeignAgent {
                 return;
             }
             Err(error) => {
+                self.counters.malformed += 1;
                 let code = match error {
                     DecodeError::Twice(number::FOREIGN_HOME) => Code::FA_HOME_AUTHENTICATION,
                     _ => Code::FA_MALFORMED_REPLY,
                 };
-                self.settle(key);
-                self.deny(&pending.asker, &pending.request, code, actions);
+                self.failed(key, code);
                 return;
             }
         };
-        if let Err(code) = self.check(&pending, &extensions) {
-            self.settle(key);
-            self.deny(&pending.asker, &pending.request, code, actions);
+        let proven = match self.proven(&pending, &extensions) {
+            Ok(proven) => proven,
+            Err(code) => {
+                self.counters.unauthentic += 1;
+                self.failed(key, code);
+                return;
+            }
+        };
+        if vendors(&extensions) {
+            match proven {
+                true => {
+                    self.settle(key);
+                    self.deny(
+                        &pending.asker,
+                        &pending.request,
+                        Code::FA_VENDOR_HOME,
+                        actions,
+                    );
+                }
+                false => self.failed(key, Code::FA_VENDOR_HOME),
+            }
             return;
         }
-        self.settle(key);
+        if proven || reply.code.accepted() {
+            self.settle(key);
+        } else if let Some(pending) = self.pending.get_mut(&key) {
+            // The mobile node can tell whose it is; the home agent's own answer may come yet.
+            pending.told = true;
+        }
         let end = extensions
             .authentication(Pair::MobileHome)
             .map_or(octets.len(), |cover| cover.end);
@@ -81,23 +104,24 @@ impl ForeignAgent {
         self.timers.cancel(Due::Timeout(key));
     }
 
-    fn check(&self, pending: &Pending, extensions: &Extensions<'_>) -> Result<(), Code> {
+    /// An answer came that may be anybody's: the request waits for a better one, and is denied with that code if none comes.
+    fn failed(&mut self, key: super::PendingKey, code: Code) {
+        if let Some(pending) = self.pending.get_mut(&key) {
+            pending.failed = Some(code);
+        }
+    }
+
+    /// Whether an association proves whose it is; an error if it proves that it isn't the home agent's.
+    fn proven(&self, pending: &Pending, extensions: &Extensions<'_>) -> Result<bool, Code> {
         let associations = self.config.home.get(&pending.request.home_agent);
         let authentication = extensions.authentication(Pair::ForeignHome);
-        let authentic = match (authentication, associations) {
+        match (authentication, associations) {
             (Some(authentication), Some(associations)) => find(associations, authentication.spi)
-                .is_some_and(|one| one.verify(&authentication)),
-            (None, None) => true,
-            _ => false,
-        };
-        if !authentic {
-            return Err(Code::FA_HOME_AUTHENTICATION);
-        }
-        let cover = extensions.authentication(Pair::MobileHome);
-        let ours = |at| cover.is_some_and(|cover| at > cover.start);
-        match extensions.critical_vendors().any(ours) {
-            true => Err(Code::FA_VENDOR_HOME),
-            false => Ok(()),
+                .filter(|one| one.verify(&authentication))
+                .map(|_| true)
+                .ok_or(Code::FA_HOME_AUTHENTICATION),
+            (None, None) => Ok(false),
+            _ => Err(Code::FA_HOME_AUTHENTICATION),
         }
     }
 
@@ -141,4 +165,11 @@ impl ForeignAgent {
         self.take_in(visitor, actions);
         self.revoker.cancel((reply.home, request.home_agent));
     }
+}
+
+/// Whether it has critical vendor extensions that are for us.
+fn vendors(extensions: &Extensions<'_>) -> bool {
+    let cover = extensions.authentication(Pair::MobileHome);
+    let ours = |at| cover.is_some_and(|cover| at > cover.start);
+    extensions.critical_vendors().any(ours)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! From the mobile node to its home agent (RFC 5944 §3.7.2).
 
-use super::{Asker, Due, ForeignAgent, Pending, PENDING_A_NODE};
+use super::{Asker, Due, ForeignAgent, Pending, PendingKey, PENDING_A_NODE};
 use crate::action::{Action, Event, Predecessor};
 use crate::auth::find;
 use crate::code::Code;
@@ -12,6 +12,8 @@ use crate::number::{extension as number, PORT};
 use crate::packet::{Content, Packet, TTL, TTL_DIRECT};
 use crate::time::Now;
 use crate::{Builder, ReverseTunnel};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 impl ForeignAgent {
@@ -24,12 +26,7 @@ impl ForeignAgent {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        if !self
-            .config
-            .links
-            .iter()
-            .any(|link| link.interface == asker.interface)
-        {
+        if !self.config.on_link(asker.interface) {
             // Requests come from our own links, or somebody registers a host that isn't here.
             self.counters.ignored += 1;
             return;
@@ -71,7 +68,9 @@ impl ForeignAgent {
         if !self.allowed(request) {
             return Err(Code::FA_PROHIBITED);
         }
-        if !unicast(request.home) || self.config.ours(request.home) {
+        // An agent's packets would go to the link, and nobody asks them of an agent.
+        let agent = request.home == request.home_agent || self.config.an_agents(request.home);
+        if !unicast(request.home) || agent {
             return Err(Code::FA_MALFORMED_REQUEST);
         }
         if !(asker.source.is_unspecified() || asker.source == request.home) {
@@ -198,6 +197,8 @@ impl ForeignAgent {
                 asker,
                 request,
                 previous,
+                failed: None,
+                told: false,
             },
             now,
         );
@@ -212,19 +213,31 @@ impl ForeignAgent {
             self.timers.set(Due::Timeout(key), until);
             return;
         }
-        let mut same: Vec<_> = self
-            .pending
-            .keys()
-            .filter(|key| key.0 == home)
-            .filter_map(|&key| Some((self.timers.at(Due::Timeout(key))?, key)))
-            .collect();
-        same.sort_unstable();
-        if let (true, Some(&(_, oldest))) = (same.len() >= PENDING_A_NODE, same.first()) {
-            self.pending.remove(&oldest);
-            self.timers.cancel(Due::Timeout(oldest));
+        let same = self.pending.iter().filter(|(key, _)| key.0 == home);
+        if same.count() >= PENDING_A_NODE {
+            self.make_room(home);
         }
         self.pending.insert(key, pending);
         self.timers.set(Due::Timeout(key), until);
+    }
+
+    /// One request of a mobile node's goes for another: one that was answered; else the oldest from where most of them
+    /// come, which isn't where the mobile node itself is, unless somebody uses its link-layer address, too.
+    fn make_room(&mut self, home: Ipv4Addr) {
+        let same = || self.pending.iter().filter(|(key, _)| key.0 == home);
+        let mut from: HashMap<_, usize> = HashMap::new();
+        for (_, pending) in same() {
+            *from.entry(pending.asker.place()).or_default() += 1;
+        }
+        let rank = |&(key, pending): &(&PendingKey, &Pending)| {
+            let many = from.get(&pending.asker.place()).copied();
+            let since = self.timers.at(Due::Timeout(*key));
+            (!pending.told, Reverse(many), since, *key)
+        };
+        if let Some(key) = same().min_by_key(rank).map(|(key, _)| *key) {
+            self.pending.remove(&key);
+            self.timers.cancel(Due::Timeout(key));
+        }
     }
 
     /// Answers for ourselves.

@@ -506,6 +506,18 @@ impl World {
 
     /// Gives a packet to a node, from a link or from a forger.
     pub fn hand_in(&mut self, to: Who, interface: Interface, packet: &Packet, hops: u8) {
+        self.hand_in_from(None, to, interface, packet, hops);
+    }
+
+    /// The same, from this link-layer address.
+    pub fn hand_in_from(
+        &mut self,
+        link_source: Option<LinkAddress>,
+        to: Who,
+        interface: Interface,
+        packet: &Packet,
+        hops: u8,
+    ) {
         let payload = match &packet.content {
             Content::Udp {
                 source_port,
@@ -522,7 +534,7 @@ impl World {
             source: packet.source,
             destination: packet.destination,
             ttl: packet.ttl - hops.min(packet.ttl),
-            link_source: None,
+            link_source,
             payload,
         };
         match to {

@@ -12,7 +12,7 @@ use mml_mip::{
     Algorithm, Association, ForeignConfig, HomeConfig, Key, NodeConfig, Prefix, Replay,
     ReverseTunnel, Subscriber, SPI_MIN,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -312,7 +312,20 @@ impl Checker<'_> {
         config.reverse_tunnel = self.reverse(table);
         config.home = self.associations(&table.get_ref().peer)?;
         config.home_agents = self.known_home_agents();
+        config.agents = self.agents_addresses();
         Ok(config)
+    }
+
+    /// This node's addresses and its neighbours': no visitor has one of them.
+    fn agents_addresses(&self) -> HashSet<Ipv4Addr> {
+        let own = self.file.node.addresses.get_ref().iter();
+        let neighbours = self.file.neighbour.iter().map(Spanned::get_ref);
+        let all = own.chain(neighbours.flat_map(|one| &one.addresses));
+        let v4 = all.filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        v4.collect()
     }
 
     /// Home agents whose address is said, and their mobile hosts' addresses; none if no address is said.

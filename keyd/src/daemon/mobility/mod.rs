@@ -23,8 +23,8 @@ use super::engine::{Order, Random};
 use crate::netlink::Error;
 use mml_ike::host::Host as _;
 use mml_mip::{
-    Action, Event, ForeignAgent, HandoverKey, HomeAgent, Identification, Incoming, Interface,
-    LinkAddress, MobileNode, Now, Ntp, Payload, Seen, Tunnel,
+    Action, Event, ForeignAgent, ForeignConfig, HandoverKey, HomeAgent, Identification, Incoming,
+    Interface, LinkAddress, MobileNode, Now, Ntp, Payload, Seen, Tunnel,
 };
 use network::{Network, Side};
 use packet::Arrived;
@@ -83,6 +83,21 @@ fn advertised(link: &Link, interval: Duration) -> Result<mml_mip::Link, String> 
     })
 }
 
+/// Says of which home agents anybody may say who is a visitor.
+fn warn_of_unproven(foreign: &ForeignConfig) {
+    for home_agent in foreign.unproven() {
+        tracing::warn!(
+            "mobile-ip: home agent {home_agent} shares no secret with this agent: whoever sends packets in its name says who is a visitor here; \
+             write a [[mobile-ip.peer]] of {home_agent} here, and one of this agent there"
+        );
+    }
+    if foreign.home_agents.is_none() {
+        tracing::warn!(
+            "mobile-ip: registrations go to any home agent that a host names; write a [[home-agent]] with its `address` for each that may have hosts here"
+        );
+    }
+}
+
 impl Mobility {
     /// Looks up the links, opens the sockets and, at a home agent, says what of its own packets is routed how.
     ///
@@ -120,6 +135,8 @@ impl Mobility {
             Agent::Foreign(foreign) => {
                 let mut foreign = foreign.clone();
                 foreign.links = all().collect::<Result<_, _>>()?;
+                foreign.agents.extend(socket::own_addresses()?);
+                warn_of_unproven(&foreign);
                 Part::Foreign(Box::new(ForeignAgent::new(foreign, at)))
             }
             Agent::Node(node) => Part::Node(Box::new(MobileNode::new(node.clone()))),

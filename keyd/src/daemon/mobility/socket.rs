@@ -6,6 +6,7 @@
 //! live tells whether a request has crossed a router. Between agents, one UDP socket.
 
 use super::packet::{self, Arrived, PORT};
+use super::route_message;
 use crate::daemon::udp::AHEAD;
 use mml_mip::{Content, LinkAddress, Packet};
 use nix::libc;
@@ -83,6 +84,16 @@ impl Link {
             address: own.or(addresses.first()).copied(),
         })
     }
+}
+
+/// This node's addresses, on whatever interface.
+///
+/// # Errors
+/// The system's.
+pub fn own_addresses() -> Result<Vec<Ipv4Addr>, String> {
+    let all = nix::ifaddrs::getifaddrs().map_err(|error| format!("mobile-ip: {error}"))?;
+    let v4 = all.filter_map(|one| Some(one.address.as_ref()?.as_sockaddr_in()?.ip()));
+    Ok(v4.collect())
 }
 
 /// The node's sockets.
@@ -278,6 +289,14 @@ fn hear(socket: &Socket, links: &BTreeSet<u32>, to: &mpsc::Sender<Arrived>) -> i
     }
 }
 
+/// Whether what came in there was in a tunnel of Mobile IP's. Agents speak with each other beside those, and what is in one
+/// may be anybody's: its outer header proves nothing.
+fn by_tunnel(index: u32) -> bool {
+    let name = nix::net::if_::if_indextoname(index).ok();
+    let name = name.as_ref().and_then(|name| name.to_str().ok());
+    name.and_then(route_message::remote).is_some()
+}
+
 /// Datagrams that didn't come by our links: those have been heard as frames.
 fn hear_routed(
     socket: &Socket,
@@ -308,7 +327,7 @@ fn hear_routed(
         };
         let index = u32::try_from(info.ipi_ifindex).unwrap_or(0);
         let len = message.bytes;
-        if links.contains(&index) {
+        if links.contains(&index) || by_tunnel(index) {
             continue;
         }
         let arrived = Arrived {
