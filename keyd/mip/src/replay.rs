@@ -30,6 +30,9 @@ impl Default for Replay {
 pub struct Guard {
     /// No timestamp up to this one is taken.
     newest: Ntp,
+    /// An earlier life may have taken stamps up to then, ahead of the clock as they were. Until then, they are judged by it
+    /// instead of the clock.
+    resumed: Option<Ntp>,
     nonce: Option<u32>,
 }
 
@@ -48,7 +51,18 @@ impl Guard {
     pub fn new(now: Now) -> Self {
         Guard {
             newest: now.wall,
+            resumed: None,
             nonce: None,
+        }
+    }
+
+    /// What an earlier life accepted isn't known: nothing that it can have accepted is, until its clock would have got
+    /// there. The mobile node doesn't wait for that: the rejection tells it that time as ours.
+    pub fn resume(&mut self, replay: Replay, now: Now) {
+        if let Replay::Timestamps { window } = replay {
+            let newest = now.wall.plus(window);
+            self.resumed = Some(newest);
+            self.restore(Identification(newest.0));
         }
     }
 
@@ -59,6 +73,25 @@ impl Guard {
         }
     }
 
+    /// Whether the Identification of an authentic request would be fresh.
+    pub fn takes(&self, replay: Replay, identification: Identification, now: Now) -> bool {
+        match replay {
+            Replay::Timestamps { window } => {
+                let stamp = Ntp(identification.0);
+                let window = Ntp(0).plus(window).0;
+                let off = stamp.since(self.clock(now)).unsigned_abs();
+                off <= window && stamp.after(self.newest)
+            }
+            Replay::Nonces => self.nonce == Some(identification.high()),
+        }
+    }
+
+    /// The time that stamps are judged by.
+    fn clock(&self, now: Now) -> Ntp {
+        let resumed = self.resumed.filter(|resumed| resumed.after(now.wall));
+        resumed.unwrap_or(now.wall)
+    }
+
     /// Judges the Identification of an authentic request.
     pub fn judge(
         &mut self,
@@ -67,31 +100,33 @@ impl Guard {
         now: Now,
         random: &mut Random<'_>,
     ) -> Judgement {
+        let fresh = self.takes(replay, identification, now);
         match replay {
-            Replay::Timestamps { window } => self.timestamp(window, identification, now),
-            Replay::Nonces => self.nonce(identification, random),
+            Replay::Timestamps { .. } => self.timestamp(fresh, identification, now),
+            Replay::Nonces => self.nonce(fresh, identification, random),
         }
     }
 
-    fn timestamp(&mut self, window: Duration, request: Identification, now: Now) -> Judgement {
-        let stamp = Ntp(request.0);
-        let window = Ntp(0).plus(window).0;
-        let fresh = stamp.since(now.wall).unsigned_abs() <= window && stamp.after(self.newest);
+    fn timestamp(&mut self, fresh: bool, request: Identification, now: Now) -> Judgement {
         if fresh {
-            self.newest = stamp;
+            self.newest = Ntp(request.0);
         }
         Judgement {
             fresh,
             // A rejection tells the home agent's time, in whole seconds.
             reply: match fresh {
                 true => request,
-                false => Identification::new(now.wall.seconds(), request.low()),
+                false => Identification::new(self.clock(now).seconds(), request.low()),
             },
         }
     }
 
-    fn nonce(&mut self, request: Identification, random: &mut Random<'_>) -> Judgement {
-        let fresh = self.nonce == Some(request.high());
+    fn nonce(
+        &mut self,
+        fresh: bool,
+        request: Identification,
+        random: &mut Random<'_>,
+    ) -> Judgement {
         // A rejection gives the nonce that is awaited, which is new to the mobile node, and doesn't use it up: else
         // whoever replays old requests in a loop would keep the mobile node out.
         let nonce = match self.nonce {

@@ -163,6 +163,54 @@ fn a_home_agent_that_reads_its_bindings_back_from_routes_interrupts_nothing_and_
 }
 
 #[test]
+fn after_a_restart_a_clock_that_is_right_costs_a_round_trip_and_no_handoff_a_second() {
+    // A request at the latest, its rejection, and the next one; over the air and the core.
+    let again = ms(2 + 10 + 10 + 2);
+    for skew in [-6000, -1000, 0, 1000, 6000] {
+        for wait in [0, 1, 3000, 6000, 6900, 7100, 8000, 14_000, 16_000] {
+            let mut world = settled(2, 1);
+            world.skew = skew;
+            world.hand_off(1, ms(20));
+            world.run(Duration::from_secs(8));
+            world.assert_only_at(1);
+            world.resume_ha();
+            for (to, wait) in [(0, wait), (1, 2000), (0, 9000)] {
+                world.run(ms(wait));
+                world.down = Duration::ZERO;
+                world.hand_off(to, ms(20));
+                world.run(ms(900));
+                let most = ms(20 + 4 + 24) + again;
+                assert!(
+                    world.reachable_by(to) && world.down <= most,
+                    "{skew} {wait}: {:?}",
+                    world.down
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_stamped_ahead_isnt_taken_again_by_a_home_agent_that_restarted() {
+    let mut world = settled(2, 1);
+    world.skew = 6900;
+    world.hand_off(1, ms(20));
+    world.run(ms(500));
+    world.assert_only_at(1);
+    let old = world.last_request();
+    world.resume_ha();
+    // Until its stamp is what a clock that is right would say, and beyond.
+    for _ in 0..40 {
+        world.run(ms(400));
+        let octets = Builder::relay(&old)
+            .authenticate(Pair::ForeignHome, &foreign_home(1))
+            .finish();
+        let code = ask::at_home_agent(&mut world, 1, octets);
+        assert_eq!(code, Some(Code::HA_IDENTIFICATION));
+    }
+}
+
+#[test]
 fn either_agent_restarting_in_any_phase_of_a_handoff_ends_well() {
     for after in 0..40 {
         for who in [Who::Ha, Who::Fa(0), Who::Fa(1)] {

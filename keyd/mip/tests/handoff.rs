@@ -129,18 +129,34 @@ fn the_new_agent_hears_of_the_previous_one_with_a_token_that_is_good_there_alone
     assert_eq!(last, Some(Vec::new()));
 }
 
+/// From the second foreign agent to the home agent.
+fn from_agent(octets: &[u8]) -> Incoming<'_> {
+    Incoming {
+        interface: Interface(0),
+        source: care_of(1),
+        destination: HA,
+        ttl: 64,
+        link_source: None,
+        payload: Payload::Udp {
+            source_port: number::PORT,
+            octets,
+        },
+    }
+}
+
 /// docs/wire.md 4e.
 #[test]
-fn a_home_agent_is_asked_what_has_arrived_for_an_authentic_request_alone() {
+fn a_home_agent_is_asked_what_has_arrived_for_an_authentic_and_fresh_request_alone() {
     let mut world = settled(2);
-    let request = |key: &[u8], named: bool| {
+    let fresh = Identification(ask::wall(&world).0);
+    let request = |key: &[u8], named: bool, identification| {
         let mut builder = Builder::new(&Message::Request(Request {
             flags: RequestFlags::default(),
             lifetime: 60,
             home: HOME,
             home_agent: HA,
             care_of: care_of(1),
-            identification: Identification(1),
+            identification,
         }));
         if named {
             let previous = PreviousFa {
@@ -159,24 +175,32 @@ fn a_home_agent_is_asked_what_has_arrived_for_an_authentic_request_alone() {
             .authenticate(Pair::MobileHome, &association)
             .finish()
     };
-    let asked = |world: &World, octets: &[u8]| {
-        world.ha.tells_seen(&Incoming {
-            interface: RADIO,
-            source: care_of(1),
-            destination: HA,
-            ttl: 64,
-            link_source: None,
-            payload: Payload::Udp {
-                source_port: 434,
-                octets,
-            },
-        })
+    let now = |world: &World| Now {
+        monotonic: world.now,
+        wall: ask::wall(world),
     };
+    let asked = |world: &World, octets: &[u8]| world.ha.tells_seen(&from_agent(octets), now(world));
     let ours = &[1; 32];
-    assert_eq!(asked(&world, &request(ours, true)), Some(HOME));
-    assert_eq!(asked(&world, &request(ours, false)), None);
-    assert_eq!(asked(&world, &request(&[9; 32], true)), None);
+    assert_eq!(asked(&world, &request(ours, true, fresh)), Some(HOME));
+    assert_eq!(asked(&world, &request(ours, false, fresh)), None);
+    assert_eq!(asked(&world, &request(&[9; 32], true, fresh)), None);
     assert_eq!(asked(&world, &[]), None);
+    // The kernel isn't read for what is heard again, or was stamped far from now.
+    let stamped = |time: i64| Identification(fresh.0.wrapping_add_signed(time << 32));
+    for (seconds, one) in [(-8, None), (-1, None), (6, Some(HOME)), (8, None)] {
+        let octets = request(ours, true, stamped(seconds));
+        assert_eq!(asked(&world, &octets), one, "{seconds}");
+    }
+    let used = Builder::relay(&request(ours, true, fresh))
+        .authenticate(Pair::ForeignHome, &foreign_home(1))
+        .finish();
+    let at = now(&world);
+    let before = world.ha.counters().accepted;
+    assert_eq!(asked(&world, &used), Some(HOME));
+    world.ha.handle(&from_agent(&used), at, &mut || 7);
+    assert_eq!(asked(&world, &used), None);
+    assert_eq!(world.ha.counters().accepted, before, "it has no T bit");
+    let mut world = settled(2);
     // What was told for one host isn't told another.
     world.ha.has_seen(
         Ipv4Addr::new(203, 0, 113, 99),

@@ -101,6 +101,48 @@ fn the_home_agent_denies_with_the_code_that_applies() {
 }
 
 #[test]
+fn copies_of_old_requests_bring_few_answers_and_leave_other_mobile_nodes_theirs() {
+    let mut home = home_config(2);
+    let other = Ipv4Addr::new(203, 0, 113, 8);
+    let subscriber = Subscriber {
+        associations: vec![association(1000, 8)],
+        barred: false,
+    };
+    home.subscribers.insert(other, subscriber);
+    let foreign = (0..2).map(foreign_config).collect();
+    let mut world = World::with(home, foreign, node_config(), 1);
+    world.run(ms(100));
+    let request = sound(&world, 1);
+    assert_eq!(at_home_agent(&mut world, 1, relayed(request, 1)), None);
+    world.run(ms(1000));
+    for _ in 0..1000 {
+        at_home_agent(&mut world, 1, relayed(request, 1));
+    }
+    let refused = world.refused(Who::Ha);
+    assert_eq!(refused.len(), 16);
+    assert!(refused.iter().all(|code| *code == Code::HA_IDENTIFICATION));
+    assert_eq!(world.ha.counters().limited, 1000 - 16);
+    // Neither somebody else's, nor what isn't authentic, nor a sound one.
+    let another = Request {
+        home: other,
+        identification: Identification(0),
+        ..request
+    };
+    let octets = Builder::relay(&signed(another, &association(1000, 8)))
+        .authenticate(Pair::ForeignHome, &foreign_home(1))
+        .finish();
+    let code = at_home_agent(&mut world, 1, octets);
+    assert_eq!(code, Some(Code::HA_IDENTIFICATION));
+    let octets = signed(request, &association(1000, 66));
+    let code = at_home_agent(&mut world, 1, octets);
+    assert_eq!(code, Some(Code::HA_MOBILE_AUTHENTICATION));
+    let accepted = world.ha.counters().accepted;
+    let octets = relayed(sound(&world, 1), 1);
+    assert_eq!(at_home_agent(&mut world, 1, octets), None);
+    assert_eq!(world.ha.counters().accepted, accepted + 1);
+}
+
+#[test]
 fn the_home_agent_refuses_wrong_keys_spis_and_missing_authenticators() {
     let mut world = settled();
     let request = sound(&world, 1);

@@ -347,8 +347,8 @@ pub async fn run(
             },
             Some(arrived) = mobile => {
                 if let Some(mobility) = &mut mobility {
-                    mobility.tell_seen(Some(&arrived), |host| engine.seen(host));
                     let now = start.elapsed();
+                    mobility.tell_seen(Some(&arrived), now, |host| engine.seen(host));
                     mobility.handle(&arrived, now, &mut |event| engine.mobile_event(event, now));
                 }
             }
@@ -357,8 +357,8 @@ pub async fn run(
                     device.link_up(index);
                 }
                 if let Some(mobility) = &mut mobility {
-                    mobility.tell_seen(None, |host| engine.seen(host));
                     let now = start.elapsed();
+                    mobility.tell_seen(None, now, |host| engine.seen(host));
                     mobility.link(index, up, now, &mut |event| engine.mobile_event(event, now));
                     advise(&mut engine, now);
                 }
@@ -367,7 +367,7 @@ pub async fn run(
                 let now = start.elapsed();
                 if let Some(mobility) = &mut mobility {
                     if mobility.next_deadline().is_some_and(|due| due <= now) {
-                        mobility.tell_seen(None, |host| engine.seen(host));
+                        mobility.tell_seen(None, now, |host| engine.seen(host));
                     }
                     mobility.tick(now, &mut |event| engine.mobile_event(event, now));
                 }

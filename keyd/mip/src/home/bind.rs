@@ -202,14 +202,23 @@ impl HomeAgent {
     }
 
     /// Takes a binding of an earlier life back of which nothing else is known, and says for how long, in s: as long as a
-    /// registration may hold. No request stamped before now is taken. None for a mobile node that isn't ours.
+    /// registration may hold. No request that can have been accepted in that life is taken, though stamped ahead of our clock.
+    /// None for a mobile node that isn't ours.
     pub fn resume(
         &mut self,
         home: Ipv4Addr,
         care_of: Ipv4Addr,
         now: Now,
     ) -> Option<(Vec<Action>, u16)> {
-        let spi = self.config.subscriber(home)?.associations.first()?.spi;
+        let associations = &self.config.subscriber(home)?.associations;
+        let spi = associations.first()?.spi;
+        for association in associations {
+            let began = self.began;
+            self.guards
+                .entry((home, association.spi))
+                .or_insert_with(|| Guard::new(began))
+                .resume(association.replay, now);
+        }
         let lifetime = self.config.max_lifetime;
         let binding = Binding {
             home,

@@ -46,6 +46,8 @@ pub struct HomeAgent {
     revoker: Revoker,
     advertiser: Option<Advertiser>,
     denials: Bucket,
+    /// The same of requests that are authentic and were denied, by mobile node: copies of old ones are.
+    denied: HashMap<Ipv4Addr, Bucket>,
     began: Now,
     /// What has arrived of a mobile node, when that was last asked.
     seen: Option<(Ipv4Addr, Vec<Seen>)>,
@@ -54,6 +56,9 @@ pub struct HomeAgent {
 
 /// Denials of requests that aren't authentic, a second: each costs a hash, and goes to whatever source was named.
 const DENIALS_PER_SECOND: u32 = 64;
+
+/// Denials of a mobile node's authentic requests, a second. Its own are a few; whoever repeats what it heard gets no more.
+const DENIALS_A_NODE: u32 = 16;
 
 impl HomeAgent {
     /// A home agent without bindings. It takes no timestamp from before now (see [`HomeAgent::restore`]).
@@ -71,6 +76,7 @@ impl HomeAgent {
             expiry: Timers::default(),
             revoker: Revoker::default(),
             denials: Bucket::new(DENIALS_PER_SECOND),
+            denied: HashMap::new(),
             began: now,
             seen: None,
             counters: Counters::default(),
@@ -78,8 +84,8 @@ impl HomeAgent {
     }
 
     /// The mobile node whose registration by this packet will be answered with what has arrived of it ([`HomeAgent::has_seen`]):
-    /// an authentic one, since it has to be read from the kernel, that names a previous foreign agent.
-    pub fn tells_seen(&self, packet: &Incoming<'_>) -> Option<Ipv4Addr> {
+    /// an authentic and fresh one, since it has to be read from the kernel, that names a previous foreign agent.
+    pub fn tells_seen(&self, packet: &Incoming<'_>, now: Now) -> Option<Ipv4Addr> {
         let Payload::Udp { octets, .. } = packet.payload else {
             return None;
         };
@@ -89,8 +95,12 @@ impl HomeAgent {
         let fixed = Message::Request(request).fixed_len();
         let extensions = Extensions::parse(octets, fixed).ok()?;
         extensions.previous_fa()?;
-        self.mobile(&request, &extensions)?;
-        Some(request.home)
+        let association = self.mobile(&request, &extensions)?;
+        let guard = self.guards.get(&(request.home, association.spi)).copied();
+        guard
+            .unwrap_or_else(|| Guard::new(self.began))
+            .takes(association.replay, request.identification, now)
+            .then_some(request.home)
     }
 
     /// What has arrived of a mobile node's composite SAs, for the next answer to it (docs/wire.md 4e).
@@ -236,7 +246,14 @@ impl HomeAgent {
             }
             Err(denied) => {
                 self.counters.denied(denied.code);
-                if !denied.authentic && !self.denials.take(now.monotonic) {
+                let bucket = match denied.authentic {
+                    true => self
+                        .denied
+                        .entry(asked.request.home)
+                        .or_insert_with(|| Bucket::new(DENIALS_A_NODE)),
+                    false => &mut self.denials,
+                };
+                if !bucket.take(now.monotonic) {
                     self.counters.limited += 1;
                     return;
                 }

@@ -539,7 +539,7 @@ impl World {
         };
         match to {
             Who::Ha => {
-                if let Some(home) = self.ha.tells_seen(&incoming) {
+                if let Some(home) = self.ha.tells_seen(&incoming, clock(self.now, 0)) {
                     self.ha.has_seen(home, self.seen[1].clone());
                 }
             }

@@ -180,6 +180,7 @@ impl Mobility {
     pub fn tell_seen(
         &mut self,
         arrived: Option<&Arrived>,
+        monotonic: Duration,
         ask: impl FnOnce(Option<Ipv4Addr>) -> Vec<Seen>,
     ) {
         let packet = arrived.map(incoming);
@@ -188,7 +189,7 @@ impl Mobility {
                 node.has_seen(ask(None));
             }
             (Part::Home(agent), Some(packet)) => {
-                if let Some(home) = agent.tells_seen(&packet) {
+                if let Some(home) = agent.tells_seen(&packet, now(monotonic)) {
                     agent.has_seen(home, ask(Some(home)));
                 }
             }
