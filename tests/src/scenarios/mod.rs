@@ -14,6 +14,7 @@ mod handoff_rekey;
 mod handoff_snoop;
 mod handoff_stream;
 mod hardship;
+mod heard;
 mod hold;
 mod ipv6;
 pub mod keyd;
@@ -88,6 +89,7 @@ const TABLES: &[&[Scenario]] = &[
     handoff_recall::TABLE,
     handoff_bad_days::TABLE,
     handoff_rekey::TABLE,
+    heard::TABLE,
     hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,
