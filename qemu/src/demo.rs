@@ -228,10 +228,13 @@ fn moved(handoff: &Value) -> String {
         .filter_map(|point| Some((point[0].as_f64()? / 1000.0, point[1].as_f64()? / 1000.0)))
         .collect();
     let moved = number("moved_us").unwrap_or_default() / 1000.0;
+    let gap = number("gap_us").unwrap_or_default() / 1000.0;
     let chart = scatter::render(
         &points,
         moved,
-        "thousand octets sent by cn; the host moves from fa1 to fa2 at the line of dots",
+        &format!(
+            "thousand octets sent by cn; the host moves from fa1 to fa2 at the line of dots, its radio away for {gap:.1} ms"
+        ),
         "ms",
     );
     let bytes = number("bytes").unwrap_or_default();

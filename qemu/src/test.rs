@@ -29,12 +29,14 @@ use crate::workspace::Workspace;
 
 /// Scenarios that of all run in virtual time: one waits for minutes, and the others count what a moment costs, to which what
 /// else the host does would add.
-const IN_VIRTUAL_TIME: [&str; 8] = [
+const IN_VIRTUAL_TIME: [&str; 10] = [
     "larval-csa-waits-165-seconds-for-its-keys",
     "handoff-under-a-stream-with-pkd",
     "handoff-under-a-stream-with-dkm",
     "handoff-under-tcp-with-pkd",
     "handoff-under-tcp-with-dkm",
+    "tcp-through-a-handoff-a-second-with-pkd",
+    "tcp-through-a-handoff-a-second-with-dkm",
     "handoff-a-second",
     "handoffs-on-the-papers-link-with-pkd",
     "handoffs-on-the-papers-link-with-dkm",

@@ -65,7 +65,7 @@ pub struct Options {
     pub seconds: Option<f64>,
     /// Stop at the first scenario that fails.
     pub fail_fast: bool,
-    /// How often `handoff-a-second` moves its host, where it is to be more than a few times.
+    /// How often scenarios with a handoff a second move their host, where it is to be more than a few times.
     pub handoffs: Option<u32>,
     /// Time is that of the guest's instructions: nothing else on the host's processors disturbs it.
     pub virtual_time: bool,

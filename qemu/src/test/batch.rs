@@ -227,7 +227,7 @@ fn judge_rest(
     }
 }
 
-/// How often the host of `handoff-a-second` moves, if the environment says so.
+/// How often the host moves in scenarios with a handoff a second, if the environment says so.
 fn handoffs() -> Result<Option<u32>> {
     const NAME: &str = "MML_HANDOFFS";
     let Ok(text) = std::env::var(NAME) else {

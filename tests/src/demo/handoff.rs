@@ -47,11 +47,11 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
     handoff::holders(&ctx, &spis, [true, true])?;
     let _server = serve(net)?;
     let capture = Capture::start(&net.cn, "ha", "cn-ha")?;
-    let (got, moved) = std::thread::scope(|scope| {
+    let (got, (moved, gap)) = std::thread::scope(|scope| {
         let mover = scope.spawn(|| {
             std::thread::sleep(MOVES);
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            mobility::moves(&net.mh, "wl1", "wl2").and_then(|()| Ok(now?))
+            mobility::moves(&net.mh, "wl1", "wl2").and_then(|gap| Ok((now?, gap)))
         });
         let got = fetched(net, bytes, &sum);
         let moved = mover
@@ -72,6 +72,7 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
             "sha256_ok": got.whole,
             "seconds": got.seconds,
             "moved_us": moved_us,
+            "gap_us": gap.as_micros() as u64,
             "interruption_us": still,
             "sent": sent,
             "opened": opened,

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What a handoff costs a stream, by where the next foreign agent's keys come from, and whether the previous one hands over
+//! What a handoff costs a stream of datagrams, by where the next foreign agent's keys come from, and whether the previous one hands over
 //! what it holds.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,6 @@ use super::handoff::{csa, dkm_files, files, holders, opened, pkd_files, start};
 use super::hold;
 use super::mobility::{self, Nodes, FA1, FA2};
 use crate::capture::Capture;
-use crate::paper::tcp_info::TcpInfo;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::topology::{CN, HOME};
@@ -39,18 +37,6 @@ pub const TABLE: &[Scenario] = &[
         proves: "the same holds where the previous foreign agent hands the keys on, too",
         seconds: 150,
         run: dkm_under_a_stream,
-    },
-    Scenario {
-        name: "handoff-under-tcp-with-pkd",
-        proves: "a TCP transfer to the host goes on through a handoff with keys given beforehand, every octet as it was sent, and its sender's timer doesn't run out unless the host was away for longer than that waits, 200 ms",
-        seconds: 150,
-        run: pkd_under_tcp,
-    },
-    Scenario {
-        name: "handoff-under-tcp-with-dkm",
-        proves: "the same where the previous foreign agent hands the keys on",
-        seconds: 150,
-        run: dkm_under_tcp,
     },
     Scenario {
         name: "handoff-a-second",
@@ -221,6 +207,8 @@ struct Handoff {
     unopened: u64,
     /// Packets that the previous one handed over.
     resent: u64,
+    /// For how long at most the radio had no link.
+    gap: Duration,
     /// What the kernel dropped meanwhile, by where and why.
     dropped: BTreeMap<String, u64>,
 }
@@ -231,9 +219,10 @@ fn moved(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<Handoff> {
     let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
     let capture = Capture::start(fa2, "wl2", "fa2-mh")?;
     let watch = dropped::Watch::begin()?;
+    let mut gap = Duration::ZERO;
     let [down, up] = streams(ctx, || {
         std::thread::sleep(ctx.seconds(2.0));
-        mobility::moves(&net.mh, "wl1", "wl2")?;
+        gap = mobility::moves(&net.mh, "wl1", "wl2")?;
         mobility::arrives(ctx, nodes, Some(FA2))?;
         std::thread::sleep(ctx.seconds(2.0));
         Ok(())
@@ -248,13 +237,14 @@ fn moved(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<Handoff> {
         passed,
         unopened: passed.saturating_sub(opened),
         resent,
+        gap,
         dropped,
     })
 }
 
 /// Starts the nodes with these files, brings the host to the first foreign agent and waits until those hold the keys that
 /// are said to.
-fn begin<'a>(ctx: &'a Ctx<'_>, files: &[String; 4], held: [bool; 2]) -> Result<Nodes<'a>> {
+pub fn begin<'a>(ctx: &'a Ctx<'_>, files: &[String; 4], held: [bool; 2]) -> Result<Nodes<'a>> {
     let nodes = start(ctx, files)?;
     let net = &ctx.net;
     let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
@@ -297,14 +287,16 @@ fn measured(ctx: &mut Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> R
             passed,
             unopened,
             resent,
+            gap,
             dropped,
         } = &handoff;
+        let gap_us = gap.as_micros() as u64;
         report::result(
             "handoff",
-            json!({ "keys": how, "to_host": down.json(), "from_host": up.json(), "passed": passed, "unopened": unopened, "resent": resent, "dropped": dropped }),
+            json!({ "keys": how, "to_host": down.json(), "from_host": up.json(), "passed": passed, "unopened": unopened, "resent": resent, "gap_us": gap_us, "dropped": dropped }),
         );
         report::step(format!(
-            "{how}: to the host {}; from it {}; {resent} sent again; of {passed} sealed packets on the new link {unopened} unopened; dropped by the kernel: {}",
+            "{how}: radio away for {gap_us} us; to the host {}; from it {}; {resent} sent again; of {passed} sealed packets on the new link {unopened} unopened; dropped by the kernel: {}",
             down.json(),
             up.json(),
             json!(dropped)
@@ -372,119 +364,14 @@ fn dkm_under_a_stream(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-/// For how long a sender's TCP waits at least before its timer runs out (Linux's least, RFC 6298's being a second).
-const PATIENCE: Duration = Duration::from_millis(200);
-/// From home agent to foreign agents, in milliseconds.
-const DELAY_MS: u64 = 15;
-/// Octets that the sender of a transfer may have under way.
-const UNDER_WAY: usize = 64 << 10;
-/// A write of its, and how many a second.
-const WRITE: usize = 1_000;
-
-/// A transfer, a write a millisecond, through a handoff: what came, and what the sender's TCP had to do.
-fn transfer(ctx: &mut Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> Result<()> {
-    let ctx = &*ctx;
-    // Where a round trip takes no time, a sender's TCP believes that what a handoff holds up is lost (RFC 8985 §7).
-    for (node, interface) in [(&ctx.net.ha, "core"), (ctx.net.core()?, "ha")] {
-        node.tc(&format!(
-            "qdisc replace dev {interface} root netem delay {DELAY_MS}ms limit 4000"
-        ))?;
-    }
-    let nodes = begin(ctx, files, held)?;
-    let go = || -> Result<()> {
-        let net = &ctx.net;
-        let (near, mut far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
-        socket2::SockRef::from(&near).set_send_buffer_size(UNDER_WAY)?;
-        near.set_nodelay(true)?;
-        let data = traffic::random(WRITE * 256);
-        let stop = AtomicBool::new(false);
-        let (before, sent, longest) = std::thread::scope(|scope| -> Result<_> {
-            let sender = scope.spawn(|| -> Result<u64> {
-                let (begin, mut sent, mut writer) = (Instant::now(), 0u64, &near);
-                for chunk in data.chunks(WRITE).cycle() {
-                    if stop.load(Ordering::Acquire) {
-                        break;
-                    }
-                    writer.write_all(chunk)?;
-                    sent += chunk.len() as u64;
-                    let due = begin + Duration::from_millis(sent / WRITE as u64);
-                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                }
-                near.shutdown(Shutdown::Write)?;
-                Ok(sent)
-            });
-            let receiver = scope.spawn(|| -> Result<(u64, Duration)> {
-                let (mut buffer, mut at, mut longest) = (vec![0; 1 << 16], 0u64, Duration::ZERO);
-                loop {
-                    let begin = Instant::now();
-                    let read = far.read(&mut buffer).context("TCP stalled")?;
-                    longest = longest.max(begin.elapsed());
-                    if read == 0 {
-                        return Ok((at, longest));
-                    }
-                    for octet in buffer.iter().take(read) {
-                        let expected = data.get((at % data.len() as u64) as usize);
-                        ensure!(Some(octet) == expected, "octet {at} is another one");
-                        at += 1;
-                    }
-                }
-            });
-            std::thread::sleep(ctx.seconds(2.0));
-            let before = TcpInfo::read(&near)?;
-            let moved = mobility::moves(&net.mh, "wl1", "wl2")
-                .and_then(|()| mobility::arrives(ctx, &nodes, Some(FA2)));
-            std::thread::sleep(ctx.seconds(2.0));
-            stop.store(true, Ordering::Release);
-            let panicked = |_| anyhow::anyhow!("the transfer's thread panicked");
-            let sent = sender.join().map_err(panicked)??;
-            let (came, longest) = receiver.join().map_err(panicked)??;
-            moved?;
-            ensure!(came == sent, "{came} octets came of {sent}");
-            Ok((before, sent, longest))
-        })?;
-        let after = TcpInfo::read(&near)?;
-        let again = after.retransmitted - before.retransmitted;
-        let timeouts = after.timeouts - before.timeouts;
-        let resent = Stats::read(&net.fa1)?.total("resent-packets");
-        report::result(
-            "handoff-tcp",
-            json!({ "keys": how, "octets": sent, "retransmitted": again, "timeouts": timeouts, "silence_ms": longest.as_millis() as u64, "resent": resent, "round_trip_us": before.round_trip }),
-        );
-        report::step(format!(
-            "{how}: {sent} octets, {again} segments sent again by the sender, {timeouts} time-outs; silent for {} ms at a round trip of {} us; {resent} packets handed over",
-            longest.as_millis(),
-            before.round_trip
-        ));
-        ensure!(resent > 0, "nothing was handed over");
-        ensure!(
-            again == 0 || !ctx.virtual_time,
-            "{again} segments were sent again by the sender"
-        );
-        ensure!(
-            timeouts == 0 || longest > PATIENCE,
-            "the sender's timer ran out {timeouts} times; it was silent for {} ms",
-            longest.as_millis()
-        );
-        Ok(())
-    };
-    go().with_context(|| nodes.logs())
-}
-
-fn pkd_under_tcp(ctx: &mut Ctx) -> Result<()> {
-    transfer(ctx, &pkd_files(), "PKD", [true, true])
-}
-
-fn dkm_under_tcp(ctx: &mut Ctx) -> Result<()> {
-    transfer(ctx, &dkm_files(), "DKM", [true, false])
-}
-
 /// The paper's wireless link, and a queue of 20 packets.
 const RADIO: &str = "rate 2mbit delay 1ms limit 20";
 /// From the core to the home agent, and to each foreign agent, in milliseconds each way.
 const HOME_MS: f64 = 7.5;
 const AGENT_MS: f64 = 2.5;
 
-fn slow_link(ctx: &Ctx) -> Result<()> {
+/// The paper's wireless hop, between agents that are 20 ms from home and 10 ms from each other.
+pub fn slow_link(ctx: &Ctx) -> Result<()> {
     ctx.net.radio(RADIO)?;
     let core = ctx.net.core()?;
     for (interface, delay) in [("ha", HOME_MS), ("fa1", AGENT_MS), ("fa2", AGENT_MS)] {
@@ -524,44 +411,70 @@ fn to_and_fro(ctx: &mut Ctx) -> Result<()> {
     goes_to_and_fro(ctx, &pkd_files(), [true, true])
 }
 
+/// How many handoffs in a row are wanted.
+pub fn handoffs(ctx: &Ctx) -> u32 {
+    ctx.handoffs.unwrap_or(HANDOFFS)
+}
+
+/// Moves the host to and fro between the two foreign agents, once a second, that often; `after` each it is asked what else must hold.
+/// For how long at most the radio had no link.
+pub fn once_a_second(
+    ctx: &Ctx,
+    nodes: &Nodes<'_>,
+    times: u32,
+    mut after: impl FnMut() -> Result<()>,
+) -> Result<Duration> {
+    let (begin, mut longest) = (Instant::now(), Duration::ZERO);
+    for number in 0..times {
+        let (from, to, at) = match number % 2 {
+            0 => ("wl1", "wl2", FA2),
+            _ => ("wl2", "wl1", FA1),
+        };
+        let due = begin + ctx.seconds(1.0) * (number + 1);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        longest = longest.max(mobility::moves(&ctx.net.mh, from, to)?);
+        mobility::arrives(ctx, nodes, Some(at))
+            .and_then(|()| after())
+            .with_context(|| format!("handoff {}", number + 1))?;
+    }
+    std::thread::sleep(ctx.seconds(1.0));
+    Ok(longest)
+}
+
+/// What happened at the nodes whose logs tell of a handoff.
+pub fn tell_logs(nodes: &Nodes<'_>) -> Result<()> {
+    for (name, node) in [("mh", &nodes.mh), ("fa1", &nodes.fa1), ("fa2", &nodes.fa2)] {
+        report::step(format!("LOG {name} {}", node.tell(&["log"])?));
+    }
+    Ok(())
+}
+
 fn goes_to_and_fro(ctx: &Ctx, files: &[String; 4], held: [bool; 2]) -> Result<()> {
     let nodes = begin(ctx, files, held)?;
-    let handoffs = ctx.handoffs.unwrap_or(HANDOFFS);
+    let handoffs = handoffs(ctx);
     let go = || -> Result<()> {
-        let net = &ctx.net;
         let begin = Instant::now();
         let watch = dropped::Watch::begin()?;
+        let mut gap = Duration::ZERO;
         let outcomes = streams(ctx, || {
-            for number in 0..handoffs {
-                let (from, to, at) = match number % 2 {
-                    0 => ("wl1", "wl2", FA2),
-                    _ => ("wl2", "wl1", FA1),
-                };
-                let due = begin + ctx.seconds(1.0) * (number + 1);
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                mobility::moves(&net.mh, from, to)?;
-                mobility::arrives(ctx, &nodes, Some(at))
-                    .with_context(|| format!("handoff {}", number + 1))?;
-            }
-            std::thread::sleep(ctx.seconds(1.0));
+            gap = once_a_second(ctx, &nodes, handoffs, || Ok(()))?;
             Ok(())
         })?;
         let took = begin.elapsed();
-        for (n, node) in [("mh", &nodes.mh), ("fa1", &nodes.fa1), ("fa2", &nodes.fa2)] {
-            report::step(format!("LOG {n} {}", node.tell(&["log"])?));
-        }
+        tell_logs(&nodes)?;
         report::step(format!("dropped by the kernel: {}", json!(watch.end()?)));
         for (outcome, way) in outcomes.iter().zip(["to the host", "from the host"]) {
             report::step(format!(
-                "{handoffs} handoffs in {} ms, {way}: {}",
+                "{handoffs} handoffs in {} ms, radio away for {} us at most, {way}: {}",
                 took.as_millis(),
+                gap.as_micros(),
                 outcome.json()
             ));
         }
         let [down, up] = &outcomes;
         report::result(
             "handoffs",
-            json!({ "handoffs": handoffs, "took_ms": took.as_millis() as u64, "to_host": down.json(), "from_host": up.json() }),
+            json!({ "handoffs": handoffs, "took_ms": took.as_millis() as u64, "gap_us": gap.as_micros() as u64, "to_host": down.json(), "from_host": up.json() }),
         );
         down.is_whole(ctx, "to the host")?;
         up.is_whole(ctx, "from the host")

@@ -13,6 +13,7 @@ mod handoff_recall;
 mod handoff_rekey;
 mod handoff_snoop;
 mod handoff_stream;
+mod handoff_tcp;
 mod hardship;
 mod heard;
 mod hold;
@@ -85,6 +86,7 @@ const TABLES: &[&[Scenario]] = &[
     handoff::TABLE,
     multicast::TABLE,
     handoff_stream::TABLE,
+    handoff_tcp::TABLE,
     handoff_snoop::TABLE,
     handoff_recall::TABLE,
     handoff_bad_days::TABLE,
