@@ -51,7 +51,7 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
         let mover = scope.spawn(|| {
             std::thread::sleep(MOVES);
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            mobility::moves(&net.mh, "wl1", "wl2").and_then(|gap| Ok((now?, gap)))
+            mobility::gap(&net.mh, "wl1", "wl2").and_then(|gap| Ok((now?, gap)))
         });
         let got = fetched(net, bytes, &sum);
         let moved = mover

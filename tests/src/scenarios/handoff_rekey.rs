@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Fresh keys after a handoff: what a foreign agent that was left kept of zone 1's keys, opens nothing.
 
-use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use anyhow::{ensure, Context, Result};
@@ -83,7 +82,7 @@ fn fresh_keys(ctx: &mut Ctx) -> Result<()> {
         nodes.fa1.up("next", ctx.seconds(20.0))?;
         let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
         mobility::exchange(&near, &far)?;
-        let turns: [(&str, &str, Ipv4Addr, &Netns, &Netns, [bool; 2]); 2] = [
+        let turns = [
             ("wl1", "wl2", FA2, &net.fa1, fa2, [false, true]),
             ("wl2", "wl1", FA1, fa2, &net.fa1, [true, false]),
         ];

@@ -222,7 +222,7 @@ fn moved(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<Handoff> {
     let mut gap = Duration::ZERO;
     let [down, up] = streams(ctx, || {
         std::thread::sleep(ctx.seconds(2.0));
-        gap = mobility::moves(&net.mh, "wl1", "wl2")?;
+        gap = mobility::gap(&net.mh, "wl1", "wl2")?;
         mobility::arrives(ctx, nodes, Some(FA2))?;
         std::thread::sleep(ctx.seconds(2.0));
         Ok(())
@@ -432,7 +432,7 @@ pub fn once_a_second(
         };
         let due = begin + ctx.seconds(1.0) * (number + 1);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        longest = longest.max(mobility::moves(&ctx.net.mh, from, to)?);
+        longest = longest.max(mobility::gap(&ctx.net.mh, from, to)?);
         mobility::arrives(ctx, nodes, Some(at))
             .and_then(|()| after())
             .with_context(|| format!("handoff {}", number + 1))?;

@@ -197,7 +197,7 @@ fn one_handoff(ctx: &Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> Re
     let go = || -> Result<()> {
         let mut gap = Duration::ZERO;
         let outcome = transfer(ctx, &STEADY, |_| {
-            gap = mobility::moves(&ctx.net.mh, "wl1", "wl2")?;
+            gap = mobility::gap(&ctx.net.mh, "wl1", "wl2")?;
             mobility::arrives(ctx, &nodes, Some(FA2))?;
             std::thread::sleep(ctx.seconds(2.0));
             Ok(())

@@ -208,8 +208,13 @@ pub fn arrives(ctx: &Ctx, nodes: &Nodes<'_>, at: Option<Ipv4Addr>) -> Result<()>
     Ok(())
 }
 
-/// The mobile host's radio leaves one link and finds another; for how long at most it had none, the command's own time included.
-pub fn moves(mh: &Netns, from: &str, to: &str) -> Result<Duration> {
+/// The mobile host's radio leaves one link and finds another.
+pub fn moves(mh: &Netns, from: &str, to: &str) -> Result<()> {
+    gap(mh, from, to).map(|_| ())
+}
+
+/// The same; for how long at most the radio had no link, the command's own time included.
+pub fn gap(mh: &Netns, from: &str, to: &str) -> Result<Duration> {
     let begin = Instant::now();
     mh.ip(&format!("link set {from} down\nlink set {to} up"))?;
     Ok(begin.elapsed())
