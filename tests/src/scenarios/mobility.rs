@@ -28,6 +28,12 @@ pub const TABLE: &[Scenario] = &[
         seconds: 90,
         run: takes_its_leave,
     },
+    Scenario {
+        name: "forged-advertisements-leave-a-host-where-it-is",
+        proves: "whoever advertises on a foreign agent's link that the home agent is there, or ever new foreign agents, gets a few signed requests of the host's, also through the reverse tunnel to the home agent; home agent and host keep the registration, which is renewed all along, and a TCP connection goes on",
+        seconds: 120,
+        run: forged_advertisements,
+    },
 ];
 
 /// The home agent on the home network.
@@ -416,4 +422,93 @@ fn takes_its_leave(ctx: &mut Ctx) -> Result<()> {
     };
     let done = go();
     done.with_context(|| nodes.logs())
+}
+
+/// An agent advertisement (RFC 5944 §2.1) to the mobile host in somebody's name, which holds for as long as one can.
+fn advertisement(source: Ipv4Addr, flags: u16, care_of: Option<Ipv4Addr>) -> Vec<u8> {
+    let care_of = care_of.map(|address| address.octets());
+    let care_of = care_of.as_ref().map_or(&[][..], |octets| &octets[..]);
+    let agent = [
+        &[16, 6 + care_of.len() as u8][..],
+        &400_u16.to_be_bytes(),
+        &600_u16.to_be_bytes(),
+        &flags.to_be_bytes(),
+        care_of,
+        // The prefix's length, so that it is another one.
+        &[19, 1, 24],
+    ];
+    let router = [&source.octets()[..], &[0; 4]].concat();
+    let said = [router, agent.concat()].concat();
+    // One address of two words; and the lifetime.
+    let message = headers::icmp(9, 0, [1, 2, 0xFF, 0xFF], &said);
+    let mut packet = headers::IpDraft::new(source, HOME, headers::ICMP);
+    packet.ttl = 1;
+    packet.write(&message)
+}
+
+fn forged_advertisements(ctx: &mut Ctx) -> Result<()> {
+    network(ctx)?;
+    // Renewed every 9 s, so that it would be over by the end.
+    let mobile = MH_FILE.replace("[mobile-ip]\n", "[mobile-ip]\nlifetime = \"12s\"\n");
+    let files = [HA_FILE, &fa_file(1), &fa_file(2), &mobile];
+    let nodes = Nodes::start(ctx, files, &SECRETS)?;
+    besieged(ctx, &nodes).with_context(|| nodes.logs())
+}
+
+fn besieged(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<()> {
+    /// `H`, `F` and `T`.
+    const FLAGS: [u16; 2] = [0x2000 | 0x0100, 0x1000 | 0x0100];
+    let net = &ctx.net;
+    net.mh.ip("link set wl1 up")?;
+    arrives(ctx, nodes, Some(FA1))?;
+    let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
+    exchange(&near, &far)?;
+    let captures = [
+        Capture::start(&net.fa1, "wl1", "forged-wl1")?,
+        Capture::start(&net.fa1, "core", "forged-core")?,
+    ];
+    let forger = traffic::raw(&net.fa1, headers::ICMP)?;
+    let here = Some(serde_json::Value::from(FA1.to_string()));
+    let begin = Instant::now();
+    let end = begin + ctx.seconds(30.0);
+    let mut number = 0_u8;
+    while Instant::now() < end {
+        number = number.wrapping_add(1);
+        let stranger = Ipv4Addr::new(192, 0, number, 66);
+        for forged in [
+            advertisement(HOME_AGENT, FLAGS[0], None),
+            advertisement(stranger, FLAGS[1], Some(stranger)),
+        ] {
+            traffic::send_raw(&forger, &forged)?;
+        }
+        std::thread::sleep(ctx.seconds(0.1));
+        for node in [&nodes.ha, &nodes.mh] {
+            let place = place(node)?;
+            ensure!(place == here, "the host is believed to be at {place:?}");
+        }
+        if number % 16 == 0 {
+            exchange(&near, &far).context("meanwhile")?;
+        }
+    }
+    let [wireless, core] = captures.map(Capture::stop);
+    let asks = |ip: &headers::Ip<'_>| {
+        let port = ip.payload.get(2..4) == Some(&434_u16.to_be_bytes()[..]);
+        ip.source == HOME && ip.destination == HOME_AGENT && ip.protocol == headers::UDP && port
+    };
+    // It was deceived, and not often; and what it signed went on to its home agent.
+    let wireless = wireless?;
+    let deceived = wireless.headers().filter(|ip| asks(ip)).count();
+    let most = 2 * (2 + begin.elapsed().as_secs() as usize / 30);
+    ensure!(
+        (1..=most).contains(&deceived),
+        "{deceived} requests to the home agent that isn't here"
+    );
+    let core = core?;
+    let within = |ip: headers::Ip<'_>| {
+        let inner = headers::Ip::parse(ip.payload);
+        ip.protocol == IP_IN_IP && ip.destination == HOME_AGENT && inner.is_some_and(|ip| asks(&ip))
+    };
+    let sent_on = core.headers().filter(|ip| within(*ip)).count();
+    ensure!(sent_on > 0, "none of them went on by the reverse tunnel");
+    exchange(&near, &far).context("afterwards")
 }
