@@ -4,6 +4,7 @@
 mod sim;
 
 use mml_mip::*;
+use sim::advertise::advertisement;
 use sim::*;
 use std::net::Ipv4Addr;
 use std::time::Duration;

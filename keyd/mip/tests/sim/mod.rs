@@ -12,7 +12,9 @@
 //! up between events.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub mod advertise;
 pub mod ask;
+mod restart;
 
 use mml_mip::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -566,64 +568,6 @@ impl World {
         self.hand_in(Who::Fa(fa), CELL, &packet, 0);
     }
 
-    /// Gives an advertisement to the mobile node.
-    pub fn advertise(
-        &mut self,
-        interface: Interface,
-        source: Ipv4Addr,
-        advertisement: &Advertisement,
-    ) {
-        let packet = Packet {
-            interface: None,
-            link_destination: None,
-            source,
-            destination: number::ALL_SYSTEMS,
-            ttl: 1,
-            content: Content::Icmp(advertisement.emit().expect("short enough")),
-        };
-        self.hand_in(Who::Mn, interface, &packet, 0);
-    }
-
-    /// The foreign agent is a new one: its kernel was cleared, its memory is gone.
-    pub fn restart_fa(&mut self, fa: usize) {
-        self.kernels.insert(Who::Fa(fa), Kernel::default());
-        self.fas[fa] = ForeignAgent::new(foreign_config(fa), self.clock(Who::Fa(fa)));
-    }
-
-    /// The mobile node is a new one, on the links there are.
-    pub fn restart_mn(&mut self) {
-        self.kernels.insert(Who::Mn, Kernel::default());
-        self.mn = MobileNode::new(node_config());
-        for (interface, place) in self.places.clone() {
-            self.enter(interface, place);
-        }
-    }
-
-    pub fn restart_ha(&mut self, keep: bool) {
-        let bindings: Vec<Binding> = self.ha.bindings().copied().collect();
-        self.kernels.insert(Who::Ha, Kernel::default());
-        self.ha = HomeAgent::new(home_config(self.fas.len()), self.clock(Who::Ha));
-        for binding in bindings.into_iter().filter(|_| keep) {
-            let actions = self.ha.restore(binding);
-            self.act(Who::Ha, actions);
-        }
-    }
-
-    /// The home agent's process is a new one that knows only what its kernel's routes say.
-    pub fn resume_ha(&mut self) {
-        let bindings: Vec<Binding> = self.ha.bindings().copied().collect();
-        self.kernels.insert(Who::Ha, Kernel::default());
-        let now = self.clock(Who::Ha);
-        self.ha = HomeAgent::new(home_config(self.fas.len()), now);
-        for binding in bindings {
-            let resumed = self.ha.resume(binding.home, binding.care_of, now);
-            let (actions, lifetime) = resumed.expect("its own mobile node");
-            assert!(lifetime > 0);
-            self.act(Who::Ha, actions);
-        }
-        assert!(self.ha.resume(care_of(0), care_of(0), now).is_none());
-    }
-
     /// Whether a packet to the home address would reach the mobile node now, and one from it the home agent.
     pub fn reachable(&self) -> bool {
         if self.mn.at_home() && self.places.values().any(|place| *place == Place::Home) {
@@ -722,25 +666,6 @@ pub fn udp(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, octets: Vec<u8>) ->
             destination_port: number::PORT,
             octets,
         },
-    }
-}
-
-/// What a foreign agent says of itself.
-pub fn advertisement(fa: usize, sequence: u16) -> Advertisement {
-    Advertisement {
-        code: 0,
-        lifetime: 3,
-        routers: vec![RouterAddress {
-            address: care_of(fa),
-            preference: 0,
-        }],
-        agent: Some(MobilityAgent {
-            sequence,
-            lifetime: 600,
-            flags: AgentFlags(AgentFlags::FOREIGN | AgentFlags::REVERSE_TUNNEL),
-            care_of: vec![care_of(fa)],
-        }),
-        prefixes: vec![24],
     }
 }
 
