@@ -6,7 +6,9 @@ mod sim;
 
 use mml_mip::*;
 use proptest::prelude::*;
+use sim::advertise::advertisement;
 use sim::*;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -20,8 +22,25 @@ enum Step {
     RestartHa(bool),
     Skew(i64),
     Revoke(bool),
+    /// Somebody advertises on a radio's link: as the home agent, a foreign agent, or one that there isn't.
+    Forge(bool, Forged),
     /// A packet that was sent comes again, with these octets turned.
     Replay(prop::sample::Index, Vec<(prop::sample::Index, u8)>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Forged {
+    Home,
+    Foreign(usize),
+    Stranger(u8),
+}
+
+fn forged() -> impl Strategy<Value = Forged> {
+    prop_oneof![
+        Just(Forged::Home),
+        (0_usize..3).prop_map(Forged::Foreign),
+        any::<u8>().prop_map(Forged::Stranger),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -37,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::RestartHa),
         1 => (-20_000_i64..20_000).prop_map(Step::Skew),
         1 => any::<bool>().prop_map(Step::Revoke),
+        2 => (any::<bool>(), forged()).prop_map(|(radio, forged)| Step::Forge(radio, forged)),
         3 => (any::<prop::sample::Index>(), prop::collection::vec(turned, 0..3))
             .prop_map(|(which, turned)| Step::Replay(which, turned)),
     ]
@@ -74,6 +94,22 @@ fn apply(world: &mut World, step: &Step) {
                 let actions = world.fas[0].revoke(HOME, now);
                 world.act(Who::Fa(0), actions);
             }
+        }
+        Step::Forge(second, forged) => {
+            let source = match *forged {
+                Forged::Home => HA,
+                Forged::Foreign(fa) => care_of(fa),
+                Forged::Stranger(number) => Ipv4Addr::new(192, 0, number, 66),
+            };
+            let mut said = advertisement(0, 400);
+            said.routers[0].address = source;
+            said.lifetime = u16::MAX;
+            let agent = said.agent.as_mut().expect("an agent's");
+            agent.care_of = vec![source];
+            if matches!(forged, Forged::Home) {
+                agent.flags.0 |= AgentFlags::HOME;
+            }
+            world.advertise(radio(*second), source, &said);
         }
         Step::Replay(which, turned) => {
             if world.sent.is_empty() {
