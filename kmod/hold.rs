@@ -17,7 +17,7 @@ use kernel::sync::SpinLock;
 use crate::namespace::Namespace;
 use crate::net::{self, Found, Tether};
 use crate::relay;
-use crate::send;
+use crate::send::{self, Left};
 use crate::skb::{Buffer, List, Queue, Skb, Space};
 use crate::sync::{self, Bh, OnTimer, Reader, Timed};
 
@@ -165,6 +165,8 @@ enum Progress {
     More,
     /// There is more, and its way has no room for it.
     Full,
+    /// There is more, and no way for it.
+    NoWay,
 }
 
 impl State {
@@ -506,8 +508,8 @@ impl Timed<Hold> {
         if !state.tether.is_cut() {
             match progress {
                 Progress::Full => self.rearm(&mut state, sync::now_ns().saturating_add(PAUSE)),
-                // Somebody may have added to it since, and gone.
-                Progress::Done if state.drains => return Progress::More,
+                // Somebody may have added to it since, or found a way, and gone.
+                Progress::Done | Progress::NoWay if state.drains => return Progress::More,
                 _ => {}
             }
         }
@@ -523,10 +525,12 @@ impl Timed<Hold> {
                 };
                 let since = skb.stamped();
                 let room = state.room(since, ns.hold.time());
-                (skb, kind, since, room, state.copies_sent)
+                // What an origin sends again may be lost with this link, too.
+                let copied = state.copies_sent || (self.seals && kind == Kind::Again);
+                (skb, kind, since, room, copied)
             };
             skb.unstamp();
-            let back = Reader::enter(|reader| {
+            let left = Reader::enter(|reader| {
                 if self.seals && kind == Kind::Waiting {
                     return send::again(ns, skb, room, bh, reader);
                 }
@@ -538,35 +542,48 @@ impl Timed<Hold> {
                             let _ = self.put(ns, &mut self.state.lock(), copy, Kind::Copies);
                         }
                         net::leave(ns.net(), skb);
-                        None
+                        Left::Gone
                     }
-                    Found::Full(skb) => Some(skb),
-                    Found::None(mut skb) if copied => {
-                        // Its host may be somewhere else by now.
-                        skb.let_go();
-                        let _ = self.put(ns, &mut self.state.lock(), skb, Kind::Copies);
-                        None
-                    }
-                    Found::None(_) => None,
+                    Found::Full(skb) => Left::NoRoom(skb),
+                    Found::None(skb) => Left::NoWay(skb),
                 }
             });
-            if let Some(back) = back {
-                self.put_back(ns, back, kind, since);
-                return Progress::Full;
+            let is_over = room == Space::Any;
+            match left {
+                Left::Gone => {}
+                Left::NoRoom(skb) => {
+                    self.put_back(ns, skb, kind, since, true);
+                    return Progress::Full;
+                }
+                Left::NoWay(skb) if self.seals && !is_over => {
+                    self.put_back(ns, skb, kind, since, false);
+                    return Progress::NoWay;
+                }
+                Left::NoWay(mut skb) if !self.seals && (copied || !is_over) => {
+                    // Its host may be somewhere else by now.
+                    skb.let_go();
+                    let _ = self.put(ns, &mut self.state.lock(), skb, Kind::Copies);
+                }
+                // An origin's of which its time is over.
+                Left::NoWay(_) => {}
             }
         }
         Progress::More
     }
 
-    /// Puts one back in its place, that found no room.
-    fn put_back(&self, ns: &Namespace, mut skb: Skb, of: Kind, since: u64) {
+    /// Puts one back in its place, that found no room, or no way: then it, and those behind it, wait for one (`drains` isn't so).
+    fn put_back(&self, ns: &Namespace, mut skb: Skb, of: Kind, since: u64, drains: bool) {
         let mut state = self.state.lock();
         if state.tether.is_cut() {
             return;
         }
         skb.stamp(since);
         state.push_front(&ns.hold, skb, of);
-        state.drains = true;
+        state.drains = drains;
+        if !drains {
+            let over = since.saturating_add(ns.hold.time());
+            self.rearm(&mut state, over.max(sync::now_ns().saturating_add(PAUSE)));
+        }
     }
 }
 
@@ -591,12 +608,14 @@ impl OnTimer for Hold {
                 over.push(skb);
             }
         }
-        if !state.drains && state.waiting.first().is_some_and(is_over) {
-            // Those that came later wait for the first: there is a way for all of them now, or for none.
+        let waits = [&state.again, &state.waiting];
+        let waited = waits.map(|list| list.first().is_some_and(is_over));
+        if !state.drains && waited.contains(&true) {
+            // Those that came later wait for the first: if there is a way for it now, there is for them.
             state.begin(now, time);
         }
         let first = |list: &List| list.first().map(|skb| skb.stamped().saturating_add(time));
-        let firsts = [first(&state.waiting), first(&state.copies)];
+        let firsts = [&state.again, &state.waiting, &state.copies].map(first);
         if let Some(due) = firsts.into_iter().flatten().min() {
             // Not once for every packet.
             this.rearm(&mut state, due.max(now.saturating_add(time / 4)));

@@ -329,7 +329,7 @@ pub(crate) enum Found {
     Open(Skb),
     /// It has its route, whose queue hasn't the room.
     Full(Skb),
-    /// There is no route.
+    /// There is no route, or one by which nothing leaves.
     None(Skb),
 }
 
@@ -348,6 +348,11 @@ pub(crate) fn find_way(
         routed_again(net, skb, None)
     };
     match routed {
+        // Its device's queue would be empty, and drop what it is given.
+        Ok(mut skb) if !skb.has_way() => {
+            skb.let_go_of_route();
+            Found::None(skb)
+        }
         Ok(skb) if skb.queue(reader).has(room) => Found::Open(skb),
         Ok(mut skb) => {
             skb.let_go_of_route();

@@ -201,21 +201,29 @@ pub(crate) fn transmit(ns: &Namespace, device: Device<'_>, skb: Skb, bh: &Bh, re
     let _ = deal_with(ns, device, skb, Waits::ForWay, bh, reader);
 }
 
-/// Sends a packet that has waited for a way out; if there still is none, it is dropped (docs/wire.md 2.2w). It is given back
-/// where the way hasn't that room.
+/// What became of a packet that had waited.
+pub(crate) enum Left {
+    /// It was sent, or dropped.
+    Gone,
+    /// Its way hasn't the room.
+    NoRoom(Skb),
+    /// There is no way for it.
+    NoWay(Skb),
+}
+
+/// Sends a packet that has waited for a way out. It is given back where the way hasn't that room; and where there still is
+/// none, unless any room would do: then its time is over, and it is dropped (docs/wire.md 2.2w).
 #[inline(never)]
-pub(crate) fn again(
-    ns: &Namespace,
-    mut skb: Skb,
-    room: Space,
-    bh: &Bh,
-    reader: &Reader,
-) -> Option<Skb> {
-    let device = ns.device.get(reader)?;
+pub(crate) fn again(ns: &Namespace, mut skb: Skb, room: Space, bh: &Bh, reader: &Reader) -> Left {
+    let Some(device) = ns.device.get(reader) else {
+        return Left::Gone;
+    };
     skb.return_to(device);
-    let mut back = deal_with(ns, device, skb, Waits::ForRoom(room), bh, reader)?;
-    back.let_go();
-    Some(back)
+    let mut left = deal_with(ns, device, skb, Waits::ForRoom(room), bh, reader);
+    if let Left::NoRoom(back) | Left::NoWay(back) = &mut left {
+        back.let_go();
+    }
+    left
 }
 
 /// What a packet may wait for.
@@ -223,7 +231,7 @@ pub(crate) fn again(
 enum Waits {
     /// For a way: it is put aside.
     ForWay,
-    /// For this room in its way's queue: it is given back.
+    /// For a way with this room in its queue: it is given back.
     ForRoom(Space),
 }
 
@@ -235,28 +243,28 @@ fn deal_with(
     waits: Waits,
     bh: &Bh,
     reader: &Reader,
-) -> Option<Skb> {
+) -> Left {
     let sent = match skb.protocol() {
         ETH_P_IP => send::<V4_HEAD>(ns, device, skb, waits, bh, reader),
         ETH_P_IPV6 => send::<V6_HEAD>(ns, device, skb, waits, bh, reader),
         _ => Err(Unsent::Refused(Reason::BadInner, None)),
     };
     match sent {
-        Ok(()) => return None,
-        Err(Unsent::Waits(skb)) => return Some(skb),
+        Ok(()) => return Left::Gone,
+        Err(Unsent::Waits(left)) => return left,
         Err(Unsent::Refused(reason, Some(csa))) => csa.count(ns, reason),
         Err(Unsent::Refused(reason, None)) => ns.counters.count(reason),
     }
     device.count_dropped();
-    None
+    Left::Gone
 }
 
 /// Why a packet isn't sent.
 enum Unsent<'g> {
     /// Why not at all, and by which CSA.
     Refused(Reason, Option<&'g Csa>),
-    /// Its way has no room yet.
-    Waits(Skb),
+    /// It has no way yet, or one without room.
+    Waits(Left),
 }
 
 fn send<'g, const N: usize>(
@@ -299,17 +307,22 @@ fn send<'g, const N: usize>(
     if origin.is_transport() && head.of.fragment {
         return Err(refuse(Reason::Fragment));
     }
-    let hold = csa.hold().filter(|_| waits == Waits::ForWay);
-    let route = match (origin.route(), hold) {
-        (Ok(route), None) => {
-            if let Waits::ForRoom(room) = waits {
-                if route.is_up() && !route.queue(reader).has(room) {
-                    return Err(Unsent::Waits(skb));
-                }
+    let route = match (waits, origin.route(), csa.hold()) {
+        (Waits::ForRoom(room), Ok(route), _) if route.is_up() => {
+            if !route.queue(reader).has(room) {
+                return Err(Unsent::Waits(Left::NoRoom(skb)));
             }
             route
         }
-        (Ok(route), Some(hold)) if route.is_up() => {
+        (Waits::ForRoom(room), no_way, _) => {
+            let reason = no_way.err().unwrap_or(Reason::NoRoute);
+            return Err(match room {
+                Space::Any => refuse(reason),
+                _ => Unsent::Waits(Left::NoWay(skb)),
+            });
+        }
+        (Waits::ForWay, Ok(route), None) => route,
+        (Waits::ForWay, Ok(route), Some(hold)) if route.is_up() => {
             // Those that waited go first.
             if hold.has_some() {
                 let Err(back) = hold.behind(ns, skb, route.queue(reader), bh) else {
@@ -319,8 +332,8 @@ fn send<'g, const N: usize>(
             }
             route
         }
-        (Err(reason), None) => return Err(refuse(reason)),
-        (no_way, Some(hold)) => {
+        (Waits::ForWay, Err(reason), None) => return Err(refuse(reason)),
+        (Waits::ForWay, no_way, Some(hold)) => {
             let reason = no_way.err().unwrap_or(Reason::NoRoute);
             return hold.wait(ns, skb).map_err(|_| refuse(reason));
         }

@@ -344,6 +344,12 @@ impl Buffer {
         unsafe { Queue::of(sys::mml_skb_dst(self.as_ptr()), reader) }
     }
 
+    /// Whether the device it is routed to would send it.
+    pub(crate) fn has_way(&self) -> bool {
+        // SAFETY: As in `queue`.
+        unsafe { sys::mml_dst_is_up(sys::mml_skb_dst(self.as_ptr())) }
+    }
+
     /// Answers its sender with ICMP "fragmentation needed" for `mtu` octets, and tells its route.
     pub(crate) fn too_big(&mut self, mtu: usize) {
         // SAFETY: `skb` is live with its route and network header set, as a device's transmit gets it.

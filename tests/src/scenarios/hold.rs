@@ -316,6 +316,49 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     came.extend(arrived(ctx, &near)?);
     expect(came, &numbers, "from the queue")?;
     ensure!(replays()? == before, "{} replays", replays()? - before);
+
+    // The way ends again while what waited for it waits for room, sealed or not: it waits again.
+    let slow = format!("qdisc replace dev wl1 root netem {}", slow(ctx));
+    mh.tc(&slow)?;
+    way(false)?;
+    let numbers = burst();
+    let last = numbers.end - 1;
+    sends(&far, &near, numbers.start..last)?;
+    way(true)?;
+    let sent = resend(mh, &keys.from_mh, Role::Origin)?;
+    ensure!(sent == BURST - 1, "{sent} were to be sent");
+    way(false)?;
+    let mut came = arrived(ctx, &near)?;
+    ensure!(came.len() < BURST as usize - 1, "the link took all of it");
+    way(true)?;
+    sends(&far, &near, last..last + 1)?;
+    came.extend(arrived(ctx, &near)?);
+    expect(came, &numbers, "when there was a way again")?;
+
+    mh.tc(&format!("qdisc replace dev wl1 root netem {DEEP}"))?;
+    let numbers = burst();
+    sends(&far, &near, numbers.clone())?;
+    mh.ip("link set wl1 down")?;
+    mh.tc(&slow)?;
+    mh.ip("link set wl1 up
+        route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7")?;
+    let mut came = arrived(ctx, &near)?;
+    let behind = || last_number(ha, &keys.from_mh, Role::Terminus);
+    resend_behind(mh, &keys.from_mh, Role::Origin, behind()?)?;
+    fa1.ip("link set wl1 down")?;
+    came.extend(arrived(ctx, &near)?);
+    ensure!(came.len() < BURST as usize, "the link took all of it");
+    fa1.ip("link set wl1 up
+        route add 203.0.113.7/32 via 10.1.1.7")?;
+    let sent = resend_behind(mh, &keys.from_mh, Role::Origin, behind()?)?;
+    ensure!(
+        sent as usize + came.len() == BURST as usize,
+        "{sent} were sent a third time, and {} had arrived",
+        came.len()
+    );
+    came.extend(arrived(ctx, &near)?);
+    expect(came, &numbers, "by the link that went twice")?;
+    mh.tc("qdisc del dev wl1 root")?;
     set(mh, "hold-ms", 1_000)?;
 
     // None then: dropped, as without holding.
