@@ -45,6 +45,7 @@ pub(crate) struct Holds {
     resent: AtomicU64,
     waited: AtomicU64,
     refused: AtomicU64,
+    dropped: AtomicU64,
 }
 
 impl Holds {
@@ -58,6 +59,7 @@ impl Holds {
             resent: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
         }
     }
 
@@ -87,7 +89,8 @@ impl Holds {
         f("held-octets", self.octets.load(Ordering::Relaxed))?;
         f("resent-packets", self.resent.load(Ordering::Relaxed))?;
         f("waited-packets", self.waited.load(Ordering::Relaxed))?;
-        f("hold-refused", self.refused.load(Ordering::Relaxed))
+        f("hold-refused", self.refused.load(Ordering::Relaxed))?;
+        f("hold-dropped", self.dropped.load(Ordering::Relaxed))
     }
 
     fn time(&self) -> u64 {
@@ -148,6 +151,16 @@ pub(crate) struct Hold {
 
 /// What a CSA holds its packets by.
 pub(crate) type Holder = Pin<KBox<Timed<Hold>>>;
+
+/// What became of a packet that has a way while others may wait.
+pub(crate) enum Behind {
+    /// It waits behind them.
+    Waits,
+    /// There is no room for it among them. It was dropped: it would overtake them.
+    Dropped,
+    /// None wait, or have so for too long: it goes at once.
+    Goes(Skb),
+}
 
 /// What is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -322,31 +335,39 @@ impl Timed<Hold> {
         if time == 0 {
             return false;
         }
-        let mut away = false;
-        if let Some(mut copy) = skb.keep() {
-            let mut state = self.state.lock();
-            let now = sync::now_ns();
-            if !state.drains && now < state.patient && !skb.queue(reader).has(Space::Short) {
-                state.begin(now, time);
-                state.copies_sent = true;
-            }
-            let drains = state.drains && now < state.over;
-            let taken = drains && state.takes(now, skb.queue(reader));
-            // As the device's queue would drop it.
-            away = drains && !taken;
-            let kind = if taken {
-                copy.take_priority(skb);
-                Kind::Waiting
-            } else {
-                Kind::Copies
-            };
-            if self.put(ns, &mut state, copy, kind).is_ok() && !away {
-                ns.hold.waited.fetch_add(taken.into(), Ordering::Relaxed);
-                return taken;
-            }
+        let copy = skb.keep();
+        let mut state = self.state.lock();
+        let now = sync::now_ns();
+        let is_first = !state.drains && now < state.patient && !skb.queue(reader).has(Space::Short);
+        if is_first {
+            state.begin(now, time);
+            state.copies_sent = true;
         }
-        ns.hold.refused.fetch_add(1, Ordering::Relaxed);
-        away
+        let drains = state.drains && now < state.over;
+        let kept = match copy {
+            // As the device's queue would drop it: of that, no copy is kept either.
+            Some(_) if drains && !state.takes(now, skb.queue(reader)) => false,
+            Some(mut copy) if drains => {
+                copy.take_priority(skb);
+                self.put(ns, &mut state, copy, Kind::Waiting).is_ok()
+            }
+            Some(copy) => self.put(ns, &mut state, copy, Kind::Copies).is_ok(),
+            None => false,
+        };
+        if is_first && !kept {
+            // It overtakes nobody.
+            state.drains = false;
+        }
+        let gone = drains && (kept || !is_first);
+        drop(state);
+        let counter = match (gone, kept) {
+            (true, true) => &ns.hold.waited,
+            (true, false) => &ns.hold.dropped,
+            (false, false) => &ns.hold.refused,
+            (false, true) => return false,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        gone
     }
 
     /// Keeps a copy of a packet that an origin has sealed, and that is about to leave. With bottom halves off.
@@ -375,41 +396,45 @@ impl Timed<Hold> {
         })
     }
 
-    /// Puts a packet that has a way behind those that have waited for one, and sends them as far as it has room. Gives it
-    /// back if none wait any more, or if there is no room for it among them.
-    pub(crate) fn behind(
-        &self,
-        ns: &Namespace,
-        mut skb: Skb,
-        queue: Queue,
-        bh: &Bh,
-    ) -> Result<(), Skb> {
-        let put = {
+    /// Puts a packet that has a way behind those that have waited for one, and sends them as far as it has room.
+    pub(crate) fn behind(&self, ns: &Namespace, mut skb: Skb, queue: Queue, bh: &Bh) -> Behind {
+        let kept = {
             let mut state = self.state.lock();
             let now = sync::now_ns();
             if !state.drains && state.has_some() {
                 state.begin(now, ns.hold.time());
             }
-            if !state.drains || now >= state.over || !state.takes(now, queue) {
-                return Err(skb);
+            if !state.drains || now >= state.over {
+                return Behind::Goes(skb);
             }
-            skb.let_go();
-            self.put(ns, &mut state, skb, Kind::Waiting)
+            state.takes(now, queue) && {
+                skb.let_go();
+                self.put(ns, &mut state, skb, Kind::Waiting).is_ok()
+            }
         };
         self.go_on(ns, bh);
-        put
+        if kept {
+            return Behind::Waits;
+        }
+        ns.hold.dropped.fetch_add(1, Ordering::Relaxed);
+        Behind::Dropped
     }
 
-    /// Puts one aside. Copies make room for it, the oldest first.
+    /// Puts one aside. Copies make room for it, the oldest first. What may be held in all is for what waits: copies, another
+    /// CSA's too, leave it half of that.
     fn put(&self, ns: &Namespace, state: &mut State, mut skb: Skb, of: Kind) -> Result<(), Skb> {
         let now = sync::now_ns();
         skb.stamp(now);
         if state.tether.is_cut() {
             return Err(skb);
         }
+        let most = match of {
+            Kind::Copies => ns.hold.most() / 2,
+            Kind::Again | Kind::Waiting => ns.hold.most(),
+        };
         let has_room = |state: &State| {
             let octets = ns.hold.octets.load(Ordering::Relaxed);
-            state.packets < PACKETS_MAX && octets.saturating_add(skb.true_size()) <= ns.hold.most()
+            state.packets < PACKETS_MAX && octets.saturating_add(skb.true_size()) <= most
         };
         while !has_room(state) {
             match state.pop(&ns.hold, Kind::Copies) {

@@ -16,6 +16,7 @@ use pfkey::Encap;
 use crate::counters::Reason;
 use crate::crypto::{Linear, ICV_LEN};
 use crate::ends::{Outer, Path, UDP_LEN};
+use crate::hold::Behind;
 use crate::namespace::Namespace;
 use crate::net::{self, Device, Route};
 use crate::policy;
@@ -252,6 +253,7 @@ fn deal_with(
     match sent {
         Ok(()) => return Left::Gone,
         Err(Unsent::Waits(left)) => return left,
+        Err(Unsent::Dropped) => {}
         Err(Unsent::Refused(reason, Some(csa))) => csa.count(ns, reason),
         Err(Unsent::Refused(reason, None)) => ns.counters.count(reason),
     }
@@ -263,6 +265,8 @@ fn deal_with(
 enum Unsent<'g> {
     /// Why not at all, and by which CSA.
     Refused(Reason, Option<&'g Csa>),
+    /// It was dropped, and counted: those that wait left it no room.
+    Dropped,
     /// It has no way yet, or one without room.
     Waits(Left),
 }
@@ -325,10 +329,11 @@ fn send<'g, const N: usize>(
         (Waits::ForWay, Ok(route), Some(hold)) if route.is_up() => {
             // Those that waited go first.
             if hold.has_some() {
-                let Err(back) = hold.behind(ns, skb, route.queue(reader), bh) else {
-                    return Ok(());
+                skb = match hold.behind(ns, skb, route.queue(reader), bh) {
+                    Behind::Goes(skb) => skb,
+                    Behind::Waits => return Ok(()),
+                    Behind::Dropped => return Err(Unsent::Dropped),
                 };
-                skb = back;
             }
             route
         }
