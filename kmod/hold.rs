@@ -512,8 +512,8 @@ impl Timed<Hold> {
     /// Sends what waits, and sees to it that the rest is sent later.
     fn go_on(&self, ns: &Namespace, bh: &Bh) {
         if let Progress::More = self.some(ns, bh) {
-            // Not at once: everything else on this CPU has its turn, too.
-            self.rearm(&mut self.state.lock(), sync::now_ns().saturating_add(PAUSE));
+            // By the timer, though at once: everything else on this CPU has its turn, too.
+            self.rearm(&mut self.state.lock(), sync::now_ns());
         }
     }
 
