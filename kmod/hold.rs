@@ -224,6 +224,16 @@ impl State {
         !self.again.is_empty() || !self.waiting.is_empty()
     }
 
+    /// Whether there is room for one more of this kind and size.
+    fn has_room(&self, holds: &Holds, size: u64, of: Kind) -> bool {
+        let most = match of {
+            Kind::Copies => holds.most() / 2,
+            Kind::Again | Kind::Waiting => holds.most(),
+        };
+        let octets = holds.octets.load(Ordering::Relaxed);
+        self.packets < PACKETS_MAX && octets.saturating_add(size) <= most
+    }
+
     /// From now on what waits is sent, and what comes goes behind it.
     fn begin(&mut self, now: u64, time: u64) {
         self.drains = true;
@@ -298,6 +308,21 @@ impl Hold {
     fn note(&self, state: &State) {
         self.has_some
             .store(state.drains || state.has_some(), Ordering::Relaxed);
+    }
+
+    /// Whether a packet that comes now finds room behind what waits, or else is dropped by `keep`; `None` if it needn't
+    /// wait, so that its way's queue decides. In softirq.
+    #[inline]
+    pub(crate) fn room(&self, ns: &Namespace, skb: &Buffer, reader: &Reader) -> Option<bool> {
+        if !self.has_some() {
+            return None;
+        }
+        let state = self.state.lock();
+        let now = sync::now_ns();
+        (state.drains && now < state.over).then(|| {
+            let has_room = || state.has_room(&ns.hold, skb.true_size(), Kind::Waiting);
+            state.takes(now, skb.queue(reader)) && (!state.copies.is_empty() || has_room())
+        })
     }
 
     /// Ends it: what is held goes, and nothing comes.
@@ -428,15 +453,7 @@ impl Timed<Hold> {
         if state.tether.is_cut() {
             return Err(skb);
         }
-        let most = match of {
-            Kind::Copies => ns.hold.most() / 2,
-            Kind::Again | Kind::Waiting => ns.hold.most(),
-        };
-        let has_room = |state: &State| {
-            let octets = ns.hold.octets.load(Ordering::Relaxed);
-            state.packets < PACKETS_MAX && octets.saturating_add(skb.true_size()) <= most
-        };
-        while !has_room(state) {
+        while !state.has_room(&ns.hold, skb.true_size(), of) {
             match state.pop(&ns.hold, Kind::Copies) {
                 Some(old) => old.consume(),
                 None => return Err(skb),

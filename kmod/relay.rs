@@ -203,7 +203,11 @@ fn opened(
                 outer: *outer,
                 ends,
             };
-            let data = csa.snoops().then_some(Origin::Csa(csa, seq));
+            let data = csa.snoops().then(|| Origin::Csa {
+                csa,
+                esp: seq,
+                room: csa.hold().and_then(|hold| hold.room(ns, skb, reader)),
+            });
             ns.snoop
                 .packet(ns, skb, &key, &segment, data, between.indices(), bh, reader)
         }

@@ -129,8 +129,14 @@ impl Key {
 /// Where a packet is from, for its flow.
 #[derive(Clone, Copy)]
 pub(crate) enum Origin<'a> {
-    /// It came in a CSA, under this number.
-    Csa(&'a Csa, u64),
+    /// It came in a CSA.
+    Csa {
+        csa: &'a Csa,
+        /// Its number.
+        esp: u64,
+        /// Whether what is held has room for it, where that is asked and not the queue (docs/wire.md 2.2z).
+        room: Option<bool>,
+    },
     /// It came in clear.
     Plain,
 }
@@ -499,15 +505,15 @@ impl Snoop {
             return;
         }
         let now = sync::now_ns();
-        let esp = match origin {
-            Origin::Plain => 0,
-            Origin::Csa(csa, esp) => {
+        let (esp, room) = match origin {
+            Origin::Plain => (0, None),
+            Origin::Csa { csa, esp, room } => {
                 if it.csa.as_ref().is_none_or(|(id, _)| *id != csa.id) {
                     // Rekeyed: what is kept goes on under the old CSA's numbers, which say nothing of the new window.
                     it.flow.renumber(&mut it.slots);
                     it.csa = Some((csa.id, csa.window.clone()));
                 }
-                esp
+                (esp, room)
             }
         };
         let floor = it.floor();
@@ -524,7 +530,7 @@ impl Snoop {
             segment,
             esp,
             floor,
-            skb.queue(reader).has(Space::Some),
+            room.unwrap_or_else(|| skb.queue(reader).has(Space::Some)),
             now,
             &settings,
             &mut keeper,
@@ -564,7 +570,7 @@ impl Snoop {
         _bh: &Bh,
     ) -> bool {
         let (told, csa) = match origin {
-            Origin::Csa(csa, _) => match csa.snoop() {
+            Origin::Csa { csa, .. } => match csa.snoop() {
                 Some(told) => (told, Some((csa.id, csa.window.clone()))),
                 None => return false,
             },

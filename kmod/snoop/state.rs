@@ -82,7 +82,18 @@ impl Snoop {
                     Some(tracked) => tracked,
                     None => {
                         // No more than there may be, and as one that nobody has answered: any other may take its place.
-                        if !self.create(ns, &key, seed, Origin::Csa(csa, 0), (0, 0), &bh) {
+                        if !self.create(
+                            ns,
+                            &key,
+                            seed,
+                            Origin::Csa {
+                                csa,
+                                esp: 0,
+                                room: None,
+                            },
+                            (0, 0),
+                            &bh,
+                        ) {
                             continue;
                         }
                         match self.find(&key, seed, reader) {
