@@ -15,7 +15,7 @@ use kernel::prelude::*;
 use kernel::sync::SpinLock;
 
 use crate::namespace::Namespace;
-use crate::net::{self, Found, Tether};
+use crate::net::{self, Found, Onward, Tether};
 use crate::relay;
 use crate::send::{self, Left};
 use crate::skb::{Buffer, List, Queue, Skb, Space};
@@ -576,9 +576,13 @@ impl Timed<Hold> {
                 if self.seals && kind == Kind::Waiting {
                     return send::again(ns, skb, room, bh, reader);
                 }
-                // What waits is on its way through; what is sent again goes where its host is now.
-                let on = kind == Kind::Waiting;
-                match net::find_way(ns.net(), skb, on, room, reader) {
+                let onward = match kind {
+                    _ if self.seals => Onward::Own,
+                    // What waits is on its way through; what is sent again goes where its host is now.
+                    Kind::Waiting => Onward::On,
+                    Kind::Copies | Kind::Again => Onward::Again,
+                };
+                match net::find_way(ns, skb, onward, room, reader) {
                     Found::Open(skb) => {
                         if let Some(copy) = copied.then(|| skb.keep()).flatten() {
                             let _ = self.put(ns, &mut self.state.lock(), copy, Kind::Copies);

@@ -333,19 +333,30 @@ pub(crate) enum Found {
     None(Skb),
 }
 
-/// Finds the way there is now, with that room in its queue. `on`: it is forwarded, by the way that leads on from where it came
-/// by; what is for a host whose registration is on its way has no other. Else it is sent as this node's own.
+/// By which way a packet leaves that was held.
+#[derive(Clone, Copy)]
+pub(crate) enum Onward {
+    /// It is forwarded, by the way that leads on from where it came by: what is for a host whose registration is on its way has
+    /// no other.
+    On,
+    /// It was forwarded, and leaves as this node's own.
+    Again,
+    /// It was sealed here, and leaves as what is sealed now does.
+    Own,
+}
+
+/// Finds the way there is now, with that room in its queue.
 pub(crate) fn find_way(
-    net: *mut bindings::net,
+    ns: &Namespace,
     skb: Skb,
-    on: bool,
+    onward: Onward,
     room: Space,
     reader: &Reader,
 ) -> Found {
-    let routed = if on && mml_core::ip::version(skb.linear()) == 4 {
-        routed_on(net, skb, reader)
-    } else {
-        routed_again(net, skb, None)
+    let routed = match onward {
+        Onward::On if mml_core::ip::version(skb.linear()) == 4 => routed_on(ns.net(), skb, reader),
+        Onward::On | Onward::Again => routed_again(ns.net(), skb, None),
+        Onward::Own => routed_own(ns, skb, reader),
     };
     match routed {
         // Its device's queue would be empty, and drop what it is given.
@@ -392,14 +403,60 @@ fn routed_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) ->
         None => (mml_core::ip::ESP, (0, 0)),
     };
     let v6 = mml_core::ip::version(skb.linear()) == 6;
-    // SAFETY: The namespace lives; the packet starts at its IP header and is ours.
+    let again = if v6 {
+        sys::mml_route_again6
+    } else {
+        sys::mml_route_again
+    };
+    // SAFETY: The namespace lives; the packet starts at its IP header and is ours, and so is the route's reference.
     unsafe {
-        let again = if v6 {
-            sys::mml_route_again6
-        } else {
-            sys::mml_route_again
-        };
         let route = again(net, skb.as_ptr(), protocol, from.to_be(), to.to_be());
+        routed(skb, route)
+    }
+}
+
+/// Gives a packet that this node sealed the route that such have now (docs/wire.md 2.1m). Its source may be an address that this
+/// node had. Gives it back if there is none, or if that leads back to where it was sealed.
+fn routed_own(ns: &Namespace, skb: Skb, reader: &Reader) -> Result<Skb, Skb> {
+    let Some(of) = mml_core::ip::addresses(skb.linear()) else {
+        return Err(skb);
+    };
+    // As they stand there; what isn't in UDP has none.
+    let ports = skb.octets::<4>(of.header_len);
+    let [s0, s1, d0, d1] = ports
+        .filter(|_| of.protocol == mml_core::ip::UDP)
+        .unwrap_or([0; 4]);
+    let (from, to) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
+    let mark = ns.settings.mark.load(Ordering::Relaxed);
+    let own = if of.family == 6 {
+        sys::mml_route_own6
+    } else {
+        sys::mml_route_own
+    };
+    // SAFETY: As in `routed_again`.
+    let mut skb = unsafe {
+        let route = own(ns.net(), skb.as_ptr(), of.protocol, mark, from, to);
+        routed(skb, route)?
+    };
+    if ns
+        .device
+        .get(reader)
+        .is_some_and(|device| skb.is_routed_to(device))
+    {
+        skb.let_go_of_route();
+        return Err(skb);
+    }
+    Ok(skb)
+}
+
+/// Gives a packet the route that was found, if one was.
+///
+/// # Safety
+///
+/// `route` is null, an error, or a reference that passes here.
+unsafe fn routed(skb: Skb, route: *mut sys::Dst) -> Result<Skb, Skb> {
+    // SAFETY: By the promise; the packet is ours.
+    unsafe {
         if route.is_null() || sys::mml_is_err(route.cast()) {
             return Err(skb);
         }

@@ -358,6 +358,12 @@ struct rtable *mml_route_again(struct net *net, const struct sk_buff *skb, u8 pr
 
 	return ip_route_output_flow(net, &fl4, NULL);
 }
+struct rtable *mml_route_own(struct net *net, const struct sk_buff *skb, u8 protocol, u32 mark, __be16 from, __be16 to)
+{
+	struct flowi4 fl4 = { .saddr = ip_hdr(skb)->saddr, .daddr = ip_hdr(skb)->daddr, .flowi4_proto = protocol, .flowi4_mark = mark, .fl4_sport = from, .fl4_dport = to, .flowi4_flags = FLOWI_FLAG_ANYSRC };
+
+	return ip_route_output_key(net, &fl4);
+}
 bool mml_route_on(struct sk_buff *skb, struct net_device *dev) { return !ip_route_input_noref(skb, ip_hdr(skb)->daddr, ip_hdr(skb)->saddr, ip4h_dscp(ip_hdr(skb)), dev) && skb_rtable(skb)->rt_type == RTN_UNICAST; }
 int mml_dst_output(struct net *net, struct sk_buff *skb) { return dst_output(net, NULL, skb); }
 struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 protocol, u32 mark, __be16 from, __be16 to)
@@ -369,6 +375,12 @@ struct rtable *mml_route(struct net *net, __be32 src, __be32 dst, u8 protocol, u
 struct dst_entry *mml_route_again6(struct net *net, const struct sk_buff *skb, u8 protocol, __be16 from, __be16 to)
 {
 	struct flowi6 fl6 = { .saddr = ipv6_hdr(skb)->saddr, .daddr = ipv6_hdr(skb)->daddr, .flowlabel = ip6_flowinfo(ipv6_hdr(skb)), .flowi6_proto = protocol, .fl6_sport = from, .fl6_dport = to, .flowi6_mark = skb->mark, .flowi6_flags = FLOWI_FLAG_ANYSRC };
+
+	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
+}
+struct dst_entry *mml_route_own6(struct net *net, const struct sk_buff *skb, u8 protocol, u32 mark, __be16 from, __be16 to)
+{
+	struct flowi6 fl6 = { .saddr = ipv6_hdr(skb)->saddr, .daddr = ipv6_hdr(skb)->daddr, .flowi6_proto = protocol, .flowi6_mark = mark, .fl6_sport = from, .fl6_dport = to, .flowi6_flags = FLOWI_FLAG_ANYSRC };
 
 	return ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
 }

@@ -350,6 +350,12 @@ impl Buffer {
         unsafe { sys::mml_dst_is_up(sys::mml_skb_dst(self.as_ptr())) }
     }
 
+    /// Whether its route leads out through `device`.
+    pub(crate) fn is_routed_to(&self, device: Device<'_>) -> bool {
+        // SAFETY: As in `queue`.
+        unsafe { sys::mml_dst_dev(sys::mml_skb_dst(self.as_ptr())) == device.as_ptr() }
+    }
+
     /// Answers its sender with ICMP "fragmentation needed" for `mtu` octets, and tells its route.
     pub(crate) fn too_big(&mut self, mtu: usize) {
         // SAFETY: `skb` is live with its route and network header set, as a device's transmit gets it.

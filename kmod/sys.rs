@@ -142,6 +142,14 @@ extern "C" {
         from: u16,
         to: u16,
     ) -> *mut Dst;
+    pub(crate) fn mml_route_own6(
+        net: *mut net,
+        skb: *const sk_buff,
+        protocol: u8,
+        mark: u32,
+        from: u16,
+        to: u16,
+    ) -> *mut Dst;
     pub(crate) fn mml_icmp6_too_big(skb: *mut sk_buff, mtu: u32);
     pub(crate) fn mml_update_pmtu6(skb: *mut sk_buff, net: *mut net, mtu: u32, mark: u32);
     pub(crate) fn mml_redirect6(skb: *mut sk_buff, net: *mut net);
@@ -223,6 +231,14 @@ extern "C" {
         net: *mut net,
         skb: *const sk_buff,
         protocol: u8,
+        from: u16,
+        to: u16,
+    ) -> *mut Dst;
+    pub(crate) fn mml_route_own(
+        net: *mut net,
+        skb: *const sk_buff,
+        protocol: u8,
+        mark: u32,
         from: u16,
         to: u16,
     ) -> *mut Dst;

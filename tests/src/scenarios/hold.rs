@@ -340,8 +340,11 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     sends(&far, &near, numbers.clone())?;
     mh.ip("link set wl1 down")?;
     mh.tc(&slow)?;
+    // What is sent again goes by the mark that all that is sealed here goes by.
+    set(mh, "route-mark", 7)?;
     mh.ip("link set wl1 up
-        route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7")?;
+        rule add fwmark 7 table 100
+        route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7 table 100")?;
     let mut came = arrived(ctx, &near)?;
     let behind = || last_number(ha, &keys.from_mh, Role::Terminus);
     resend_behind(mh, &keys.from_mh, Role::Origin, behind()?)?;
@@ -358,6 +361,9 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     );
     came.extend(arrived(ctx, &near)?);
     expect(came, &numbers, "by the link that went twice")?;
+    set(mh, "route-mark", 0)?;
+    mh.ip("rule del fwmark 7 table 100")?;
+    way(true)?;
     mh.tc("qdisc del dev wl1 root")?;
     set(mh, "hold-ms", 1_000)?;
 
