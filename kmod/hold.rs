@@ -372,11 +372,10 @@ impl Timed<Hold> {
         let kept = match copy {
             // As the device's queue would drop it: of that, no copy is kept either.
             Some(_) if drains && !state.takes(now, skb.queue(reader)) => false,
-            Some(mut copy) if drains => {
-                copy.take_priority(skb);
-                self.put(ns, &mut state, copy, Kind::Waiting).is_ok()
+            Some(copy) => {
+                let kind = if drains { Kind::Waiting } else { Kind::Copies };
+                self.put(ns, &mut state, copy, kind).is_ok()
             }
-            Some(copy) => self.put(ns, &mut state, copy, Kind::Copies).is_ok(),
             None => false,
         };
         if is_first && !kept {
@@ -489,18 +488,21 @@ impl Timed<Hold> {
             let mut state = self.state.lock();
             let now = sync::now_ns();
             let copies = !self.seals || after.is_some();
-            while let Some(skb) = copies.then(|| state.pop(&ns.hold, Kind::Copies)).flatten() {
-                if after.is_some_and(|after| is_seen(&skb, after)) {
-                    seen.push(skb);
-                } else {
-                    state.push(&ns.hold, skb, Kind::Again);
-                }
+            while let Some(mut skb) = copies.then(|| state.pop(&ns.hold, Kind::Copies)).flatten() {
+                skb.hurry();
+                state.push(&ns.hold, skb, Kind::Again);
             }
             for kind in [Kind::Again, Kind::Waiting] {
                 while let Some(skb) = state.pop(&ns.hold, kind) {
                     all.push(skb);
                 }
+                // An origin's has no number while it waits.
+                let after = after.filter(|_| !(self.seals && kind == Kind::Waiting));
                 while let Some(mut skb) = all.pop() {
+                    if after.is_some_and(|after| is_seen(&skb, after)) {
+                        seen.push(skb);
+                        continue;
+                    }
                     packets += 1;
                     octets += skb.len() as u64;
                     skb.stamp(now);
@@ -509,6 +511,8 @@ impl Timed<Hold> {
             }
             state.copies_sent = false;
             state.begin(now, ns.hold.time());
+            // Before anybody can come and find that nothing waits.
+            self.note(&state);
         }
         seen.for_each(Skb::consume);
         ns.hold.resent.fetch_add(packets, Ordering::Relaxed);
@@ -572,6 +576,9 @@ impl Timed<Hold> {
                 (skb, kind, since, room, copied)
             };
             skb.unstamp();
+            if kind == Kind::Again {
+                skb = skb.apart();
+            }
             let left = Reader::enter(|reader| {
                 if self.seals && kind == Kind::Waiting {
                     return send::again(ns, skb, room, bh, reader);

@@ -338,8 +338,9 @@ void mml_skb_keep(struct sk_buff *skb)
 	skb_ext_reset(skb);
 	skb_dst_drop(skb);
 	skb->dev = NULL;
-	skb->priority = TC_PRIO_INTERACTIVE; /* ahead of what waits, when it is sent again */
 }
+void mml_skb_hurry(struct sk_buff *skb) { skb->priority = TC_PRIO_INTERACTIVE; }
+struct sk_buff *mml_skb_apart(struct sk_buff *skb) { return pskb_copy(skb, GFP_ATOMIC); }
 void mml_skb_orphan(struct sk_buff *skb) { skb_orphan(skb); }
 void mml_skb_stamp(struct sk_buff *skb, u64 ns) { skb_set_delivery_time(skb, ns_to_ktime(ns), SKB_CLOCK_MONOTONIC); }
 u64 mml_skb_stamped(const struct sk_buff *skb) { return ktime_to_ns(skb->tstamp); }
@@ -347,7 +348,6 @@ void mml_skb_unstamp(struct sk_buff *skb) { skb_set_delivery_time(skb, 0, SKB_CL
 void mml_skb_set_dev(struct sk_buff *skb, struct net_device *dev) { skb->dev = dev; }
 struct dst_entry *mml_skb_dst(const struct sk_buff *skb) { return skb_dst(skb); }
 void mml_skb_dst_drop(struct sk_buff *skb) { skb_dst_drop(skb); }
-void mml_skb_take_priority(struct sk_buff *skb, const struct sk_buff *from) { skb->priority = from->priority; }
 struct net_device *mml_skb_came_by(struct net *net, const struct sk_buff *skb) { return dev_get_by_index_rcu(net, skb->skb_iif); }
 
 /* Routes. */
@@ -396,7 +396,7 @@ struct net_device *mml_dst_dev(const struct dst_entry *dst) { return dst->dev; }
 bool mml_dst_is_up(const struct dst_entry *dst) { return netif_running(dst->dev) && netif_carrier_ok(dst->dev); }
 unsigned int mml_dst_mtu(const struct dst_entry *dst) { return dst_mtu(dst); }
 unsigned int mml_dst_headroom(const struct dst_entry *dst) { return LL_RESERVED_SPACE(dst->dev); }
-static struct Qdisc *mml_dst_qdisc(const struct dst_entry *dst) { return rcu_dereference(netdev_get_tx_queue(dst->dev, 0)->qdisc); }
+static struct Qdisc *mml_dst_qdisc(const struct dst_entry *dst) { return rcu_dereference_check(netdev_get_tx_queue(dst->dev, 0)->qdisc, rcu_read_lock_bh_held()); }
 unsigned int mml_dst_qlen(const struct dst_entry *dst) { return qdisc_qlen_sum(mml_dst_qdisc(dst)); }
 unsigned int mml_dst_qlimit(const struct dst_entry *dst) { return READ_ONCE(mml_dst_qdisc(dst)->limit) ?: READ_ONCE(dst->dev->tx_queue_len) ?: UINT_MAX; }
 int mml_dst_ttl(const struct dst_entry *dst) { return ip4_dst_hoplimit(dst); }

@@ -531,10 +531,26 @@ impl Skb {
         unsafe { sys::mml_skb_consume(self.into_raw()) };
     }
 
-    /// Goes in the order of `from`'s priority, not ahead of what waits.
-    pub(crate) fn take_priority(&mut self, from: &Buffer) {
-        // SAFETY: Both are live, and this one is ours to change.
-        unsafe { sys::mml_skb_take_priority(self.as_ptr(), from.as_ptr()) };
+    /// Has it leave ahead of what has its way anyway.
+    pub(crate) fn hurry(&mut self) {
+        // SAFETY: The skb is ours to change.
+        unsafe { sys::mml_skb_hurry(self.as_ptr()) };
+    }
+
+    /// With a head of its own: who shares its head may be in a queue yet, and each gets the header of its own link there.
+    /// Itself if it shares none, or if there is no memory.
+    pub(crate) fn apart(self) -> Skb {
+        if !self.is_cloned() {
+            return self;
+        }
+        // SAFETY: The skb is live, and what is made of it is ours.
+        match unsafe { Skb::from_raw(sys::mml_skb_apart(self.as_ptr())) } {
+            Some(apart) => {
+                self.consume();
+                apart
+            }
+            None => self,
+        }
     }
 
     /// Lets go of the route it was given, and of the device it came by.

@@ -220,7 +220,8 @@ extern "C" {
     pub(crate) fn mml_skb_stamped(skb: *const sk_buff) -> u64;
     pub(crate) fn mml_skb_unstamp(skb: *mut sk_buff);
     pub(crate) fn mml_skb_set_dev(skb: *mut sk_buff, dev: *mut net_device);
-    pub(crate) fn mml_skb_take_priority(skb: *mut sk_buff, from: *const sk_buff);
+    pub(crate) fn mml_skb_hurry(skb: *mut sk_buff);
+    pub(crate) fn mml_skb_apart(skb: *mut sk_buff) -> *mut sk_buff;
     pub(crate) fn mml_skb_came_by(net: *mut net, skb: *const sk_buff) -> *mut net_device;
     pub(crate) fn mml_route_on(skb: *mut sk_buff, dev: *mut net_device) -> bool;
     pub(crate) fn mml_skb_dst(skb: *const sk_buff) -> *mut Dst;
