@@ -408,12 +408,15 @@ impl<'a> Origin<'a> {
         }
     }
 
-    /// Lets a sealed packet go.
+    /// Lets a sealed packet go. The last that is made of a datagram takes over from it what its sender is charged.
     #[inline]
-    fn leave(&self, sealed: Skb) {
+    fn leave(&self, mut sealed: Skb, last_of: Option<&mut Skb>) {
         if let Some(hold) = self.csa.hold() {
-            // docs/wire.md 2.2w.
+            // docs/wire.md 2.2w. First, for what the sender is charged may be a super-packet's size.
             hold.keep_sealed(self.ns, &sealed);
+        }
+        if let Some(from) = last_of.filter(|from| from.has_owner()) {
+            sealed.take_owner(from);
         }
         net::local_out(self.ns, sealed, &self.path.outer, self.bh);
     }
@@ -446,12 +449,9 @@ impl<'a> Origin<'a> {
         };
         let mut sealed = self.seal(head, &body, seq, &route)?;
         sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(head), route);
-        if skb.has_owner() {
-            sealed.take_owner(&mut skb);
-        }
         self.device.count_sent(1, head.total);
+        self.leave(sealed, Some(&mut skb));
         skb.consume();
-        self.leave(sealed);
         Ok(())
     }
 
@@ -529,10 +529,7 @@ impl<'a> Origin<'a> {
             let mut sealed = self.seal(head, &body, seq, &out)?;
             seq += 1;
             sealed.set_outgoing(&skb, self.path.outer.family, self.outer_len(head), out);
-            if last && skb.has_owner() {
-                sealed.take_owner(&mut skb);
-            }
-            self.leave(sealed);
+            self.leave(sealed, last.then_some(&mut skb));
         }
         self.device.count_sent(count, octets);
         skb.consume();
@@ -611,7 +608,7 @@ impl<'a> Origin<'a> {
                 route,
             );
             self.device.count_sent(1, piece.total);
-            self.leave(sealed);
+            self.leave(sealed, None);
         }
         skb.consume();
         Ok(())
