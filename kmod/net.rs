@@ -415,6 +415,20 @@ fn routed_again(net: *mut bindings::net, skb: Skb, ports: Option<(u16, u16)>) ->
     }
 }
 
+/// Gives a datagram of IPv4 that let go of its route the one there is now, if there is one.
+pub(crate) fn return_route(ns: &Namespace, skb: &mut Skb, protocol: u8) {
+    if skb.has_route() {
+        return;
+    }
+    // SAFETY: As in `routed_again`; a reference that is found passes to the packet.
+    unsafe {
+        let route = sys::mml_route_again(ns.net(), skb.as_ptr(), protocol, 0, 0);
+        if !route.is_null() && !sys::mml_is_err(route.cast()) {
+            sys::mml_skb_dst_set(skb.as_ptr(), route);
+        }
+    }
+}
+
 /// Gives a packet that this node sealed the route that such have now (docs/wire.md 2.1m). Its source may be an address that this
 /// node had. Gives it back if there is none, or if that leads back to where it was sealed.
 fn routed_own(ns: &Namespace, skb: Skb, reader: &Reader) -> Result<Skb, Skb> {

@@ -618,6 +618,8 @@ impl<'a> Origin<'a> {
     /// (docs/wire.md 1.7k).
     fn refuse_too_big<const N: usize>(&self, skb: &mut Skb, head: &Head<N>, room: usize) {
         if head.of.family == 4 {
+            // What has waited let go of the route that the answer is made by.
+            net::return_route(self.ns, skb, head.of.protocol);
             skb.too_big(room);
         } else {
             skb.too_big6(room.max(V6_MTU_MIN));

@@ -344,6 +344,12 @@ impl Buffer {
         unsafe { Queue::of(sys::mml_skb_dst(self.as_ptr()), reader) }
     }
 
+    /// Whether it has a route.
+    pub(crate) fn has_route(&self) -> bool {
+        // SAFETY: `skb` is live.
+        unsafe { !sys::mml_skb_dst(self.as_ptr()).is_null() }
+    }
+
     /// Whether the device it is routed to would send it.
     pub(crate) fn has_way(&self) -> bool {
         // SAFETY: As in `queue`.

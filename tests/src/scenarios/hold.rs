@@ -367,6 +367,24 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     mh.tc("qdisc del dev wl1 root")?;
     set(mh, "hold-ms", 1_000)?;
 
+    // What has waited and doesn't fit the way there is then: its sender is told, so that the next fits.
+    let large = |fill: u8| far.send_to(&[fill; 1_400], near.local_addr()?);
+    way(false)?;
+    large(1)?;
+    mh.ip("route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7 mtu 1300")?;
+    let sent = resend(mh, &keys.from_mh, Role::Origin)?;
+    ensure!(sent == 1, "{sent} were to be sent");
+    let early = traffic::receive(&near, ctx.seconds(0.5))?;
+    ensure!(early.is_none(), "it fitted");
+    large(2)?;
+    let next = traffic::receive(&near, ctx.seconds(0.5))?;
+    ensure!(
+        next.is_some_and(|next| next == [2; 1_400]),
+        "its sender wasn't told"
+    );
+    way(false)?;
+    way(true)?;
+
     // None then: dropped, as without holding.
     let before = Stats::read(mh)?;
     way(false)?;
