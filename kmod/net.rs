@@ -152,7 +152,7 @@ impl Route {
     }
 
     /// Whether its device would send: one that goes down drops what it is given a moment before its routes go, and one without a
-    /// carrier keeps them.
+    /// carrier keeps them; one that has it again drops until its queue is active.
     #[inline]
     pub(crate) fn is_up(&self) -> bool {
         // SAFETY: The route is live.

@@ -393,7 +393,7 @@ struct dst_entry *mml_route6(struct net *net, const struct in6_addr *src, const 
 void mml_routes_expire(struct net *net) { rt_genid_bump_all(net); }
 bool mml_is_err(const void *p) { return IS_ERR(p); }
 struct net_device *mml_dst_dev(const struct dst_entry *dst) { return dst->dev; }
-bool mml_dst_is_up(const struct dst_entry *dst) { return netif_running(dst->dev) && netif_carrier_ok(dst->dev); }
+bool mml_dst_is_up(const struct dst_entry *dst) { return netif_running(dst->dev) && netif_carrier_ok(dst->dev) && rcu_access_pointer(netdev_get_tx_queue(dst->dev, 0)->qdisc) != &noop_qdisc; }
 unsigned int mml_dst_mtu(const struct dst_entry *dst) { return dst_mtu(dst); }
 unsigned int mml_dst_headroom(const struct dst_entry *dst) { return LL_RESERVED_SPACE(dst->dev); }
 static struct Qdisc *mml_dst_qdisc(const struct dst_entry *dst) { return rcu_dereference_check(netdev_get_tx_queue(dst->dev, 0)->qdisc, rcu_read_lock_bh_held()); }

@@ -353,6 +353,8 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     ensure!(came.len() < BURST as usize, "the link took all of it");
     fa1.ip("link set wl1 up
         route add 203.0.113.7/32 via 10.1.1.7")?;
+    // Until the kernel has seen the carrier.
+    std::thread::sleep(ctx.seconds(0.2));
     let sent = resend_behind(mh, &keys.from_mh, Role::Origin, behind()?)?;
     ensure!(
         sent as usize + came.len() == BURST as usize,
