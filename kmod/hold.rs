@@ -629,10 +629,17 @@ impl Timed<Hold> {
                 Left::NoWay(mut skb) if !self.seals && (copied || !is_over) => {
                     // Its host may be somewhere else by now.
                     skb.let_go();
-                    let _ = self.put(ns, &mut self.state.lock(), skb, Kind::Copies);
+                    if self
+                        .put(ns, &mut self.state.lock(), skb, Kind::Copies)
+                        .is_err()
+                    {
+                        ns.hold.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
-                // An origin's of which its time is over.
-                Left::NoWay(_) => {}
+                // Its time is over.
+                Left::NoWay(_) => {
+                    ns.hold.dropped.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         Progress::More
