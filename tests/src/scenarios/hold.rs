@@ -24,7 +24,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "origin-holds-what-finds-no-way",
-        proves: "a mobile host's datagrams that find no way to its home agent leave in their order once there is one: when it is said, with the next datagram, or after their time, and likewise where the link has lost its other end; what its queue held when the link went is sent again behind the last that arrived; those that then find none are dropped and counted",
+        proves: "a mobile host's datagrams that find no way to its home agent leave in their order once there is one: when it is said, with the next datagram, or after their time, and likewise where the link has lost its other end; what its queue held when the link went is sent again behind the last that arrived, by the mark that what is sealed now goes by; where the way ends again meanwhile they wait for the next; one that doesn't fit is told to its sender; those that then find none are dropped and counted",
         seconds: 60,
         run: origin_holds,
     },
@@ -367,7 +367,18 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     mh.ip("rule del fwmark 7 table 100")?;
     way(true)?;
     mh.tc("qdisc del dev wl1 root")?;
-    set(mh, "hold-ms", 1_000)?;
+
+    // What arrived while it waited to be sent again isn't sent.
+    let numbers = burst();
+    let early = behind()?;
+    sends(&far, &near, numbers.clone())?;
+    expect(arrived(ctx, &near)?, &numbers, "by the link as it was")?;
+    mh.tc(&format!("qdisc replace dev wl1 root netem {DEEP}"))?;
+    let sent = resend_behind(mh, &keys.from_mh, Role::Origin, early)?;
+    ensure!(sent == BURST, "{sent} were to be sent again");
+    let sent = resend_behind(mh, &keys.from_mh, Role::Origin, behind()?)?;
+    ensure!(sent == 0, "{sent} were sent again though all had arrived");
+    mh.tc("qdisc del dev wl1 root")?;
 
     // What has waited and doesn't fit the way there is then: its sender is told, so that the next fits.
     let large = |fill: u8| far.send_to(&[fill; 1_400], near.local_addr()?);
@@ -386,6 +397,7 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     );
     way(false)?;
     way(true)?;
+    set(mh, "hold-ms", 1_000)?;
 
     // None then: dropped, as without holding.
     let before = Stats::read(mh)?;
