@@ -578,7 +578,7 @@ impl Timed<Hold> {
 
     fn some_alone(&self, ns: &Namespace, bh: &Bh) -> Progress {
         for _ in 0..TOGETHER {
-            let (mut skb, kind, since, room, copied) = {
+            let (mut skb, kind, since, room, copied, ends) = {
                 let mut state = self.state.lock();
                 let Some((skb, kind)) = state.next(&ns.hold) else {
                     return Progress::Done;
@@ -587,7 +587,7 @@ impl Timed<Hold> {
                 let room = state.room(since, ns.hold.time());
                 // What an origin sends again may be lost with this link, too.
                 let copied = state.copies_sent || (self.seals && kind == Kind::Again);
-                (skb, kind, since, room, copied)
+                (skb, kind, since, room, copied, state.ends)
             };
             skb.unstamp();
             if kind == Kind::Again {
@@ -619,15 +619,15 @@ impl Timed<Hold> {
             match left {
                 Left::Gone => {}
                 Left::NoRoom(skb) => {
-                    self.put_back(ns, skb, kind, since, true);
+                    self.put_back(ns, skb, kind, since, None);
                     return Progress::Full;
                 }
-                Left::NoWay(skb) if self.seals && !is_over => {
-                    self.put_back(ns, skb, kind, since, false);
+                Left::NoWay(skb) if self.seals && kind == Kind::Waiting => {
+                    self.put_back(ns, skb, kind, since, Some(ends));
                     return Progress::NoWay;
                 }
-                Left::NoWay(mut skb) if !self.seals && (copied || !is_over) => {
-                    // Its host may be somewhere else by now.
+                Left::NoWay(mut skb) if copied || !is_over => {
+                    // Its host may be somewhere else by now, or who sends it; what waits needn't go the same way.
                     skb.let_go();
                     if self
                         .put(ns, &mut self.state.lock(), skb, Kind::Copies)
@@ -645,16 +645,17 @@ impl Timed<Hold> {
         Progress::More
     }
 
-    /// Puts one back in its place, that found no room, or no way: then it, and those behind it, wait for one (`drains` isn't so).
-    fn put_back(&self, ns: &Namespace, mut skb: Skb, of: Kind, since: u64, drains: bool) {
+    /// Puts one back in its place, that found no room, or no way while what waits was being sent until `no_way`: then it, and those
+    /// behind it, wait for one, unless that has begun anew since.
+    fn put_back(&self, ns: &Namespace, mut skb: Skb, of: Kind, since: u64, no_way: Option<u64>) {
         let mut state = self.state.lock();
         if state.tether.is_cut() {
             return;
         }
         skb.stamp(since);
         state.push_front(&ns.hold, skb, of);
-        state.drains = drains;
-        if !drains {
+        state.drains = no_way != Some(state.ends);
+        if !state.drains {
             let over = since.saturating_add(ns.hold.time());
             self.rearm(&mut state, over.max(sync::now_ns().saturating_add(PAUSE)));
         }
@@ -682,14 +683,12 @@ impl OnTimer for Hold {
                 over.push(skb);
             }
         }
-        let waits = [&state.again, &state.waiting];
-        let waited = waits.map(|list| list.first().is_some_and(is_over));
-        if !state.drains && waited.contains(&true) {
+        if !state.drains && state.waiting.first().is_some_and(is_over) {
             // Those that came later wait for the first: if there is a way for it now, there is for them.
             state.begin(now, time);
         }
         let first = |list: &List| list.first().map(|skb| skb.stamped().saturating_add(time));
-        let firsts = [&state.again, &state.waiting, &state.copies].map(first);
+        let firsts = [first(&state.waiting), first(&state.copies)];
         if let Some(due) = firsts.into_iter().flatten().min() {
             // Not once for every packet.
             this.rearm(&mut state, due.max(now.saturating_add(time / 4)));
