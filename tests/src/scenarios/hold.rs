@@ -2,7 +2,7 @@
 //! What CSAs hold for a handoff, by hand: at a foreign agent copies of what it forwarded, at the mobile host what finds no
 //! way out.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 
 use anyhow::{ensure, Context, Result};
 
@@ -10,7 +10,7 @@ use crate::genl::{self, Genl};
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
-use crate::topology::{CN, HOME};
+use crate::topology::{CN, HOME, MH};
 use crate::zone_message::{self, Role, State, CSA_RESEND};
 use crate::zone_tunnel::{mmlctl, Keys, Options};
 use crate::{traffic, zone_esp};
@@ -54,6 +54,9 @@ const FLOOD: u32 = 100;
 
 /// Where CSA has the sequence number.
 const SEQUENCE: usize = 16;
+/// The foreign agent on the mobile host's link.
+const FA1: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
+
 /// Datagrams a burst.
 const BURST: u32 = 40;
 /// The longest that packets can be held: a slow kernel waits for half of it to see that nothing comes any more.
@@ -324,7 +327,8 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     ensure!(replays()? == before, "{} replays", replays()? - before);
 
     // The way ends again while what waited for it waits for room, sealed or not: it waits again.
-    let slow = format!("qdisc replace dev wl1 root netem {}", slow(ctx));
+    let rate = (50_000.0 / ctx.patience) as u32;
+    let slow = format!("qdisc replace dev wl1 root netem rate {rate}bit limit 20");
     mh.tc(&slow)?;
     way(false)?;
     let numbers = burst();
@@ -351,6 +355,9 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     mh.ip("link set wl1 up
         rule add fwmark 7 table 100
         route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7 table 100")?;
+    // What waits until a neighbour is found leaves all at once then.
+    let is_found = || traffic::ping_arrives(mh, MH, FA1, b"neighbour");
+    is_found()?;
     let mut came = arrived(ctx, &near)?;
     let behind = || last_number(ha, &keys.from_mh, Role::Terminus);
     resend_behind(mh, &keys.from_mh, Role::Origin, behind()?)?;
@@ -359,8 +366,7 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     ensure!(came.len() < BURST as usize, "the link took all of it");
     fa1.ip("link set wl1 up
         route add 203.0.113.7/32 via 10.1.1.7")?;
-    // Until the kernel has seen the carrier.
-    std::thread::sleep(ctx.seconds(0.2));
+    is_found()?;
     let sent = resend_behind(mh, &keys.from_mh, Role::Origin, behind()?)?;
     ensure!(
         sent as usize + came.len() == BURST as usize,
