@@ -299,6 +299,9 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     );
     fa1.ip("link set wl1 up
         route add 203.0.113.7/32 via 10.1.1.7")?;
+    // What waits until a neighbour is found leaves all at once then.
+    let is_found = || traffic::ping_arrives(mh, MH, FA1, b"neighbour");
+    is_found()?;
     sends(&far, &near, numbers.end - 1..numbers.end)?;
     expect(arrived(ctx, &near)?, &numbers, "when there was a carrier")?;
 
@@ -355,8 +358,6 @@ fn origin_holds(ctx: &mut Ctx) -> Result<()> {
     mh.ip("link set wl1 up
         rule add fwmark 7 table 100
         route add 198.51.100.1/32 via 10.1.1.1 src 10.1.1.7 table 100")?;
-    // What waits until a neighbour is found leaves all at once then.
-    let is_found = || traffic::ping_arrives(mh, MH, FA1, b"neighbour");
     is_found()?;
     let mut came = arrived(ctx, &near)?;
     let behind = || last_number(ha, &keys.from_mh, Role::Terminus);
