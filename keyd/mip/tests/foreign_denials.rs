@@ -239,25 +239,29 @@ fn a_request_that_passed_a_router_is_too_distant_for_a_reverse_tunnel() {
 #[test]
 fn icmp_unreachable_denies_who_waits_at_once() {
     for (icmp, code) in [
-        (0, Code::FA_NETWORK_UNREACHABLE),
-        (1, Code::FA_HOST_UNREACHABLE),
-        (3, Code::FA_PORT_UNREACHABLE),
-        (13, Code::FA_UNREACHABLE),
+        (Some(0), Code::FA_NETWORK_UNREACHABLE),
+        (Some(1), Code::FA_HOST_UNREACHABLE),
+        (Some(3), Code::FA_PORT_UNREACHABLE),
+        (Some(13), Code::FA_UNREACHABLE),
+        (None, Code::FA_UNREACHABLE),
     ] {
         let mut world = settled();
         world.cut = true;
-        world.in_cell(1, signed(sound(&world, 1), &mobile_home()));
-        let actions = world.fas[1].unreachable(HA, icmp);
+        let octets = signed(sound(&world, 1), &mobile_home());
+        world.in_cell(1, octets.clone());
+        // As much of it as shows which it was.
+        let actions = world.fas[1].unreachable(HA, icmp, &octets[..24]);
         world.act(Who::Fa(1), actions);
         assert_eq!(world.refused(Who::Fa(1)), [code]);
         // Once; and whoever made it up gains nothing if the home agent answers.
-        let actions = world.fas[1].unreachable(HA, icmp);
-        assert!(actions.is_empty());
+        let again = world.fas[1].unreachable(HA, icmp, &octets[..24]);
+        assert_eq!(again, []);
         world.run(Duration::from_secs(8));
         assert_eq!(world.refused(Who::Fa(1)), [code]);
         world.cut = false;
-        world.in_cell(1, signed(sound(&world, 1), &mobile_home()));
-        let actions = world.fas[1].unreachable(HA, icmp);
+        let octets = signed(sound(&world, 1), &mobile_home());
+        world.in_cell(1, octets.clone());
+        let actions = world.fas[1].unreachable(HA, icmp, &octets[..24]);
         world.act(Who::Fa(1), actions);
         world.run(ms(50));
         assert_eq!(world.fas[1].visitors().count(), 1);
@@ -273,6 +277,114 @@ enum Disguise {
     Ever,
     /// The mobile node's.
     Host,
+}
+
+#[test]
+fn icmp_that_quotes_no_request_that_waits_denies_nobody() {
+    let mut world = settled();
+    world.cut = true;
+    let request = sound(&world, 1);
+    let octets = signed(request, &mobile_home());
+    world.in_cell(1, octets.clone());
+    let guessed = Request {
+        identification: Identification(request.identification.0 ^ (1 << 32)),
+        ..request
+    };
+    let stranger = Request {
+        home: Ipv4Addr::new(203, 0, 113, 8),
+        ..request
+    };
+    let others = Ipv4Addr::new(192, 0, 2, 66);
+    for (from, quoted) in [
+        (HA, &octets[..0]),
+        (HA, &octets[..23]),
+        (HA, &signed(guessed, &mobile_home())[..]),
+        (HA, &signed(stranger, &mobile_home())[..]),
+        (others, &octets[..]),
+    ] {
+        assert_eq!(world.fas[1].unreachable(from, Some(3), quoted), []);
+    }
+    assert_eq!(world.fas[1].counters().unexpected, 5);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.refused(Who::Fa(1)), [Code::FA_TIMEOUT]);
+}
+
+/// A home agent's answer to a request that waits, finished by whoever asks; then with which codes it was denied, and how many
+/// visitors there are.
+fn answered(finish: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (Vec<Code>, usize) {
+    let mut world = settled();
+    world.cut = true;
+    let request = sound(&world, 1);
+    world.in_cell(1, signed(request, &mobile_home()));
+    let reply = Message::Reply(Reply {
+        code: Code::ACCEPTED,
+        lifetime: 60,
+        home: HOME,
+        home_agent: HA,
+        identification: request.identification,
+    });
+    let reply = Builder::new(&reply)
+        .authenticate(Pair::MobileHome, &mobile_home())
+        .finish();
+    let packet = udp(HA, care_of(1), 60, finish(reply));
+    world.hand_in(Who::Fa(1), Interface(0), &packet, 0);
+    // What proves nothing is told when nothing better has come in time.
+    world.run(Duration::from_secs(8));
+    (world.refused(Who::Fa(1)), world.fas[1].visitors().count())
+}
+
+/// What the home agent adds for the foreign agent, under its authenticator.
+fn for_the_foreign_agent(reply: Vec<u8>, more: &[u8]) -> Vec<u8> {
+    Builder::relay(&[reply, more.to_vec()].concat())
+        .authenticate(Pair::ForeignHome, &foreign_home(1))
+        .finish()
+}
+
+#[test]
+fn a_poorly_formed_reply_is_told_as_one_and_takes_nobody_in() {
+    assert_eq!(
+        answered(|reply| for_the_foreign_agent(reply, &[])),
+        (vec![], 1)
+    );
+    // An extension that is longer than the message.
+    let longer = [number::extension::NORMAL_VENDOR, 40, 1];
+    assert_eq!(
+        answered(|reply| [reply, longer.to_vec()].concat()),
+        (vec![Code::FA_MALFORMED_REPLY], 0)
+    );
+    // One that may stand once alone.
+    let twice = |reply: Vec<u8>| {
+        let again = Builder::relay(&reply).authenticate(Pair::MobileHome, &mobile_home());
+        for_the_foreign_agent(again.finish(), &[])
+    };
+    assert_eq!(answered(twice), (vec![Code::FA_MALFORMED_REPLY], 0));
+}
+
+#[test]
+fn a_critical_vendor_extension_of_the_home_agents_for_the_foreign_agent_is_refused_by_name() {
+    // RFC 3115 §2.1: type, reserved, length, vendor, its type; §2.2: type, length, reserved, vendor, its type.
+    let critical = [
+        number::extension::CRITICAL_VENDOR,
+        0,
+        0,
+        6,
+        0,
+        0,
+        0,
+        99,
+        0,
+        1,
+    ];
+    let normal = [number::extension::NORMAL_VENDOR, 8, 0, 0, 0, 0, 0, 99, 0, 1];
+    assert_eq!(
+        answered(|reply| for_the_foreign_agent(reply, &critical)),
+        (vec![Code::FA_VENDOR_HOME], 0)
+    );
+    assert_eq!(
+        answered(|reply| for_the_foreign_agent(reply, &normal)),
+        (vec![], 1),
+        "one that isn't critical is passed over"
+    );
 }
 
 #[test]

@@ -345,11 +345,11 @@ pub async fn run(
                 Some(one) => engine.handle(&one.octets, one.from, one.to, start.elapsed()),
                 None => break,
             },
-            Some(arrived) = mobile => {
+            Some(heard) = mobile => {
                 if let Some(mobility) = &mut mobility {
                     let now = start.elapsed();
-                    mobility.tell_seen(Some(&arrived), now, |host| engine.seen(host));
-                    mobility.handle(&arrived, now, &mut |event| engine.mobile_event(event, now));
+                    mobility.tell_seen(Some(&heard), now, |host| engine.seen(host));
+                    mobility.handle(&heard, now, &mut |event| engine.mobile_event(event, now));
                 }
             }
             Some((index, up)) = next(&mut links) => {

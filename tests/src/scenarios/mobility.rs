@@ -23,6 +23,12 @@ pub const TABLE: &[Scenario] = &[
     run: registers,
     },
     Scenario {
+        name: "registration-where-no-home-agent-listens",
+        proves: "a foreign agent to which ICMP says that its host's home agent doesn't listen tells the mobile host so at once, by code 82, and the host registers when the home agent is there",
+        seconds: 90,
+        run: nobody_listens,
+    },
+    Scenario {
         name: "mobile-host-takes-its-leave",
         proves: "a mobile host whose key manager ends with --flush deregisters: home agent and foreign agent know, and no tunnel, route or rule is left at any of them",
         seconds: 90,
@@ -353,6 +359,31 @@ fn journey(ctx: &Ctx, nodes: &Nodes<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn nobody_listens(ctx: &mut Ctx) -> Result<()> {
+    network(ctx)?;
+    let files = [HA_FILE, &fa_file(1), &fa_file(2), MH_FILE];
+    let mut nodes = Nodes::start(ctx, files, &SECRETS)?;
+    nodes.ha.kill();
+    let ctx = &*ctx;
+    let go = |nodes: &mut Nodes<'_>| -> Result<()> {
+        ctx.net.mh.ip("link set wl1 up")?;
+        let end = Instant::now() + ctx.seconds(20.0);
+        while !nodes.mh.log().contains("denied") {
+            ensure!(Instant::now() < end, "the mobile host isn't told anything");
+            std::thread::sleep(ctx.seconds(0.1));
+        }
+        let log = nodes.mh.log();
+        ensure!(
+            log.contains("home agent port unreachable (82)") && !log.contains("timeout (78)"),
+            "it is told something else"
+        );
+        nodes.ha.start()?;
+        arrives(ctx, nodes, Some(FA1))
+    };
+    let done = go(&mut nodes);
+    done.with_context(|| nodes.logs())
 }
 
 /// What Mobile IP has put into a node's routing.

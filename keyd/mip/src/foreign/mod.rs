@@ -182,17 +182,38 @@ impl ForeignAgent {
             .min()
     }
 
-    /// ICMP says that a home agent can't be reached: its code of Destination Unreachable (RFC 792), and the home agent
-    /// it was sent to. Whoever waits for it is denied at once (codes 80 to 88). Since anybody may have said so, an answer of
-    /// the home agent's counts all the same.
-    pub fn unreachable(&mut self, home_agent: Ipv4Addr, icmp_code: u8) -> Vec<Action> {
+    /// ICMP says that what was sent to a home agent didn't get there: the code of a Destination Unreachable (RFC 792), none
+    /// for another error, and what it quotes of the datagram. Whoever waits for that home agent is denied at once (codes 80
+    /// to 88), if the quotation shows a request that was relayed there and waits: else anybody on the Internet who knows two
+    /// addresses could have registrations denied. A quotation that is too short to show it changes nothing, and the request
+    /// waits for its time to be over. Since a router that sees the request may lie, an answer of the home agent's counts all the same.
+    pub fn unreachable(
+        &mut self,
+        home_agent: Ipv4Addr,
+        icmp_code: Option<u8>,
+        quoted: &[u8],
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let shown = match Message::parse(quoted) {
+            Ok(Message::Request(request)) => self
+                .pending
+                .get(&(request.home, request.identification.low()))
+                .is_some_and(|one| {
+                    one.request.identification == request.identification
+                        && one.request.home_agent == home_agent
+                }),
+            _ => false,
+        };
+        if !shown {
+            self.counters.unexpected += 1;
+            return actions;
+        }
         let code = match icmp_code {
-            0 => Code::FA_NETWORK_UNREACHABLE,
-            1 => Code::FA_HOST_UNREACHABLE,
-            3 => Code::FA_PORT_UNREACHABLE,
+            Some(0) => Code::FA_NETWORK_UNREACHABLE,
+            Some(1) => Code::FA_HOST_UNREACHABLE,
+            Some(3) => Code::FA_PORT_UNREACHABLE,
             _ => Code::FA_UNREACHABLE,
         };
-        let mut actions = Vec::new();
         let mut keys: Vec<_> = self
             .pending
             .iter()

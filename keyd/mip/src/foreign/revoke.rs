@@ -46,13 +46,6 @@ impl ForeignAgent {
         actions
     }
 
-    /// Lets a visitor go whose CSA another agent has taken over; nobody is told, since the home agent knows.
-    pub fn forget(&mut self, home: Ipv4Addr) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.turn_out(home, Reason::Administrative, &mut actions);
-        actions
-    }
-
     fn inform(&self, visitor: &Visitor, actions: &mut Vec<Action>) {
         let offer = self.offer();
         let here = self

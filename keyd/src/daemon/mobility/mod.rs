@@ -28,7 +28,7 @@ use mml_mip::{
 };
 use network::{Network, Side};
 use packet::Arrived;
-use socket::{Link, Sockets};
+use socket::{Heard, Link, Sockets};
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -160,8 +160,8 @@ impl Mobility {
         })
     }
 
-    /// The next packet that comes.
-    pub async fn receive(&mut self) -> Option<Arrived> {
+    /// What comes next.
+    pub async fn receive(&mut self) -> Option<Heard> {
         self.sockets.receive().await
     }
 
@@ -179,11 +179,16 @@ impl Mobility {
     /// with: of which host, at a home agent.
     pub fn tell_seen(
         &mut self,
-        arrived: Option<&Arrived>,
+        heard: Option<&Heard>,
         monotonic: Duration,
         ask: impl FnOnce(Option<Ipv4Addr>) -> Vec<Seen>,
     ) {
-        let packet = arrived.map(incoming);
+        let packet = match heard {
+            Some(Heard::Packet(arrived)) => Some(incoming(arrived)),
+            // It brings on nothing that it would be told with.
+            Some(Heard::Undelivered(_)) => return,
+            None => None,
+        };
         match (&mut self.part, packet) {
             (Part::Node(node), packet) if node.tells_seen(packet.as_ref()) => {
                 node.has_seen(ask(None));
@@ -197,9 +202,20 @@ impl Mobility {
         }
     }
 
-    /// A packet came.
-    pub fn handle(&mut self, arrived: &Arrived, monotonic: Duration, told: Told<'_>) {
+    /// A packet came, or an ICMP error about one that was sent.
+    pub fn handle(&mut self, heard: &Heard, monotonic: Duration, told: Told<'_>) {
         let at = now(monotonic);
+        let arrived = match heard {
+            Heard::Packet(arrived) => arrived,
+            Heard::Undelivered(one) => {
+                tracing::debug!(to = %one.destination, code = ?one.code, "ICMP: not delivered");
+                if let Part::Foreign(agent) = &mut self.part {
+                    let actions = agent.unreachable(one.destination, one.code, &one.quoted);
+                    self.act(actions, monotonic, told);
+                }
+                return;
+            }
+        };
         let packet = incoming(arrived);
         let mut random = drawn(&mut self.random);
         let actions = match &mut self.part {

@@ -3,13 +3,16 @@
 //!
 //! On the links of mobile hosts, packet sockets: a visitor is known by its link-layer address and never asked for by ARP
 //! (RFC 5944 §4.6), registrations there pass by routes and policies as the paper wants (Section III.B), and the time to
-//! live tells whether a request has crossed a router. Between agents, one UDP socket.
+//! live tells whether a request has crossed a router. Between agents, one UDP socket; the kernel keeps the ICMP errors about
+//! what left by it (IP_RECVERR).
 
 use super::packet::{self, Arrived, PORT};
 use super::route_message;
 use crate::daemon::udp::AHEAD;
 use mml_mip::{Content, LinkAddress, Packet};
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{
     recvfrom, recvmsg, sendmsg, sendto, setsockopt, sockopt, ControlMessage, ControlMessageOwned,
     LinkAddr, MsgFlags, SockaddrIn,
@@ -18,7 +21,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -32,6 +35,29 @@ const ETHER_IP: u16 = 0x0800;
 const OTHER_HOST: u8 = 3;
 /// To all routers (RFC 1256).
 const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 2);
+
+/// ICMP's Destination Unreachable (RFC 792).
+const UNREACHABLE: u8 = 3;
+
+/// What came in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// A packet.
+    Packet(Arrived),
+    /// An ICMP error about a datagram that was sent.
+    Undelivered(Undelivered),
+}
+
+/// An ICMP error about a datagram that was sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Undelivered {
+    /// Where the datagram was to go.
+    pub destination: Ipv4Addr,
+    /// The code of a Destination Unreachable; none for another error.
+    pub code: Option<u8>,
+    /// What is quoted of it, behind its UDP header.
+    pub quoted: Vec<u8>,
+}
 
 /// Why a socket can't be had.
 #[derive(thiserror::Error, Debug)]
@@ -102,7 +128,7 @@ pub struct Sockets {
     frames: Socket,
     /// Datagrams between agents leave by it.
     routed: Arc<Socket>,
-    queue: mpsc::Receiver<Arrived>,
+    queue: mpsc::Receiver<Heard>,
 }
 
 impl Sockets {
@@ -127,6 +153,7 @@ impl Sockets {
         let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT));
         if is_agent {
             setsockopt(&routed, sockopt::Ipv4PacketInfo, &true)
+                .and_then(|()| setsockopt(&routed, sockopt::Ipv4RecvErr, &true))
                 .map_err(|errno| udp(errno.into()))?;
         } else {
             routed.attach_filter(&nothing()).map_err(udp)?;
@@ -157,8 +184,8 @@ impl Sockets {
         })
     }
 
-    /// The next packet that comes.
-    pub async fn receive(&mut self) -> Option<Arrived> {
+    /// What comes next.
+    pub async fn receive(&mut self) -> Option<Heard> {
         self.queue.recv().await
     }
 
@@ -216,13 +243,20 @@ impl Sockets {
             ipi_addr: libc::in_addr { s_addr: 0 },
         };
         let to = SockaddrIn::from(SocketAddrV4::new(packet.destination, *destination_port));
-        sendmsg(
-            self.routed.as_raw_fd(),
-            &[IoSlice::new(octets)],
-            &[ControlMessage::Ipv4PacketInfo(&source)],
-            MsgFlags::empty(),
-            Some(&to),
-        )?;
+        let send = || {
+            sendmsg(
+                self.routed.as_raw_fd(),
+                &[IoSlice::new(octets)],
+                &[ControlMessage::Ipv4PacketInfo(&source)],
+                MsgFlags::empty(),
+                Some(&to),
+            )
+        };
+        // An ICMP error about another datagram may be told here first, and then this one hasn't left.
+        match send() {
+            Err(errno) if passes(errno) => send()?,
+            done => done?,
+        };
         Ok(())
     }
 }
@@ -242,29 +276,35 @@ fn spawn(name: &str, work: impl FnOnce() -> io::Result<()> + Send + 'static) {
 }
 
 /// `Err` when the daemon has ended; a packet that finds no room is lost.
-fn hand_over(to: &mpsc::Sender<Arrived>, arrived: Arrived) -> Result<(), ()> {
-    match to.try_send(arrived) {
+fn hand_over(to: &mpsc::Sender<Heard>, heard: Heard) -> Result<(), ()> {
+    match to.try_send(heard) {
         Err(mpsc::error::TrySendError::Closed(_)) => Err(()),
         _ => Ok(()),
     }
 }
 
 /// Whether the socket goes on after that error.
-fn passes(errno: nix::errno::Errno) -> bool {
-    use nix::errno::Errno;
+fn passes(errno: Errno) -> bool {
     matches!(
         errno,
-        // A link that goes down is told once; the others are ICMP errors of what was sent.
+        // A link that goes down is told once; the others are ICMP errors of what was sent, by what Linux makes of their codes.
         Errno::EINTR
+            | Errno::EAGAIN
             | Errno::ENETDOWN
             | Errno::ECONNREFUSED
             | Errno::EHOSTUNREACH
             | Errno::ENETUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::ENONET
+            | Errno::ENOPROTOOPT
+            | Errno::EOPNOTSUPP
+            | Errno::EPROTO
+            | Errno::EMSGSIZE
     )
 }
 
 /// Frames on our links.
-fn hear(socket: &Socket, links: &BTreeSet<u32>, to: &mpsc::Sender<Arrived>) -> io::Result<()> {
+fn hear(socket: &Socket, links: &BTreeSet<u32>, to: &mpsc::Sender<Heard>) -> io::Result<()> {
     let mut buffer = [0; MAX_LEN];
     loop {
         let (len, from) = match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
@@ -282,7 +322,7 @@ fn hear(socket: &Socket, links: &BTreeSet<u32>, to: &mpsc::Sender<Arrived>) -> i
         let link = from.addr().filter(|_| from.halen() == 6).map(LinkAddress);
         let octets = buffer.get(..len).unwrap_or_default();
         if let Some(arrived) = Arrived::parse(octets, index, link) {
-            if hand_over(to, arrived).is_err() {
+            if hand_over(to, Heard::Packet(arrived)).is_err() {
                 return Ok(());
             }
         }
@@ -297,21 +337,85 @@ fn by_tunnel(index: u32) -> bool {
     name.and_then(route_message::remote).is_some()
 }
 
+/// The next ICMP error that the kernel keeps of a socket; what else it keeps is passed over.
+fn undelivered(socket: &Socket) -> io::Result<Option<Undelivered>> {
+    let mut buffer = [0; MAX_LEN];
+    // The error with its offender's address behind it, and the interface as with any datagram.
+    let mut control = nix::cmsg_space!(
+        (libc::sock_extended_err, libc::sockaddr_in),
+        libc::in_pktinfo
+    );
+    loop {
+        let mut into = [IoSliceMut::new(&mut buffer)];
+        let kept = recvmsg::<SockaddrIn>(
+            socket.as_raw_fd(),
+            &mut into,
+            Some(&mut control),
+            MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT,
+        );
+        let message = match kept {
+            Ok(message) => message,
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        let Ok(mut about) = message.cmsgs() else {
+            continue;
+        };
+        let error = about.find_map(|one| match one {
+            ControlMessageOwned::Ipv4RecvErr(error, _) => Some(error),
+            _ => None,
+        });
+        let Some((destination, error)) = message.address.zip(error) else {
+            continue;
+        };
+        if error.ee_origin != libc::SO_EE_ORIGIN_ICMP {
+            continue;
+        }
+        let len = message.bytes;
+        return Ok(Some(Undelivered {
+            destination: destination.ip(),
+            code: (error.ee_type == UNREACHABLE).then_some(error.ee_code),
+            quoted: buffer.get(..len).unwrap_or_default().to_vec(),
+        }));
+    }
+}
+
+/// Waits for a datagram, and hands over the ICMP errors that come meanwhile; `false` when the daemon has ended.
+fn errors_until_datagram(socket: &Socket, to: &mpsc::Sender<Heard>) -> io::Result<bool> {
+    loop {
+        let mut one = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut one, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready = one[0].revents().unwrap_or(PollFlags::POLLERR);
+        if ready.contains(PollFlags::POLLERR) {
+            // Told as a socket's error, too, which would come in the place of a datagram.
+            let _ = socket.take_error();
+            while let Some(one) = undelivered(socket)? {
+                if hand_over(to, Heard::Undelivered(one)).is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+        if ready.contains(PollFlags::POLLIN) {
+            return Ok(true);
+        }
+    }
+}
+
 /// Datagrams that didn't come by our links: those have been heard as frames.
-fn hear_routed(
-    socket: &Socket,
-    links: &BTreeSet<u32>,
-    to: &mpsc::Sender<Arrived>,
-) -> io::Result<()> {
+fn hear_routed(socket: &Socket, links: &BTreeSet<u32>, to: &mpsc::Sender<Heard>) -> io::Result<()> {
     let mut buffer = [0; MAX_LEN];
     let mut control = nix::cmsg_space!(libc::in_pktinfo);
-    loop {
+    while errors_until_datagram(socket, to)? {
         let mut into = [IoSliceMut::new(&mut buffer)];
         let heard = recvmsg::<SockaddrIn>(
             socket.as_raw_fd(),
             &mut into,
             Some(&mut control),
-            MsgFlags::empty(),
+            MsgFlags::MSG_DONTWAIT,
         );
         let message = match heard {
             Ok(message) => message,
@@ -339,10 +443,11 @@ fn hear_routed(
             port: Some(from.port()),
             octets: buffer.get(..len).unwrap_or_default().to_vec(),
         };
-        if hand_over(to, arrived).is_err() {
-            return Ok(());
+        if hand_over(to, Heard::Packet(arrived)).is_err() {
+            break;
         }
     }
+    Ok(())
 }
 
 /// A filter that lets nothing in.
@@ -385,4 +490,67 @@ fn own_packets() -> [SockFilter; 13] {
         step(RETURN, 0, 0, MAX_LEN as u32),
         step(RETURN, 0, 0, 0),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On this machine alone: a port that was somebody's and is nobody's.
+    fn nobodys() -> SocketAddrV4 {
+        let gone = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        match gone.local_addr().unwrap() {
+            SocketAddr::V4(address) => address,
+            SocketAddr::V6(_) => unreachable!("it was bound to an IPv4 address"),
+        }
+    }
+
+    fn socket() -> Socket {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).unwrap();
+        setsockopt(&socket, sockopt::Ipv4RecvErr, &true).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_port_that_nobody_listens_at_is_told_with_what_was_sent_and_keeps_nothing_else_out() {
+        let (to, mut queue) = mpsc::channel(8);
+        let socket = Arc::new(socket());
+        let own = socket.local_addr().unwrap();
+        let ear = socket.clone();
+        let thread = std::thread::spawn(move || hear_routed(&ear, &BTreeSet::new(), &to));
+        for text in [b"one", b"two"] {
+            let nobody = SocketAddr::V4(nobodys()).into();
+            let send = || socket.send_to(text, &nobody);
+            // The second may be told of the first.
+            send().or_else(|_| send()).unwrap();
+            let other = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            other.send_to(text, own.as_socket().unwrap()).unwrap();
+        }
+        let mut heard = Vec::new();
+        while heard.len() < 4 {
+            heard.push(queue.blocking_recv().unwrap());
+        }
+        let undelivered = |text: &[u8]| {
+            Heard::Undelivered(Undelivered {
+                destination: Ipv4Addr::LOCALHOST,
+                code: Some(3),
+                quoted: text.to_vec(),
+            })
+        };
+        let arrived = |text: &[u8]| {
+            let is_it = |one: &&Heard| matches!(one, Heard::Packet(one) if one.octets == text);
+            heard.iter().filter(is_it).count()
+        };
+        for text in [b"one", b"two"] {
+            assert!(heard.contains(&undelivered(text)), "{heard:?}");
+            assert_eq!(arrived(text), 1, "{heard:?}");
+        }
+        drop(queue);
+        // It notices with the next thing that comes.
+        socket.send_to(b"end", &own).unwrap();
+        thread.join().unwrap().unwrap();
+    }
 }
