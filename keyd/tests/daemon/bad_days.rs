@@ -3,7 +3,7 @@
 //! should have zone 1's keys have them, all others have none, and nobody remembers anything that is over.
 
 use super::days::{Days, FA, HA, MH};
-use super::sim::{ms, Fate, Place, RADIO};
+use super::sim::{ms, Fate, Place, RADIO, SECOND_RADIO};
 use std::time::Duration;
 
 /// Between two cells the radio hears nobody.
@@ -37,21 +37,77 @@ fn any_message_of_a_handoff_may_be_lost_doubled_or_late() {
     }
 }
 
+/// When after the host's arrival somebody is killed, in ms: at its registration's hops, its keys', and when those it left behind
+/// are revoked.
+const PHASES: [u64; 12] = [0, 3, 5, 14, 16, 25, 27, 36, 40, 60, 540, 570];
+
+/// How long a process that was killed is away: another is there at once, or the host's first try and one of its peers' come
+/// to nothing.
+const AWAY: [Duration; 2] = [Duration::ZERO, Duration::from_secs(2)];
+
+/// Kills a node in each phase of a handoff each way, and sees where keys are afterwards.
+fn killed_in_any_phase(node: usize, down: Duration, keep_kernel: bool) {
+    for beforehand in WAYS {
+        let mut days = Days::begun(2, beforehand, 2);
+        for (handoff, after) in (1_u64..).zip(PHASES) {
+            days.world.hand_off(there(handoff), GAP);
+            days.run(ms(after));
+            days.restart(node, down, keep_kernel);
+            let what = format!("node {node} after {after} ms, for {down:?}");
+            days.settles(&what, there(handoff));
+        }
+    }
+}
+
 /// docs/wire.md 3.2v.
 #[test]
 fn any_key_manager_may_be_killed_in_any_phase_of_a_handoff() {
-    for beforehand in WAYS {
-        for node in [HA, MH, FA, FA + 1] {
-            let mut days = Days::begun(2, beforehand, 2);
-            let phases = [0, 3, 5, 14, 16, 25, 27, 36, 40, 60, 540, 570];
-            for (handoff, after) in (1_u64..).zip(phases) {
-                days.world.hand_off(there(handoff), GAP);
-                days.run(ms(after));
-                days.restart(node);
-                let what = format!("node {node} after {after} ms");
-                days.settles(&what, there(handoff));
-            }
+    for node in [HA, MH, FA, FA + 1] {
+        killed_in_any_phase(node, AWAY[0], true);
+    }
+}
+
+/// docs/wire.md 3.2v.
+#[test]
+fn any_key_manager_may_be_away_for_a_while_in_any_phase_of_a_handoff() {
+    for node in [HA, MH, FA, FA + 1] {
+        killed_in_any_phase(node, AWAY[1], true);
+    }
+}
+
+/// docs/wire.md 3.2v: what a router had in its kernel is gone with it.
+#[test]
+fn an_agent_may_be_rebooted_in_any_phase_of_a_handoff() {
+    for node in [HA, FA, FA + 1] {
+        for down in AWAY {
+            killed_in_any_phase(node, down, false);
         }
+    }
+}
+
+/// docs/wire.md 3.1g: a second radio in another cell is no handoff, until it is the only one.
+#[test]
+fn both_links_up_at_once_move_no_key_until_one_is_gone() {
+    for beforehand in WAYS {
+        let mut days = Days::begun(2, beforehand, 7);
+        let (csa, registered) = (days.spis(HA), days.world.registrations());
+        let at_the_other = days.spis(FA + 1);
+        days.world.enter(SECOND_RADIO, Place::Cell(1));
+        for _ in 0..300 {
+            days.run(ms(100));
+            assert_eq!(days.spis(FA), csa, "beforehand {beforehand}");
+            assert_eq!(days.spis(FA + 1), at_the_other, "beforehand {beforehand}");
+        }
+        assert_eq!(days.world.registrations(), registered);
+        days.settles("both up", 0);
+        days.world.exit(RADIO);
+        days.settles("the second alone", 1);
+        // And back, with both up in between.
+        days.world.enter(RADIO, Place::Cell(0));
+        days.settles("both up again", 1);
+        days.world.exit(SECOND_RADIO);
+        days.settles("the first alone", 0);
+        assert_eq!(days.spis(HA), csa, "it is the same CSA");
     }
 }
 
@@ -142,7 +198,9 @@ fn after_any_bad_day_keys_are_where_the_host_is_and_nowhere_else() {
                     }
                     2 => {
                         let node = draw(&mut days, 5) as usize;
-                        days.restart(node);
+                        let down = AWAY[(draw(&mut days, 2)) as usize];
+                        let keep = node == MH || draw(&mut days, 2) == 0;
+                        days.restart(node, down, keep);
                     }
                     _ => {
                         at = draw(&mut days, 3) as usize;

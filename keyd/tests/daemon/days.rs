@@ -4,7 +4,7 @@
 
 use super::agents::texts;
 use super::net::folder;
-use super::recorder::Recorder;
+use super::recorder::{Recorder, State};
 use super::sim::{self, ms, Place, Who, World, CORE, HOME, RADIO, WIRELESS};
 use keyd::daemon::config::Config;
 use keyd::daemon::engine::{Engine, Kernels};
@@ -116,13 +116,31 @@ impl Days {
         days
     }
 
-    /// The process is killed and comes back; its kernel has kept what it had.
-    pub fn restart(&mut self, node: usize) {
+    /// The process is killed and comes back after that time, in which nothing that is sent to it arrives. Its kernel has kept
+    /// what it had, or has begun anew, too: the whole node did.
+    pub fn restart(&mut self, node: usize, down: Duration, keep_kernel: bool) {
+        let who = match node {
+            HA => Who::Ha,
+            MH => Who::Mn,
+            fa => Who::Fa(fa - FA),
+        };
+        if !keep_kernel {
+            for kernel in [&self.daemons[node].mml, &self.daemons[node].xfrm] {
+                *kernel.state() = State::default();
+            }
+            self.world.kernels.insert(who, sim::Kernel::default());
+        }
+        if !down.is_zero() {
+            self.world.away.insert(who);
+            self.run(down);
+            self.world.away.remove(&who);
+        }
         let now = self.world.now;
         let old = &self.daemons[node];
         let (text, kernels) = (old.text.clone(), [old.mml.clone(), old.xfrm.clone()]);
         self.daemons[node] = daemon(text, self.folder.path(), kernels, now);
         match node {
+            HA if !keep_kernel => self.world.restart_ha(false),
             HA => {
                 self.world.resume_ha();
                 let bindings: Vec<_> = self.world.ha.bindings().copied().collect();
@@ -150,7 +168,8 @@ impl Days {
         while self.world.now < end {
             let (due, arrival) = self.world.next();
             let engines = self.daemons.iter();
-            let next = engines.filter_map(|one| one.engine.next_deadline());
+            let next = engines.enumerate().filter(|(node, _)| !self.away(*node));
+            let next = next.filter_map(|(_, one)| one.engine.next_deadline());
             let flight = self.flights.first_key_value().map(|(key, _)| key.0);
             let next = next.chain(flight).chain([due, arrival]).min();
             // Time that stands still would go on for ever where somebody is always due.
@@ -166,6 +185,12 @@ impl Days {
             None if address == sim::HA => HA,
             None => MH,
         }
+    }
+
+    /// Whether a node's process isn't there.
+    fn away(&self, node: usize) -> bool {
+        let mut away = self.world.away.iter();
+        away.any(|who| Self::who(*who) == node)
     }
 
     fn who(who: Who) -> usize {
@@ -200,13 +225,15 @@ impl Days {
         while let Some(first) = self.flights.first_entry().filter(|one| one.key().0 <= now) {
             let one = first.remove();
             let (from, to) = (self.node_of(one.from.ip()), self.node_of(one.to.ip()));
-            if self.way(from, to) {
+            if self.way(from, to) && !self.away(to) {
                 let engine = &mut self.daemons[to].engine;
                 engine.handle(&one.octets, one.from, one.to, now);
             }
         }
         for node in 0..self.daemons.len() {
-            self.obeys(node, now);
+            if !self.away(node) {
+                self.obeys(node, now);
+            }
         }
         self.check();
     }

@@ -231,6 +231,8 @@ pub struct World {
     pub jitter: Duration,
     /// Nothing gets to the home agent or from it.
     pub cut: bool,
+    /// Nodes whose process isn't there: they hear nothing and do nothing.
+    pub away: HashSet<Who>,
     /// Messages that were sent, and what becomes of some of those that will be, by their number.
     pub messages: u64,
     pub fates: BTreeMap<u64, Fate>,
@@ -281,6 +283,7 @@ impl World {
             doubled: 0,
             jitter: Duration::ZERO,
             cut: false,
+            away: HashSet::new(),
             messages: 0,
             fates: BTreeMap::new(),
             stray: Vec::new(),
@@ -304,6 +307,9 @@ impl World {
     /// The radio is in this cell now, and the driver says so.
     pub fn enter(&mut self, interface: Interface, place: Place) {
         self.places.insert(interface, place);
+        if self.away.contains(&Who::Mn) {
+            return;
+        }
         let now = self.clock(Who::Mn);
         let actions = self.mn.link_up(interface, now);
         self.act(Who::Mn, actions);
@@ -311,6 +317,9 @@ impl World {
 
     pub fn exit(&mut self, interface: Interface) {
         self.places.remove(&interface);
+        if self.away.contains(&Who::Mn) {
+            return;
+        }
         let now = self.clock(Who::Mn);
         let mut state = self.state;
         let actions = self
@@ -355,12 +364,15 @@ impl World {
 
     /// When a node has something to do next, and when a packet arrives.
     pub fn next(&self) -> (Duration, Duration) {
-        let deadlines = self
-            .fas
-            .iter()
-            .filter_map(ForeignAgent::next_deadline)
-            .chain(self.ha.next_deadline())
-            .chain(self.mn.next_deadline());
+        let foreign = self.fas.iter().enumerate();
+        let deadlines = foreign
+            .map(|(fa, agent)| (Who::Fa(fa), agent.next_deadline()))
+            .chain([
+                (Who::Ha, self.ha.next_deadline()),
+                (Who::Mn, self.mn.next_deadline()),
+            ])
+            .filter(|(who, _)| !self.away.contains(who))
+            .filter_map(|(_, deadline)| deadline);
         let due = deadlines.min().unwrap_or(Duration::MAX).max(self.now);
         let arrival = self.flights.first_key_value();
         (due, arrival.map_or(Duration::MAX, |(key, _)| key.0))
@@ -375,6 +387,9 @@ impl World {
 
     fn tick(&mut self) {
         for who in self.kernels.keys().copied().collect::<Vec<_>>() {
+            if self.away.contains(&who) {
+                continue;
+            }
             let now = self.clock(who);
             let mut state = self.state;
             let mut draw = || random(&mut state);
@@ -490,7 +505,7 @@ impl World {
             return;
         }
         let core = flight.air.is_none();
-        if core && self.cut {
+        if (core && self.cut) || self.away.contains(&flight.to) {
             return;
         }
         self.hand_in(
