@@ -266,6 +266,18 @@ async fn a_rekeyed_csa_is_at_the_fa_before_it_seals_and_a_closed_one_is_revoked(
     .await;
     // Relays are told after what is on its way has had time to arrive.
     assert_eq!(net.nodes[2].mml.state().sas.len(), 4);
+    net.run(Duration::from_secs(8)).await;
+    net.until("nothing at the FA, which says so of both", |nodes| {
+        let fa = &nodes[2];
+        fa.mml.state().sas.is_empty()
+            && fa.engine.book().relays.is_empty()
+            && nodes[0].engine.counters.revoked == 2
+    })
+    .await;
+    assert_eq!(net.nodes[0].engine.counters.revocation_unconfirmed, 0);
+    assert!(net.nodes[..2]
+        .iter()
+        .all(|node| node.mml.state().sas.is_empty()));
 }
 
 /// docs/wire.md 3.2v.

@@ -3,6 +3,7 @@
 
 use super::agents::texts;
 use super::net::{address, folder, Net, Node};
+use keyd::daemon::control::Request;
 use keyd::daemon::engine::{Order, Recall};
 use mml_ike::wire as ike;
 use mml_mip::{Event, Handover, HandoverKey, Identification, Predecessor, Reason, Seen};
@@ -241,6 +242,68 @@ async fn strangers_get_nothing_and_a_host_that_was_not_relayed_brings_nothing() 
     net.run(Duration::from_millis(300)).await;
     assert_eq!(net.nodes[HA].engine.counters.distributed, 0);
     assert!(FA.iter().all(|fa| relays(&net.nodes[*fa]).0 == 0));
+}
+
+/// docs/wire.md 3.1e, 3.2l: whom a foreign agent names, and the home agent doesn't know so.
+#[tokio::test]
+async fn neighbours_that_the_home_agent_does_not_know_by_that_name_and_address_get_nothing() {
+    let test = 70;
+    let folder = folder();
+    let text = |node: usize| at(test, node).to_string();
+    let [first, second, third] = [2, 3, 4].map(text);
+    let foreign = [&first, &second, &third].map(String::clone);
+    let mut texts = texts(folder.path(), &text(HA), &text(MH), &foreign, ["", ""]);
+    let named = |identity: &str, address: &str| {
+        format!("[[neighbour]]\nidentity = \"{identity}\"\naddresses = [\"{address}\"]\n")
+    };
+    let nobody = address(test, 99);
+    // The third one is named by a stranger's address, and its own is given out as the second's.
+    let honest = named("fa3.test", &third);
+    assert!(texts[FA[0]].contains(&honest));
+    let strangers = [
+        named("fa3.test", &nobody),
+        named("fa2.test", &third),
+        named("mallory.test", &nobody),
+        named("mallory.test", &third),
+        named("ha.test", &text(HA)),
+        named("fa1.test", &first),
+    ];
+    texts[FA[0]] = texts[FA[0]].replace(&honest, &strangers.concat());
+    let mut net = Net::new();
+    for text in &texts {
+        net.start(text, folder.path()).await;
+    }
+    net.until("agents that speak with each other", |nodes| {
+        let mut fas = nodes[FA[0]..].iter();
+        fas.all(|fa| fa.engine.book().ikes.len() == 3)
+    })
+    .await;
+    net.registers(test, 0, None, 1);
+    net.until("zone 1 at the first and the one it may name", |nodes| {
+        relays(&nodes[FA[0]]) == (2, false) && relays(&nodes[FA[1]]) == (2, true)
+    })
+    .await;
+    net.run(Duration::from_millis(500)).await;
+    assert_eq!(relays(&net.nodes[FA[1] + 1]).0, 0, "nothing for the third");
+    assert_eq!(whole(&net.nodes[HA]), whole(&net.nodes[MH]));
+    let now = net.now();
+    let status = net.nodes[HA].engine.command(&Request::Status, now).unwrap();
+    let holders = status["keys"].as_array().unwrap().iter();
+    let holders: Vec<_> = holders
+        .map(|one| {
+            (
+                one["foreign_agent"].as_str().unwrap(),
+                one["as"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        holders,
+        [(first.as_str(), "current"), (second.as_str(), "standby")],
+        "nobody else is even asked"
+    );
+    assert_eq!(net.nodes[HA].engine.counters.distributed, 2);
+    assert_eq!(net.nodes[HA].engine.counters.distribution_failed, 0);
 }
 
 /// Who had a host before, by its registration.
