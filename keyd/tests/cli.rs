@@ -164,3 +164,35 @@ fn the_completion_script_knows_the_commands() {
     assert_eq!(ran.code, 0);
     assert!(ran.out.contains("--selector-mh") && ran.out.contains("monitor"));
 }
+
+/// The commands of systemd's units are commands that there are.
+#[test]
+fn what_the_units_have_mmlctl_do_is_a_command() {
+    let units = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let mut called = 0;
+    for unit in units.read_dir().unwrap() {
+        let text = std::fs::read_to_string(unit.unwrap().path()).unwrap();
+        for line in text.lines().filter(|line| line.starts_with("Exec")) {
+            let Some((_, arguments)) = line.split_once("/mmlctl ") else {
+                continue;
+            };
+            called += 1;
+            let mut arguments: Vec<_> = arguments.split(' ').collect();
+            arguments.push("--help");
+            let ran = mmlctl(&arguments);
+            assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+            let usage = ran.out.lines().find(|line| line.starts_with("Usage:"));
+            let command = arguments[..arguments.len() - 1].iter();
+            let command: Vec<_> = command
+                .copied()
+                .take_while(|word| !word.contains('/'))
+                .collect();
+            let wanted = format!("Usage: mmlctl {}", command.join(" "));
+            assert!(
+                usage.is_some_and(|usage| usage.starts_with(&wanted)),
+                "{line}: {usage:?}"
+            );
+        }
+    }
+    assert!(called >= 5, "{called}");
+}

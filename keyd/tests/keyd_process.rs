@@ -133,9 +133,10 @@ echo "== log"; $MMLCTL log --socket $FOLDER/host.sock
 echo "== policies"; ip xfrm policy | grep -c 'ptype main' || true
 kill -TERM $A; wait $A; echo "== ended $?"
 echo "== kept"; ip xfrm policy | grep -c 'ptype main' || true
-$KEYD run --flush -c $FOLDER/gateway.toml 2> $FOLDER/gateway2.log & A=$!
+$KEYD run -c $FOLDER/gateway.toml 2> $FOLDER/gateway2.log & A=$!
 for i in $(seq 100); do $MMLCTL status --socket $FOLDER/gateway.sock > /dev/null 2>&1 && break; sleep 0.1; done
-kill -TERM $A; wait $A
+echo "== nobody"; $MMLCTL revoke 203.0.113.7 --socket $FOLDER/gateway.sock 2>&1 || echo "code $?"
+echo "== left"; $MMLCTL leave --socket $FOLDER/gateway.sock; wait $A; echo "code $?"
 kill -TERM $B; wait $B
 $KEYD run --flush -c $FOLDER/host.toml 2> $FOLDER/host2.log & B=$!
 for i in $(seq 100); do $MMLCTL status --socket $FOLDER/host.sock > /dev/null 2>&1 && break; sleep 0.1; done
@@ -216,5 +217,16 @@ fn in_a_namespace(a: &str, b: &str, inside: &str, beyond: &str) {
     assert_eq!(part("policies"), "6", "{all}");
     assert_eq!(part("ended"), "0", "{all}");
     assert_eq!(part("kept"), "6", "{all}");
+    assert!(
+        part("nobody").contains("home agents and foreign agents")
+            && part("nobody").contains("code 1"),
+        "{all}"
+    );
+    // It was started as the other one, without `--flush`.
+    assert_eq!(
+        part("left"),
+        "it has told its peers, and ended\ncode 0",
+        "{all}"
+    );
     assert_eq!(part("flushed"), "0", "{all}");
 }

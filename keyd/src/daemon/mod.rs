@@ -13,12 +13,14 @@
 //! | [`metrics`] | counters as Prometheus reads them |
 //! | [`log`] | the log, and its last lines for `mmlctl log` |
 //! | [`waits`] | clients of the control socket that wait until a connection is up |
+//! | `farewell` | the end that peers are told of |
 //! | [`run`] | sockets, clock and signals around the engine |
 
 pub mod config;
 pub mod control;
 pub mod device;
 pub mod engine;
+mod farewell;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

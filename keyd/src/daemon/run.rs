@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The daemon's loop: sockets, clock, kernel events, commands and signals around the engine.
 
-use super::config::Config;
+use super::config::{Config, Role};
 use super::control::{Answer, Asked, Request, Server};
 use super::device::Device;
 use super::engine::{Engine, Kernels, Refusal};
+use super::farewell;
 use super::kernel::{Error, Kernel, KernelEvent, Mml, Xfrm};
 use super::log::Journal;
 use super::metrics;
@@ -12,16 +13,16 @@ use super::mobility::{links, mtu, Mobility};
 use super::udp::Sockets;
 use super::waits::Waits;
 use mml_ike::event::Time;
-use serde_json::Value;
-use std::net::IpAddr;
+use serde_json::{json, Value};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::{mpsc, oneshot};
 
-/// How long peers are waited for when all is closed.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long clients of the control socket are waited for that were told of the end.
+const CLIENTS: Duration = Duration::from_secs(1);
 /// How long a scraper of metrics may take.
 const SCRAPE: Duration = Duration::from_secs(5);
 /// How often the clock for certificates is looked at, and what interfaces carry.
@@ -174,7 +175,7 @@ fn advise(engine: &mut Engine, now: Time) {
     }
 }
 
-async fn send_all(engine: &mut Engine, sockets: &Sockets) {
+pub(super) async fn send_all(engine: &mut Engine, sockets: &Sockets) {
     while let Some(datagram) = engine.datagram() {
         sockets
             .send(datagram.from, datagram.to, &datagram.octets)
@@ -199,9 +200,43 @@ fn reload(engine: &mut Engine, file: &Path, now: Time) -> Result<Value, String> 
     })
 }
 
-fn answer(engine: &mut Engine, waits: &mut Waits, file: &Path, asked: Asked, now: Time) {
+/// Ends a host's registration, by word of the operator.
+fn revoke(
+    engine: &mut Engine,
+    mobility: &mut Option<Mobility>,
+    home: Ipv4Addr,
+    now: Time,
+) -> Result<Value, Refusal> {
+    let Some(mobility) = mobility
+        .as_mut()
+        .filter(|_| engine.config().role != Role::Mh)
+    else {
+        return Err(Refusal::Refused(
+            "only home agents and foreign agents under Mobile IP have registrations to end; `mmlctl leave` ends a mobile host's own".into(),
+        ));
+    };
+    let done = mobility.revoke(home, now, &mut |event| engine.mobile_event(event, now));
+    let done = done.map_err(|_| {
+        Refusal::Unknown(format!(
+            "{home}: it isn't registered here; `mmlctl status` has who is"
+        ))
+    })?;
+    if !done.told {
+        tracing::warn!(%home, peer = %done.peer, "the other agent can't be told that the registration has ended: there is no [[mobile-ip.peer]] for it, or it doesn't know of revocation");
+    }
+    Ok(json!({ "revoked": home, "peer": done.peer, "told": done.told }))
+}
+
+fn answer(
+    (engine, mobility): (&mut Engine, &mut Option<Mobility>),
+    waits: &mut Waits,
+    file: &Path,
+    asked: Asked,
+    now: Time,
+) {
     let done = match &asked.request {
         Request::Reload => reload(engine, file, now).map_err(Refusal::Refused),
+        Request::Revoke { home } => revoke(engine, mobility, *home, now),
         request => engine.command(request, now),
     };
     let answer = match done {
@@ -304,6 +339,7 @@ pub async fn run(
     );
     let mut wall_clock = tokio::time::interval(WALL_CLOCK);
     let mut waits = Waits::default();
+    let mut leaving = None;
     loop {
         hand_over(&mut engine, &mut mobility, start.elapsed());
         lead_in(&mut engine, &mut device);
@@ -375,7 +411,12 @@ pub async fn run(
             }
             Some(event) = events.recv() => engine.kernel_event(event, start.elapsed()),
             Some(asked) = server.asked() => {
-                answer(&mut engine, &mut waits, file, asked, start.elapsed());
+                if asked.request == Request::Leave {
+                    leaving = Some(asked.answer);
+                    break;
+                }
+                let node = (&mut engine, &mut mobility);
+                answer(node, &mut waits, file, asked, start.elapsed());
             }
             Some(text) = scraper => {
                 let _ = text.send(metrics::render(&engine));
@@ -387,59 +428,19 @@ pub async fn run(
             }
         }
     }
-    if options.flush {
-        farewell(&mut engine, &mut sockets, start).await;
-        if let Some(mobility) = &mut mobility {
-            deregister(&mut engine, mobility, start).await;
-            mobility.flush();
-        }
+    if options.flush || leaving.is_some() {
+        tracing::info!("ending; SAs are closed, and policies taken away");
+        farewell::say(&mut engine, &mut sockets, &mut mobility, start).await;
         if let Some(device) = &mut device {
             device.flush();
         }
     } else {
         tracing::info!("ending; SAs and policies stay as they are");
     }
+    if let Some(leaving) = leaving {
+        // A client that is gone wants no answer.
+        let _ = leaving.send(Answer::Done(Value::Bool(true)));
+        server.close(CLIENTS).await;
+    }
     Ok(())
-}
-
-/// Closes all, waits a moment for the peers to hear of it, and takes everything out of the kernel.
-async fn farewell(engine: &mut Engine, sockets: &mut Sockets, start: Instant) {
-    tracing::info!("ending; SAs are closed, and policies taken away");
-    engine.close_all(start.elapsed());
-    let end = tokio::time::Instant::now() + FAREWELL;
-    while !engine.book().ikes.is_empty() {
-        send_all(engine, sockets).await;
-        tokio::select! {
-            () = tokio::time::sleep_until(end) => break,
-            received = sockets.receive() => match received {
-                Some(one) => engine.handle(&one.octets, one.from, one.to, start.elapsed()),
-                None => break,
-            },
-        }
-    }
-    engine.flush();
-}
-
-/// A mobile host tells its home agent that it leaves, and waits a moment for the answer.
-async fn deregister(engine: &mut Engine, mobility: &mut Mobility, start: Instant) {
-    let now = start.elapsed();
-    if !mobility.leave(now, &mut |event| engine.mobile_event(event, now)) {
-        return;
-    }
-    let end = tokio::time::Instant::now() + FAREWELL;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(end) => break,
-            Some(arrived) = mobility.receive() => {
-                let mut heard = false;
-                mobility.handle(&arrived, start.elapsed(), &mut |event| {
-                    heard |= *event == mml_mip::Event::Left;
-                    engine.mobile_event(event, start.elapsed());
-                });
-                if heard {
-                    break;
-                }
-            }
-        }
-    }
 }

@@ -300,6 +300,25 @@ impl Days {
         }
     }
 
+    /// Whether no foreign agent has a key, nor remembers one.
+    pub fn no_relay_holds(&self) -> bool {
+        let mut agents = (FA..self.daemons.len()).map(|fa| &self.daemons[fa]);
+        agents.all(|fa| fa.mml.state().sas.is_empty() && fa.engine.book().relays.is_empty())
+    }
+
+    /// The host closes its SAs and deregisters, as `mmlctl leave` has it.
+    pub fn leave(&mut self) {
+        let now = self.world.now;
+        self.daemons[MH].engine.close_all(now);
+        // Said at once, and answered.
+        self.run(STEP);
+        self.run(ms(200));
+        self.daemons[MH].engine.flush();
+        self.world.leave();
+        self.run(ms(500));
+        self.world.away.insert(Who::Mn);
+    }
+
     /// SPIs that a node's kernel holds.
     pub fn spis(&self, node: usize) -> BTreeSet<u32> {
         let state = self.daemons[node].mml.state();

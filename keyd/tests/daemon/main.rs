@@ -7,6 +7,7 @@ mod alarms;
 mod bad_days;
 mod control;
 mod days;
+mod leaving;
 mod life;
 mod mobile;
 mod multicast;

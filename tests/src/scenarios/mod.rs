@@ -20,6 +20,7 @@ mod hold;
 mod ipv6;
 pub mod keyd;
 mod keyd_file;
+mod leave;
 mod lifetime;
 mod limits;
 mod malformed_messages;
@@ -84,6 +85,7 @@ const TABLES: &[&[Scenario]] = &[
     strongswan_life::TABLE,
     mobility::TABLE,
     handoff::TABLE,
+    leave::TABLE,
     multicast::TABLE,
     handoff_stream::TABLE,
     handoff_tcp::TABLE,

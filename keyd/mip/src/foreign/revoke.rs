@@ -4,6 +4,7 @@
 use super::{ForeignAgent, Visitor};
 use crate::action::{Action, Reason};
 use crate::auth::{find, Association};
+use crate::code::Code;
 use crate::extension::{Extensions, Pair};
 use crate::message::{Message, Revocation, RevocationAck};
 use crate::number::PORT;
@@ -43,6 +44,28 @@ impl ForeignAgent {
         let key = (home, visitor.home_agent);
         self.revoker
             .start(key, identifier, packet, now, &mut actions);
+        actions
+    }
+
+    /// Turns everybody out and takes nobody in any more: the agent is about to end.
+    pub fn close(&mut self, now: Now) -> Vec<Action> {
+        let mut actions = Vec::new();
+        // "Busy" from now on, or who is told would be back at once.
+        self.config.max_visitors = 0;
+        let mut keys: Vec<_> = self.pending.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            self.timers.cancel(super::Due::Timeout(key));
+            if let Some(pending) = self.pending.remove(&key).filter(|one| !one.told) {
+                let code = Code::FA_RESOURCES;
+                self.deny(&pending.asker, &pending.request, code, &mut actions);
+            }
+        }
+        let mut homes: Vec<_> = self.visitors.keys().copied().collect();
+        homes.sort_unstable();
+        for home in homes {
+            actions.extend(self.revoke(home, now));
+        }
         actions
     }
 

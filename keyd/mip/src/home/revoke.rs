@@ -29,6 +29,17 @@ impl HomeAgent {
         actions
     }
 
+    /// Ends all bindings and grants no more: the agent is about to end.
+    pub fn close(&mut self, now: Now) -> Vec<Action> {
+        self.config.max_bindings = 0;
+        let mut homes: Vec<_> = self.bindings.keys().copied().collect();
+        homes.sort_unstable();
+        homes
+            .into_iter()
+            .flat_map(|home| self.revoke(home, now))
+            .collect()
+    }
+
     /// Tells the foreign agent of a binding that has ended.
     pub(super) fn revoke_at(
         &mut self,

@@ -583,6 +583,37 @@ impl World {
         self.hand_in(Who::Fa(fa), CELL, &packet, 0);
     }
 
+    /// An agent's operator ends the mobile node's registration.
+    pub fn revoke(&mut self, who: Who) {
+        let now = self.clock(who);
+        let actions = match who {
+            Who::Ha => self.ha.revoke(HOME, now),
+            Who::Fa(fa) => self.fas[fa].revoke(HOME, now),
+            Who::Mn => panic!("it is no agent"),
+        };
+        self.act(who, actions);
+    }
+
+    /// An agent is about to end.
+    pub fn close(&mut self, who: Who) {
+        let now = self.clock(who);
+        let actions = match who {
+            Who::Ha => self.ha.close(now),
+            Who::Fa(fa) => self.fas[fa].close(now),
+            Who::Mn => panic!("it is no agent"),
+        };
+        self.act(who, actions);
+    }
+
+    /// The mobile node leaves for good.
+    pub fn leave(&mut self) {
+        let now = self.clock(Who::Mn);
+        let mut state = self.state;
+        let actions = self.mn.leave(now, &mut || random(&mut state));
+        self.state = state;
+        self.act(Who::Mn, actions);
+    }
+
     /// Whether a packet to the home address would reach the mobile node now, and one from it the home agent.
     pub fn reachable(&self) -> bool {
         if self.mn.at_home() && self.places.values().any(|place| *place == Place::Home) {

@@ -17,7 +17,7 @@ Exit codes:
   3  the kernel module isn't loaded, keyd doesn't run, or the permission is missing (CAP_NET_ADMIN)
 
 csa, policy, snoop, stats, set and monitor ask the kernel module; status, sa, initiate, rekey,
-delete and log ask keyd, the key manager. CSAs that keyd installed are keyd's to change.
+delete, revoke, leave, reload and log ask keyd, the key manager. CSAs that keyd installed are keyd's to change.
 
 Keys come from files or standard input, never from arguments. docs/mmlctl.md has the file format.";
 
@@ -92,6 +92,16 @@ pub enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// keyd, at a home agent or foreign agent: end a mobile host's registration; the other agent is told, and zone 1's keys are revoked
+    Revoke {
+        /// The host's home address
+        #[arg(value_name = "HOME-ADDRESS")]
+        home: std::net::Ipv4Addr,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
+    /// keyd: tell peers, take SAs, policies and routes away, and end; a mobile host deregisters
+    Leave(Daemon),
     /// keyd: read its file again; connections that say the same stay up, and a file that is wrong changes nothing
     Reload(Daemon),
     /// keyd: the last lines of its log

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! `mmlctl status`, `sa`, `initiate`, `rekey`, `delete`, `log`: the key manager's commands.
+//! `mmlctl status`, `sa`, `initiate`, `rekey`, `delete`, `revoke`, `leave`, `log`: the key manager's commands.
 
 use crate::cli::Daemon;
 use crate::failure::Failure;
@@ -8,6 +8,7 @@ use crate::table::Table;
 use keyd::daemon::control::{Client, Request};
 use serde_json::Value;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 fn ask(daemon: &Daemon, request: &Request) -> Result<Value, Failure> {
     Ok(Client::connect(&daemon.socket)?.ask(request)?)
@@ -358,6 +359,27 @@ pub fn delete(daemon: &Daemon, what: &str, output: Output) -> Result<(), Failure
         },
     )?;
     output.say(&format!("{what}: closed"), &answer);
+    Ok(())
+}
+
+pub fn revoke(daemon: &Daemon, home: Ipv4Addr, output: Output) -> Result<(), Failure> {
+    let answer = ask(daemon, &Request::Revoke { home })?;
+    let peer = text(&answer["peer"]);
+    let said = if answer["told"] == true {
+        format!("its registration has ended; {peer} is told")
+    } else {
+        format!(
+            "its registration has ended here; {peer} can't be told, and has it until its lifetime is over: \
+             it takes a [[mobile-ip.peer]] at both agents"
+        )
+    };
+    output.say(&format!("{home}: {said}"), &answer);
+    Ok(())
+}
+
+pub fn leave(daemon: &Daemon, output: Output) -> Result<(), Failure> {
+    let answer = ask(daemon, &Request::Leave)?;
+    output.say("it has told its peers, and ended", &answer);
     Ok(())
 }
 

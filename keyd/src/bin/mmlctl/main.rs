@@ -60,6 +60,8 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Reload(daemon) => daemon::reload(&daemon, output),
         Command::Rekey { what, ike, daemon } => daemon::rekey(&daemon, &what, ike, output),
         Command::Delete { what, daemon } => daemon::delete(&daemon, &what, output),
+        Command::Revoke { home, daemon } => daemon::revoke(&daemon, home, output),
+        Command::Leave(daemon) => daemon::leave(&daemon, output),
         Command::Log { follow, daemon } => daemon::log(&daemon, follow, output),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut cli::command(), "mmlctl", &mut std::io::stdout());

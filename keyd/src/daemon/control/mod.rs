@@ -9,6 +9,7 @@ pub use server::{Asked, Server};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::net::Ipv4Addr;
 
 /// Where the socket is, unless `keyd.toml` says otherwise.
 pub const SOCKET: &str = "/run/keyd/control";
@@ -44,6 +45,13 @@ pub enum Request {
         /// A connection's name, or an SPI.
         what: String,
     },
+    /// HA, FA: end a mobile host's registration.
+    Revoke {
+        /// Its home address.
+        home: Ipv4Addr,
+    },
+    /// Take everything away, tell peers, and end.
+    Leave,
     /// Read the file again.
     Reload,
     /// The last lines of the log, one answer each; and those to come.

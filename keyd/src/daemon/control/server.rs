@@ -7,10 +7,12 @@ use serde_json::Value;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, Semaphore};
 use tokio::task::JoinSet;
 
 /// Connections at once.
@@ -28,8 +30,10 @@ pub struct Asked {
 pub struct Server {
     path: PathBuf,
     queue: mpsc::Receiver<Asked>,
+    /// A place for each that is connected.
+    places: Arc<Semaphore>,
     /// Who listens; it ends with the socket.
-    _listener: JoinSet<()>,
+    listener: JoinSet<()>,
 }
 
 impl Drop for Server {
@@ -72,11 +76,13 @@ impl Server {
             .map_err(|error| wrong("its mode can't be set", error))?;
         let (sender, queue) = mpsc::channel(MAX_CLIENTS);
         let mut listeners = JoinSet::new();
-        listeners.spawn(accept(listener, sender, journal.clone()));
+        let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+        listeners.spawn(accept(listener, sender, journal.clone(), places.clone()));
         Ok(Server {
             path: path.to_owned(),
             queue,
-            _listener: listeners,
+            places,
+            listener: listeners,
         })
     }
 
@@ -84,10 +90,25 @@ impl Server {
     pub async fn asked(&mut self) -> Option<Asked> {
         self.queue.recv().await
     }
+
+    /// Takes nobody in any more, and waits until everybody who was answered has gone, but not for longer than that.
+    pub async fn close(mut self, patience: Duration) {
+        self.queue.close();
+        // Each is told that the daemon is ending.
+        while self.queue.try_recv().is_ok() {}
+        self.listener.shutdown().await;
+        let all = u32::try_from(MAX_CLIENTS).unwrap_or(u32::MAX);
+        // Who follows the log doesn't go.
+        let _ = tokio::time::timeout(patience, self.places.acquire_many(all)).await;
+    }
 }
 
-async fn accept(listener: UnixListener, sender: mpsc::Sender<Asked>, journal: Journal) {
-    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
+async fn accept(
+    listener: UnixListener,
+    sender: mpsc::Sender<Asked>,
+    journal: Journal,
+    places: Arc<Semaphore>,
+) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;

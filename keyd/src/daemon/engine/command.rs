@@ -7,8 +7,9 @@ use crate::daemon::config::value::peer_text;
 use crate::daemon::config::Start;
 use crate::daemon::control::Request;
 use crate::info::selector_json;
-use mml_ike::event::{ChildId, IkeId, Time};
+use mml_ike::event::{ChildId, Custody, Holding, IkeId, Time};
 use serde_json::{json, Value};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Why a command was not carried out.
@@ -70,7 +71,7 @@ impl Engine {
             Request::Initiate { name, .. } => self.initiate(name, now),
             Request::Rekey { what, ike } => self.rekey(what, *ike, now),
             Request::Delete { what } => self.delete(what, now),
-            Request::Log { .. } | Request::Reload => {
+            Request::Log { .. } | Request::Reload | Request::Revoke { .. } | Request::Leave => {
                 Err(Refusal::Refused("not the engine's".into()))
             }
         };
@@ -220,6 +221,15 @@ impl Engine {
             }
         }
         self.collect(now);
+    }
+
+    /// HA, FA: whether zone 1's keys of hosts whose registrations have ended are still to go from a foreign agent, or from
+    /// here: their home agent says that.
+    pub fn keys_to_go(&self, homes: &[Ipv4Addr]) -> bool {
+        let goes = |one: &Holding| matches!(one.custody, Custody::Leaving | Custody::Revoking);
+        let mut holdings = self.endpoint.holdings();
+        let mut homes = homes.iter();
+        holdings.any(|one| goes(&one)) || homes.any(|home| self.relays_for((*home).into()))
     }
 
     /// How a connection stands that somebody waits for.

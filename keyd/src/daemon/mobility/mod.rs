@@ -38,6 +38,19 @@ const ANSWERS: u32 = 100;
 /// Who hears what happens, in its place among what is done.
 pub type Told<'a> = &'a mut dyn FnMut(&Event);
 
+/// A registration that has been ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Revoked {
+    /// The other agent.
+    pub peer: Ipv4Addr,
+    /// Whether it is told.
+    pub told: bool,
+}
+
+/// Nobody of that address is registered here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotRegistered;
+
 enum Part {
     Home(Box<HomeAgent>),
     Foreign(Box<ForeignAgent>),
@@ -347,6 +360,61 @@ impl Mobility {
         true
     }
 
+    /// An agent: who is registered, and by which other agent: the foreign one, or the home agent.
+    pub fn registered(&self) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        match &self.part {
+            Part::Home(agent) => agent
+                .bindings()
+                .map(|one| (one.home, one.care_of))
+                .collect(),
+            Part::Foreign(agent) => {
+                let visitors = agent.visitors();
+                visitors.map(|one| (one.home, one.home_agent)).collect()
+            }
+            Part::Node(_) => Vec::new(),
+        }
+    }
+
+    /// An agent: ends a host's registration (RFC 3543), and has the other agent told, which is named here, and whether it is
+    /// told: it isn't without an association with it. [`Event::RevocationConfirmed`] says that it knows.
+    ///
+    /// # Errors
+    /// Nobody of that address is registered here.
+    pub fn revoke(
+        &mut self,
+        home: Ipv4Addr,
+        monotonic: Duration,
+        told: Told<'_>,
+    ) -> Result<Revoked, NotRegistered> {
+        let found = self.registered().into_iter().find(|one| one.0 == home);
+        let (_, peer) = found.ok_or(NotRegistered)?;
+        let at = now(monotonic);
+        let actions = match &mut self.part {
+            Part::Home(agent) => agent.revoke(home, at),
+            Part::Foreign(agent) => agent.revoke(home, at),
+            Part::Node(_) => return Err(NotRegistered),
+        };
+        let told_peer = tells(&actions, peer);
+        self.act(actions, monotonic, told);
+        Ok(Revoked {
+            peer,
+            told: told_peer,
+        })
+    }
+
+    /// An agent: ends all registrations and takes no more. Which hosts', with which other agent each, that is told.
+    pub fn close(&mut self, monotonic: Duration, told: Told<'_>) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+        let (mut all, at) = (self.registered(), now(monotonic));
+        let actions = match &mut self.part {
+            Part::Home(agent) => agent.close(at),
+            Part::Foreign(agent) => agent.close(at),
+            Part::Node(_) => return Vec::new(),
+        };
+        all.retain(|(_, peer)| tells(&actions, *peer));
+        self.act(actions, monotonic, told);
+        all
+    }
+
     /// Takes routes and tunnels away.
     pub fn flush(&mut self) {
         self.network.flush();
@@ -418,6 +486,13 @@ impl Mobility {
             }
         }
     }
+}
+
+/// Whether an agent is told something.
+fn tells(actions: &[Action], agent: Ipv4Addr) -> bool {
+    let to =
+        |action: &Action| matches!(action, Action::Send(packet) if packet.destination == agent);
+    actions.iter().any(to)
 }
 
 /// A packet as Mobile IP takes it.
