@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Shares of the work: what a task costs the host, and which tasks one guest does.
 
+use super::cost::Company;
 use super::run::{Config, Task};
 
 /// What a guest's share costs at most, in the host's seconds: little enough to end together with the other guests, enough
@@ -17,6 +18,7 @@ pub fn cost(task: &Task) -> f64 {
             return 10.0 + 2.0 * f64::from(moves.starts) + 1.0 * f64::from(moves.handoffs)
         }
         Task::Streams(streams) => return 10.0 + 3.0 * f64::from(streams.handoffs),
+        Task::Company(company) => return company_cost(company),
         Task::Messages { times } => return 40.0 + 5.0 * f64::from(*times),
     };
     let segments = run.bytes as f64 / 1400.0;
@@ -38,6 +40,10 @@ pub fn cost(task: &Task) -> f64 {
     };
     let seconds = seconds.min(run.limit_seconds);
     1.0 + segments * a_segment + 0.05 * seconds
+}
+
+fn company_cost(company: &Company) -> f64 {
+    30.0 + 0.1 * f64::from(company.hosts) + 2.0 * f64::from(company.neighbours)
 }
 
 /// Splits tasks into shares, dearest first, each in an order that lays its paths once.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What the paper claims (of throughput here, of key management in `tables`), what ours must reach, what was measured.
+//! What the paper claims (of throughput here, of key management in `tables` and `cost`), what ours must reach, what was measured.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::plan::{error_rates, one_in, HIGHEST, LONG_DELAY_MS, LOWEST, TRACED, T
 use super::results::{Bursts, Results};
 use super::run::{Config, Run};
 use super::state::Measured;
-use super::tables;
+use super::{cost, tables};
 
 /// One claim.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,6 +51,7 @@ pub fn claim(
 /// Every claim, in the paper's order, then those about today's TCP.
 pub fn all(results: &Results) -> Vec<Claim> {
     let mut claims = tables::claims(&results.tables);
+    claims.extend(cost::claims(&results.costs));
     claims.extend(throughput(results));
     claims
 }
@@ -582,7 +583,7 @@ mod tests {
     #[test]
     fn there_is_one_claim_a_row_and_none_is_judged_that_was_not_measured() {
         let claims = all(&Results::default());
-        assert_eq!(claims.len(), 8 + 15 + 2);
+        assert_eq!(claims.len(), 9 + 4 + 15 + 2);
         assert!(claims
             .iter()
             .all(|claim| claim.measured.is_none() && claim.holds.is_none()));

@@ -4,11 +4,12 @@
 //!
 //! Where to look: `plan` says which runs each figure is drawn from; `run` is one of them, `state` what has been measured
 //! and survives; `batch` shares the rest out, `work` boots the guests; `csv` and `plots` (over `chart`) show what came of
-//! it, `claims` holds it against the paper, `quick` against what a short look must show.
+//! it, `cost` a host among many; `claims` holds it against the paper, `quick` against what a short look must show.
 
 mod batch;
 mod chart;
 mod claims;
+mod cost;
 mod csv;
 mod moves;
 mod plan;
@@ -31,6 +32,7 @@ use crate::machine;
 use crate::report::Report;
 use crate::setup::Lab;
 use claims::Claim;
+use cost::Costs;
 use moves::Tables;
 use plan::Figure;
 use results::{Bursts, Results};
@@ -198,6 +200,7 @@ fn write_table(plot: &Plot, out: &Path, state: &State) -> Result<()> {
             tables::table2(&both())
         }
         Figure::Interruption => tables::interruption(&both()),
+        Figure::Cost => cost::table(&Costs::of(plot.tasks.iter(), state)),
         Figure::Dupacks => csv::bursts(&Bursts::of(&plot.tasks, state)),
         figure => csv::table(figure, &Measured::of(&plot.tasks, state)),
     };
@@ -225,6 +228,7 @@ fn collect(plots: &[Plot], state: &State) -> Results {
             .map(|plot| Bursts::of(&plot.tasks, state))
             .unwrap_or_default(),
         tables: Tables::of(plots.iter().flat_map(|plot| &plot.tasks), state),
+        costs: Costs::of(plots.iter().flat_map(|plot| &plot.tasks), state),
     }
 }
 
@@ -345,7 +349,11 @@ mod tests {
                     Task::Streams(_) => {
                         let trace =
                             json!({"sent": [[-10, 0], [20, 1448]], "acknowledged": [[5, 1448]]});
-                        json!({"runs": [{"interruption_us": 30_000, "lost": 30, "sent": 900, "doubled": 0}], "trace": trace})
+                        json!({"runs": [{"interruption_us": 30_000, "gap_us": 900, "lost": 30, "sent": 900, "doubled": 0, "retransmitted": 0, "timeouts": 0}], "trace": trace})
+                    }
+                    Task::Company(_) => {
+                        let rekeying = json!([{"home_us": 900.0, "foreign_us": 200.0}]);
+                        json!({"rekeying": rekeying, "handoffs": [{"registered": 5000}]})
                     }
                     Task::Messages { .. } => {
                         let flow = |name: &str| json!({"flow": name, "initiator_us": 200.0, "responder_us": 100.0});
@@ -379,6 +387,8 @@ mod tests {
             assert!(drawn("fig11.svg").contains(text), "{text}");
         }
         assert!(drawn("interruption.svg").contains("Mobile IP"));
+        assert!(drawn("interruption.svg").contains("the radio away for 0.9 ms"));
+        assert!(drawn("cost.svg").contains("by one datagram"));
         assert!(drawn("fig13.svg").contains("paper: SNOOP, average 35"));
         assert!(claims::all(&collect(&plots, &state))
             .iter()

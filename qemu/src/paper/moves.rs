@@ -127,6 +127,8 @@ pub struct Streams {
 pub struct Stream {
     /// The longest time between two arrivals, in microseconds.
     pub interruption_us: f64,
+    /// For how long the radio had no link.
+    pub gap_us: f64,
     /// Datagrams that never arrived.
     #[serde(default)]
     pub lost: Option<u64>,
@@ -310,7 +312,7 @@ impl Tables {
                     }
                 }
                 Task::Messages { .. } => tables.flows = serde_json::from_value(told.clone()).ok(),
-                Task::Transfer(_) | Task::Burst { .. } => {}
+                Task::Transfer(_) | Task::Burst { .. } | Task::Company(_) => {}
             }
         }
         tables
@@ -354,6 +356,12 @@ impl Tables {
         let mut all = self.streams.iter();
         let found = all.find(|(streams, _)| (streams.keys, streams.kind) == (keys, kind));
         found.map(|(_, column)| &**column)
+    }
+
+    /// The longest time that the radio had no link in any handoff under a stream, in milliseconds.
+    pub fn gap_ms(&self) -> Option<f64> {
+        let runs = self.streams.iter().flat_map(|(_, column)| &column.runs);
+        Some(runs.map(|run| run.gap_us).reduce(f64::max)? / 1000.0)
     }
 
     /// A flow of Table I.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Which runs each figure is drawn from.
 
+use super::cost;
 use super::moves::{Keys, Kind, Links, Moves, Streams, ACROSS, FAR, NEAR};
 use super::run::{Config, Congestion, Errors, Run, Settings, Task, BURST_WINDOW};
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ pub enum Figure {
     Table2,
     /// A handoff as who talks with the host sees it.
     Interruption,
+    /// What a host costs its agents among many.
+    Cost,
     /// Reno and Reno with SNOOP, 5 MB.
     Fig9,
     /// Throughput of the five configurations.
@@ -38,10 +41,11 @@ pub enum Figure {
 
 impl Figure {
     /// All, in the order of their files.
-    pub const ALL: [Figure; 13] = [
+    pub const ALL: [Figure; 14] = [
         Figure::Table1,
         Figure::Table2,
         Figure::Interruption,
+        Figure::Cost,
         Figure::Fig9,
         Figure::Fig11,
         Figure::Fig11Table3,
@@ -60,6 +64,7 @@ impl Figure {
             Figure::Table1 => "table1",
             Figure::Table2 => "table2",
             Figure::Interruption => "interruption",
+            Figure::Cost => "cost",
             Figure::Fig9 => "fig9",
             Figure::Fig11 => "fig11",
             Figure::Fig11Table3 => "fig11-table3",
@@ -106,6 +111,7 @@ impl Figure {
             Figure::Table1 => return messages(quick),
             Figure::Table2 => return moves(quick),
             Figure::Interruption => return streams(quick),
+            Figure::Cost => return cost::tasks(quick),
             Figure::Dupacks => return bursts(),
             Figure::Fig9 => fig9(quick),
             Figure::Fig11 => grid(Settings::Ours, quick),
@@ -320,7 +326,7 @@ fn modern(quick: bool) -> Vec<Run> {
 /// message flows of each kind.
 const STARTS: (u32, u32) = (10, 0);
 const HANDOFFS: (u32, u32) = (50, 4);
-const UNDER_STREAMS: [(Kind, u32); 2] = [(Kind::Udp, 20), (Kind::Tcp, 10)];
+const UNDER_STREAMS: [(Kind, u32); 2] = [(Kind::Udp, 50), (Kind::Tcp, 50)];
 const MESSAGES: u32 = 10;
 
 fn moves(quick: bool) -> Vec<Task> {

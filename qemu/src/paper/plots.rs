@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use super::chart::{self, Area, Axes, Curve, Line, Mark};
 use super::claims::{mean, modern_points, spent, window, PAIRS};
+use super::cost;
 use super::moves::{Keys, Kind, Tables};
 use super::plan::{error_rates, one_in, Figure, HIGHEST, LOWEST, TRACED, TWO_MEGABITS};
 use super::results::Results;
@@ -56,6 +57,7 @@ pub fn figure(figure: Figure, results: &Results, path: &Path) -> Result<()> {
     };
     let nothing = match figure {
         Figure::Interruption => results.tables.streams.is_empty(),
+        Figure::Cost => results.costs.is_empty(),
         Figure::Dupacks => results.bursts.0.is_empty(),
         _ => measured.0.is_empty(),
     };
@@ -63,7 +65,7 @@ pub fn figure(figure: Figure, results: &Results, path: &Path) -> Result<()> {
         return Ok(());
     }
     let size = match figure {
-        Figure::Fig13 | Figure::Modern => WIDE,
+        Figure::Fig13 | Figure::Modern | Figure::Cost => WIDE,
         _ => SIZE,
     };
     let area = SVGBackend::new(path, size).into_drawing_area();
@@ -77,6 +79,7 @@ pub fn figure(figure: Figure, results: &Results, path: &Path) -> Result<()> {
         Figure::Limit => shares(&area, &results.ours, &results.table3),
         Figure::Dupacks => bursts(&area, results),
         Figure::Interruption => handoff(&area, &results.tables),
+        Figure::Cost => cost::draw(&area, &results.costs, WIDE.0),
         Figure::Modern => modern(&area, measured),
         _ => throughput(&area, figure, measured),
     }
@@ -419,8 +422,10 @@ fn handoff<'a>(area: &Area<'a>, tables: &Tables) -> chart::Result<'a> {
         line: Line::Dashed,
         points: vec![(BEFORE_MS, 0.0), (BEFORE_MS, top * 1.2)],
     });
+    let gap = tables.gap_ms().unwrap_or_default();
+    let title = format!("Sequence numbers through a handoff: 2 Mb/s, 20 ms to the home agent, the radio away for {gap:.1} ms at most");
     let axes = Axes {
-        title: "Sequence numbers through a handoff, 2 Mb/s, 20 ms to the home agent",
+        title: &title,
         x: "milliseconds",
         y: "thousand octets",
         right: right + 20.0,

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::cost::Costs;
 use super::moves::Tables;
 use super::run::{Config, Task};
 use super::state::{Measured, State};
@@ -58,4 +59,6 @@ pub struct Results {
     pub bursts: Bursts,
     /// Key management and handoffs.
     pub tables: Tables,
+    /// A host in company.
+    pub costs: Costs,
 }

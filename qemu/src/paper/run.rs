@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
+use super::cost::Company;
 use super::moves::{Moves, Streams};
 
 /// What lies between correspondent and mobile host.
@@ -163,6 +164,8 @@ pub enum Task {
         /// Times each.
         times: u32,
     },
+    /// What a host costs in company.
+    Company(Company),
 }
 
 impl Task {
@@ -171,7 +174,7 @@ impl Task {
         match self {
             Task::Transfer(run) => Some(run.config),
             Task::Burst { config, .. } => Some(*config),
-            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => None,
+            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } | Task::Company(_) => None,
         }
     }
 
@@ -190,7 +193,7 @@ impl Task {
         match self {
             Task::Transfer(run) => Some((run.config, run.snoop)),
             Task::Burst { config, snoop, .. } => Some((*config, *snoop)),
-            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => None,
+            Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } | Task::Company(_) => None,
         }
     }
 
@@ -223,6 +226,12 @@ impl Task {
                 format!("{} handoffs under {:?}", streams.keys.name(), streams.kind)
             }
             Task::Messages { .. } => "processing of messages".to_owned(),
+            Task::Company(Company {
+                hosts,
+                neighbours,
+                by,
+                ..
+            }) => format!("{hosts} hosts, {neighbours} neighbours, {by:?}"),
         }
     }
 }

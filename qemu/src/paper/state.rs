@@ -34,8 +34,10 @@ const SOURCES: [&str; 6] = [
 ];
 
 /// Those of key managers and handoffs, beside `keyd/` itself.
-const KEYD_SOURCES: [&str; 5] = [
+const KEYD_SOURCES: [&str; 7] = [
+    "tests/src/bench/crowd.rs",
     "tests/src/bench/ike.rs",
+    "tests/src/bench/swarm.rs",
     "tests/src/capture.rs",
     "tests/src/keyd.rs",
     "tests/src/scenarios/handoff.rs",
@@ -122,12 +124,14 @@ impl Kept {
                 .ok()
                 .filter(|outcome| outcome.seconds > 0.0)
                 .map(|outcome| Kept::Transfer(Arc::new(outcome))),
-            Task::Burst { .. } | Task::Moves(_) | Task::Streams(_) | Task::Messages { .. } => {
-                outcome
-                    .get("error")
-                    .is_none()
-                    .then(|| Kept::Told(outcome.clone()))
-            }
+            Task::Burst { .. }
+            | Task::Moves(_)
+            | Task::Streams(_)
+            | Task::Messages { .. }
+            | Task::Company(_) => outcome
+                .get("error")
+                .is_none()
+                .then(|| Kept::Told(outcome.clone())),
         }
     }
 }
@@ -230,7 +234,8 @@ impl Measured {
                     Task::Burst { .. }
                     | Task::Moves(_)
                     | Task::Streams(_)
-                    | Task::Messages { .. } => None,
+                    | Task::Messages { .. }
+                    | Task::Company(_) => None,
                 })
                 .collect(),
         )

@@ -212,18 +212,35 @@ pub fn claims(tables: &Tables) -> Vec<Claim> {
         ),
         claim(
             "handoff-lost",
-            "of 1,000 datagrams a second, what a handoff interrupts and loses, medians: pure Mobile IP / with IPsec / with MML, PKD / DKM",
+            "of 1,000 datagrams a second, what a handoff interrupts, median (quartiles), and loses, median: pure Mobile IP / with IPsec / with MML, PKD / DKM",
             "not given",
-            "none lost",
+            "none lost in any handoff with MML",
             lost(tables),
+        ),
+        claim(
+            "handoff-tcp",
+            "of a TCP connection that keeps the link busy, what a handoff interrupts, median (quartiles), and segments sent again and time-outs, of all handoffs: pure Mobile IP / with IPsec / with MML, PKD / DKM",
+            "not given",
+            "none sent again and no time-out in any handoff with MML",
+            sent_again(tables),
         ),
     ]
 }
 
-/// The median of a column's interruptions, in milliseconds.
-fn interruption_ms(column: &StreamColumn) -> Option<f64> {
+/// A column's interruptions in milliseconds: the median, and the quartiles around it.
+fn interruptions(column: &StreamColumn) -> Option<String> {
     let all: Vec<f64> = column.runs.iter().map(|run| run.interruption_us).collect();
-    Some(Quartiles::of(&all)?.median() / 1000.0)
+    let [first, median, third] = Quartiles::of(&all)?.0.map(|us| us / 1000.0);
+    Some(format!("{median:.1} ({first:.1} to {third:.1}) ms"))
+}
+
+/// How often the host moved, and for how long its radio was away.
+fn under(tables: &Tables, kind: Kind) -> Option<String> {
+    let handoffs = tables.stream(Keys::Pkd, kind)?.runs.len();
+    let gap = tables.gap_ms()?;
+    Some(format!(
+        " ({handoffs} handoffs each; radio away for {gap:.1} ms at most)"
+    ))
 }
 
 fn lost(tables: &Tables) -> Finding {
@@ -240,14 +257,36 @@ fn lost(tables: &Tables) -> Finding {
         if matches!(keys, Keys::Pkd | Keys::Dkm) {
             holds &= lost.iter().all(|lost| *lost == 0.0);
         }
-        texts.push(format!("{:.1} ms, {median} lost", interruption_ms(column)?));
+        texts.push(format!("{}, {median} lost", interruptions(column)?));
     }
-    Some((texts.join(" / "), holds))
+    Some((texts.join(" / ") + &under(tables, Kind::Udp)?, holds))
+}
+
+fn sent_again(tables: &Tables) -> Finding {
+    let mut holds = true;
+    let mut texts = Vec::new();
+    for keys in PAPERS {
+        let column = tables.stream(keys, Kind::Tcp)?;
+        let mut all = [0, 0];
+        for run in &column.runs {
+            all[0] += run.retransmitted?;
+            all[1] += run.timeouts?;
+        }
+        if matches!(keys, Keys::Pkd | Keys::Dkm) {
+            holds &= all == [0, 0];
+        }
+        let [again, timeouts] = all;
+        let interrupted = interruptions(column)?;
+        texts.push(format!(
+            "{interrupted}, {again} sent again, {timeouts} time-outs"
+        ));
+    }
+    Some((texts.join(" / ") + &under(tables, Kind::Tcp)?, holds))
 }
 
 /// Handoffs under streams: one row each.
 pub fn interruption(tables: &Tables) -> String {
-    let mut text = "stream,keys,home_rtt_ms,agents_rtt_ms,run,interruption_ms,lost,doubled,retransmitted,timeouts\n".to_owned();
+    let mut text = "stream,keys,home_rtt_ms,agents_rtt_ms,run,interruption_ms,radio_gap_ms,lost,doubled,retransmitted,timeouts\n".to_owned();
     let shown = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
     for (streams, column) in &tables.streams {
         let kind = match streams.kind {
@@ -256,12 +295,13 @@ pub fn interruption(tables: &Tables) -> String {
         };
         for (number, run) in column.runs.iter().enumerate() {
             text.push_str(&format!(
-                "{kind},{},{},{},{},{:.3},{},{},{},{}\n",
+                "{kind},{},{},{},{},{:.3},{:.3},{},{},{},{}\n",
                 streams.keys.name(),
                 streams.home_ms,
                 streams.agents_ms,
                 number + 1,
                 run.interruption_us / 1000.0,
+                run.gap_us / 1000.0,
                 shown(run.lost),
                 shown(run.doubled),
                 shown(run.retransmitted),

@@ -38,9 +38,9 @@ const TIMES: u32 = 10;
 /// Daemons that have read their file have nothing to do any more by then.
 const START: Duration = Duration::from_secs(5);
 /// Home addresses, and where the hosts and the neighbours are.
-const HOMES: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
-const CARE_OF: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 0);
-const AGENTS: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 0);
+pub const HOMES: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
+pub const CARE_OF: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 0);
+pub const AGENTS: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 0);
 /// The foreign agent.
 const FA: &str = "10.1.1.1";
 
@@ -76,7 +76,8 @@ impl Costs {
     }
 }
 
-fn nth(first: Ipv4Addr, number: u32) -> Ipv4Addr {
+/// An address behind the first.
+pub fn nth(first: Ipv4Addr, number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(first) + number + 1)
 }
 
@@ -106,7 +107,7 @@ fn connection(name: &str, secret: &[u8], child: Option<ChildConfig>) -> Connecti
 }
 
 /// A mobile host.
-fn host(number: u32, secret: &[u8]) -> Config {
+pub fn host(number: u32, secret: &[u8]) -> Config {
     let transform = |key_bits| ZoneTransform {
         encr: Encr::AES_GCM_16_IIV,
         key_bits,
@@ -141,7 +142,7 @@ fn host(number: u32, secret: &[u8]) -> Config {
 }
 
 /// A neighbour of the foreign agent.
-fn neighbour(number: u32, secret: &[u8]) -> Config {
+pub fn neighbour(number: u32, secret: &[u8]) -> Config {
     let mut config = Config {
         connections: vec![connection(&format!("n{number}.example"), secret, None)],
         ..Config::default()

@@ -11,7 +11,7 @@
 mod arrangement;
 mod bound;
 mod cipher;
-mod crowd;
+pub mod crowd;
 mod flows;
 mod goodput;
 mod ike;
@@ -20,7 +20,7 @@ mod many;
 mod memory;
 mod row;
 mod stage;
-mod swarm;
+pub mod swarm;
 mod way;
 
 use std::time::Duration;

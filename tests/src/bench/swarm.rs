@@ -2,14 +2,14 @@
 //! Many IKE peers in one thread: the protocol's end points with a socket each, and no kernel behind them. They are the company
 //! that a measured key manager has; what they install is nobody's concern.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 use mml_ike::config::Config;
-use mml_ike::event::{Event, IkeId, Output};
+use mml_ike::event::{Event, GroupHeard, IkeId, Output};
 use mml_ike::host::Host;
 use mml_ike::Endpoint;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -45,6 +45,23 @@ struct Member {
     address: SocketAddr,
 }
 
+impl Member {
+    /// Does what its end point wants done.
+    fn carries_out(&mut self, given: &mut usize, cast: &mut usize) -> Result<()> {
+        while let Some(output) = self.endpoint.poll() {
+            match output {
+                Output::Send(datagram) => {
+                    self.socket.send_to(&datagram.octets, datagram.to)?;
+                }
+                Output::Event(Event::RelayUp(_)) => *given += 1,
+                Output::Event(Event::GroupHeard(GroupHeard::Said { taken, .. })) => *cast += taken,
+                Output::Event(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// All of them.
 pub struct Swarm {
     members: Vec<Member>,
@@ -52,6 +69,10 @@ pub struct Swarm {
     start: Instant,
     /// Relay CSAs that members which are foreign agents were given.
     pub given: usize,
+    /// How many of those by one datagram for all.
+    pub cast: usize,
+    /// Where datagrams for all come in, and what they are sent to.
+    group: Option<(UdpSocket, SocketAddr)>,
 }
 
 impl Swarm {
@@ -61,6 +82,8 @@ impl Swarm {
             host: Chance(SystemRandom::new()),
             start: Instant::now(),
             given: 0,
+            cast: 0,
+            group: None,
         }
     }
 
@@ -75,6 +98,78 @@ impl Swarm {
             address,
         });
         Ok(self.members.len() - 1)
+    }
+
+    /// Members hear what is sent to a group on a node's interface with that address.
+    pub fn listen(&mut self, node: &Netns, on: Ipv4Addr, group: SocketAddrV4) -> Result<()> {
+        let socket = node.enter(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, group.port()))?;
+            socket.join_multicast_v4(group.ip(), &on)?;
+            Ok(socket)
+        })?;
+        socket.set_nonblocking(true)?;
+        self.group = Some((socket, group.into()));
+        Ok(())
+    }
+
+    /// All of them do for so long what comes to be done.
+    pub fn serve(&mut self, duration: Duration) -> Result<()> {
+        let end = Instant::now() + duration;
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            let now = self.start.elapsed();
+            let mut due = self.start + now + duration;
+            for member in &mut self.members {
+                if member.endpoint.next_deadline().is_some_and(|at| at <= now) {
+                    member.endpoint.tick(now, &mut self.host);
+                }
+                member.carries_out(&mut self.given, &mut self.cast)?;
+                if let Some(at) = member.endpoint.next_deadline() {
+                    due = due.min(self.start + at);
+                }
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let mut waiting: Vec<PollFd<'_>> = self
+                .members
+                .iter()
+                .map(|member| &member.socket)
+                .chain(self.group.as_ref().map(|(socket, _)| socket))
+                .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+                .collect();
+            let pause = left.min(due.saturating_duration_since(Instant::now()));
+            // To the next millisecond, or a deadline would be waited for without a pause.
+            let pause = pause + Duration::from_millis(1);
+            poll(
+                &mut waiting,
+                PollTimeout::try_from(pause).context("a pause")?,
+            )?;
+            let now = self.start.elapsed();
+            for member in &mut self.members {
+                while let Ok((len, from)) = member.socket.recv_from(&mut buffer) {
+                    let octets = buffer.get(..len).unwrap_or_default();
+                    let to = member.address;
+                    member
+                        .endpoint
+                        .handle(octets, from, to, now, &mut self.host);
+                }
+            }
+            while let Some((len, from, to)) = self
+                .group
+                .as_ref()
+                .and_then(|(socket, to)| Some((socket.recv_from(&mut buffer).ok()?, *to)))
+                .map(|((len, from), to)| (len, from, to))
+            {
+                let octets = buffer.get(..len).unwrap_or_default();
+                for member in &mut self.members {
+                    member
+                        .endpoint
+                        .handle(octets, from, to, now, &mut self.host);
+                }
+            }
+        }
     }
 
     /// One begins its connection with a peer, which is up when this returns, and so is what others were told for it.
@@ -123,15 +218,7 @@ impl Swarm {
             ensure!(Instant::now() < end, "they go on and on");
             let now = self.start.elapsed();
             for member in &mut members {
-                while let Some(output) = member.endpoint.poll() {
-                    match output {
-                        Output::Send(datagram) => {
-                            member.socket.send_to(&datagram.octets, datagram.to)?;
-                        }
-                        Output::Event(Event::RelayUp(_)) => self.given += 1,
-                        Output::Event(_) => {}
-                    }
-                }
+                member.carries_out(&mut self.given, &mut self.cast)?;
             }
             let mut waiting: Vec<PollFd<'_>> = members
                 .iter()

@@ -90,7 +90,9 @@ fn way(
         let outcome = match task {
             Task::Transfer(run) => measure(modules, &mut laid, run),
             Task::Burst(burst) => burst::measure(&laid, burst),
-            Task::Moves(_) | Task::Messages(_) | Task::Streams(_) => own(modules, task),
+            Task::Moves(_) | Task::Messages(_) | Task::Streams(_) | Task::Company(_) => {
+                own(modules, task)
+            }
         };
         tell(task, outcome.with_context(|| task.id().to_owned()));
     }
@@ -107,6 +109,7 @@ fn own(modules: &Modules, task: &Task) -> Result<Value> {
         Task::Moves(moves) => moves::measure(modules, moves),
         Task::Messages(messages) => moves::messages(modules, messages.times),
         Task::Streams(streams) => moves::streams(modules, streams),
+        Task::Company(company) => moves::company(modules, company),
         Task::Transfer(_) | Task::Burst(_) => anyhow::bail!("it needs a path"),
     }
 }

@@ -231,6 +231,28 @@ pub struct Messages {
     pub times: u32,
 }
 
+/// How a foreign agent's neighbours are given keys beforehand.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// One by one.
+    Sequence,
+    /// By one datagram for all.
+    Multicast,
+}
+
+/// What a host costs in company: hosts at both foreign agents, itself among them, or neighbours of the one where it is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Company {
+    pub id: String,
+    pub hosts: u32,
+    pub neighbours: u32,
+    pub by: By,
+    /// How many rekeyings, and where there are no neighbours as many handoffs.
+    pub times: u32,
+}
+
 /// What a task needs laid for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -249,6 +271,7 @@ pub enum Task {
     Moves(Moves),
     Messages(Messages),
     Streams(Streams),
+    Company(Company),
 }
 
 impl Task {
@@ -259,6 +282,7 @@ impl Task {
             Self::Moves(moves) => &moves.id,
             Self::Messages(messages) => &messages.id,
             Self::Streams(streams) => &streams.id,
+            Self::Company(company) => &company.id,
         }
     }
 
@@ -267,7 +291,7 @@ impl Task {
         match self {
             Self::Transfer(run) => Way::Path(run.config, run.snoop),
             Self::Burst(burst) => Way::Path(burst.config, burst.snoop),
-            Self::Moves(_) | Self::Messages(_) | Self::Streams(_) => Way::Own,
+            Self::Moves(_) | Self::Messages(_) | Self::Streams(_) | Self::Company(_) => Way::Own,
         }
     }
 }

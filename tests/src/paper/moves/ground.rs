@@ -110,7 +110,13 @@ impl<'a> Ground<'a> {
         Self::lay_with(ctx, keys, links, files)
     }
 
-    fn lay_with(ctx: &'a Ctx<'a>, keys: Keys, links: Links, files: [String; 4]) -> Result<Self> {
+    /// The same with these files.
+    pub fn lay_with(
+        ctx: &'a Ctx<'a>,
+        keys: Keys,
+        links: Links,
+        files: [String; 4],
+    ) -> Result<Self> {
         let net = &ctx.net;
         net.offloads(false)?;
         let nodes = if keys == Keys::None {

@@ -3,8 +3,10 @@
 //! time.
 //!
 //! Where to look: `ground` lays network and key managers of a column; `instants` is what captures and the key managers'
-//! logs say when; here the host starts and moves. `messages` is Table I, `stream` what who talks with the host sees.
+//! logs say when; here the host starts and moves. `messages` is Table I, `stream` what who talks with the host sees, `company` what it costs with
+//! many others.
 
+mod company;
 mod ground;
 mod instants;
 mod journal;
@@ -27,6 +29,7 @@ use crate::traffic;
 use ground::Ground;
 use instants::Seen;
 
+pub use company::measure as company;
 pub use messages::measure as messages;
 pub use stream::measure as streams;
 
@@ -53,9 +56,20 @@ fn on_ground(
     links: Links,
     go: impl FnOnce(&mut Ground<'_>) -> Result<Value>,
 ) -> Result<Value> {
+    on_ground_with(modules, keys, links, ground::files(keys), go)
+}
+
+/// The same with these files.
+fn on_ground_with(
+    modules: &Modules,
+    keys: Keys,
+    links: Links,
+    files: [String; 4],
+    go: impl FnOnce(&mut Ground<'_>) -> Result<Value>,
+) -> Result<Value> {
     let ctx = Ctx::new(modules, 1.0)?;
     let measure = || {
-        let mut ground = Ground::lay(&ctx, keys, links)?;
+        let mut ground = Ground::lay_with(&ctx, keys, links, files)?;
         go(&mut ground).with_context(|| ground.nodes.logs())
     };
     let outcome: Result<Value> = measure();

@@ -72,8 +72,9 @@ fn go(ground: &mut Ground<'_>, streams: &Streams) -> Result<Value> {
     Ok(json!({ "runs": runs, "trace": trace }))
 }
 
-/// The host leaves one foreign agent for the other, and has what it needs there.
-fn moves(ground: &mut Ground<'_>) -> Result<i64> {
+/// The host leaves one foreign agent for the other, and has what it needs there: when, and for how long the radio had no link, in
+/// microseconds.
+fn moves(ground: &mut Ground<'_>) -> Result<(i64, i64)> {
     if ground.keys == Keys::EspAnew {
         ground.closes_tunnel()?;
     }
@@ -83,8 +84,9 @@ fn moves(ground: &mut Ground<'_>) -> Result<i64> {
     let mh = &ground.net().mh;
     radio::set(mh, left, false)?;
     radio::set(mh, ground.here().link, true)?;
+    let gap = ground.clock.now() - since;
     wait(ground, since, |ground| ground.is_up(since))?;
-    Ok(since)
+    Ok((since, gap))
 }
 
 /// The longest time between two arrivals, in microseconds.
@@ -101,7 +103,7 @@ fn datagrams(ground: &mut Ground<'_>) -> Result<Value> {
     let to = far.local_addr()?;
     let (stop, over) = (AtomicBool::new(false), AtomicBool::new(false));
     let clock = ground.clock;
-    let (sent, arrived) = std::thread::scope(|scope| {
+    let (sent, arrived, gap) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| -> Result<u32> {
             let (begin, mut sent) = (Instant::now(), 0u32);
             while !stop.load(Ordering::Acquire) {
@@ -131,14 +133,15 @@ fn datagrams(ground: &mut Ground<'_>) -> Result<Value> {
         over.store(true, Ordering::Release);
         let sent = joined(sender.join());
         let arrived = joined(receiver.join());
-        moved?;
-        Ok::<_, anyhow::Error>((sent?, arrived?))
+        let (_, gap) = moved?;
+        Ok::<_, anyhow::Error>((sent?, arrived?, gap))
     })?;
     let times: Vec<i64> = arrived.iter().map(|(at, _)| *at).collect();
     let distinct: BTreeSet<u32> = arrived.iter().map(|(_, number)| *number).collect();
     ensure!(distinct.len() > 500, "{} datagrams arrived", distinct.len());
     Ok(json!({
         "interruption_us": longest(&times),
+        "gap_us": gap,
         "sent": sent,
         "lost": sent as usize - distinct.len(),
         "doubled": arrived.len() - distinct.len(),
@@ -163,7 +166,7 @@ fn connection(ground: &mut Ground<'_>, trace: Option<&mut Value>) -> Result<Valu
     let clock = ground.clock;
     // A send buffer takes one write more than it holds.
     let block = traffic::random(2_720);
-    let (since, before, arrivals, received) = std::thread::scope(|scope| {
+    let ((since, gap), before, arrivals, received) = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let mut stream: &TcpStream = &near;
             // Ends when the connection is shut down.
@@ -216,6 +219,7 @@ fn connection(ground: &mut Ground<'_>, trace: Option<&mut Value>) -> Result<Valu
     ensure!(around.len() > 10, "{} octets arrived", received);
     Ok(json!({
         "interruption_us": longest(&around),
+        "gap_us": gap,
         "received": received,
         "retransmitted": info.retransmitted - before.retransmitted,
         "timeouts": info.timeouts - before.timeouts,
