@@ -64,6 +64,7 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
     mobility::arrives(&ctx, &nodes, Some(mobility::FA2))?;
     let opened = [handoff::opened(&net.fa1)?, handoff::opened(fa2)?];
     let same = handoff::csa(&ctx)? == spis;
+    let keys = handoff::holders(&ctx, &spis, [true, true]).with_context(|| nodes.logs());
     let still = sent.windows(2).map(|pair| pair[1].0 - pair[0].0).max();
     report::result(
         "handoff",
@@ -88,7 +89,17 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
             "config": "handoff",
         }),
     );
-    Ok(ok)
+    let detail = keys.as_ref().err().map(|error| format!("{error:#}"));
+    report::result(
+        "check",
+        json!({
+            "name": "after the handoff zone 1's keys are in the kernels of both foreign agents, which are neighbours, and zone 2's at home agent and mobile host alone, all of one CSA",
+            "ok": keys.is_ok(),
+            "detail": detail.unwrap_or_default(),
+            "config": "handoff",
+        }),
+    );
+    Ok(ok && keys.is_ok())
 }
 
 /// The correspondent's segments with data: microseconds since the first, and octets of the stream; and when, of the same

@@ -357,7 +357,10 @@ fn handed_on(ctx: &mut Ctx) -> Result<()> {
         holders(ctx, &spis, [false, true])?;
         mobility::exchange(&near, &far).context("after the handoff")?;
         ensure!(opened(fa2)? > 0, "fa2 opens nothing");
-        Ok(())
+        // Neither traffic nor time brings back what was revoked.
+        std::thread::sleep(ctx.seconds(3.0));
+        mobility::exchange(&near, &far).context("a while after the handoff")?;
+        holders(ctx, &spis, [false, true]).context("after later traffic")
     };
     go().with_context(|| nodes.logs())
 }

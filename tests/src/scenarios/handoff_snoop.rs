@@ -125,6 +125,7 @@ fn by_itself(ctx: &Ctx, files: &[String; 4], along: bool) -> Result<u64> {
         if along {
             mends(fa2, &near, &far)?;
         }
+        holders(ctx, &csa(ctx)?, [along, true])?;
         Ok(again)
     };
     go().with_context(|| nodes.logs())

@@ -449,6 +449,14 @@ pub fn tell_logs(nodes: &Nodes<'_>) -> Result<()> {
     Ok(())
 }
 
+/// After so many handoffs from the first foreign agent on, zone 1's keys are where the host is, and at the other one if that
+/// had them beforehand; nothing else is held anywhere.
+pub(super) fn held_after(ctx: &Ctx, handoffs: u32, held: [bool; 2]) -> Result<()> {
+    let at_second = handoffs % 2 == 1;
+    let [first, second] = [held[1] || !at_second, held[1] || at_second];
+    holders(ctx, &csa(ctx)?, [first, second])
+}
+
 fn goes_to_and_fro(ctx: &Ctx, files: &[String; 4], held: [bool; 2]) -> Result<()> {
     let nodes = begin(ctx, files, held)?;
     let handoffs = handoffs(ctx);
@@ -477,7 +485,8 @@ fn goes_to_and_fro(ctx: &Ctx, files: &[String; 4], held: [bool; 2]) -> Result<()
             json!({ "handoffs": handoffs, "took_ms": took.as_millis() as u64, "gap_us": gap.as_micros() as u64, "to_host": down.json(), "from_host": up.json() }),
         );
         down.is_whole(ctx, "to the host")?;
-        up.is_whole(ctx, "from the host")
+        up.is_whole(ctx, "from the host")?;
+        held_after(ctx, handoffs, held)
     };
     go().with_context(|| nodes.logs())
 }

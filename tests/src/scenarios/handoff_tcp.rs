@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 
-use super::handoff::{dkm_files, pkd_files};
-use super::handoff_stream::{begin, handoffs, once_a_second, slow_link, tell_logs};
+use super::handoff::{csa, dkm_files, holders, pkd_files};
+use super::handoff_stream::{begin, handoffs, held_after, once_a_second, slow_link, tell_logs};
 use super::mobility::{self, FA2};
 use crate::paper::tcp_info::TcpInfo;
 use crate::scenario::{Ctx, Scenario};
@@ -218,7 +218,8 @@ fn one_handoff(ctx: &Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> Re
             outcome.timeouts,
             outcome.silence.as_millis()
         );
-        Ok(())
+        // Who holds the next one's keys beforehand keeps its own.
+        holders(ctx, &csa(ctx)?, [held[1], true])
     };
     go().with_context(|| nodes.logs())
 }
@@ -278,7 +279,7 @@ fn each_second(ctx: &Ctx, files: &[String; 4], how: &str, held: [bool; 2]) -> Re
             "{:.0} kb/s don't keep the link busy",
             outcome.kbps()
         );
-        Ok(())
+        held_after(ctx, handoffs, held)
     };
     go().with_context(|| nodes.logs())
 }
