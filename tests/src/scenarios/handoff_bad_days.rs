@@ -9,10 +9,11 @@ use super::guard::{nothing_shows, outside};
 use super::handoff::{
     csa, dkm_files, files, holders, keys, opened, outside_both, pkd_files, start, PSK,
 };
-use super::mobility::{self, FA1, FA2, SECRETS};
+use super::mobility::{self, FA1, FA2, IP_IN_IP, SECRETS};
 use super::multicast::third;
 use super::udp::streamed_but;
-use crate::capture::Capture;
+use crate::capture::{Capture, Captured};
+use crate::headers::{self, Ip};
 use crate::keyd::Keyd;
 use crate::scenario::{Ctx, Scenario};
 use crate::topology::{CN, HOME};
@@ -39,7 +40,7 @@ pub const TABLE: &[Scenario] = &[
     },
     Scenario {
         name: "handoff-after-all-key-managers-were-killed",
-        proves: "while all four key managers are killed and come back a stream each way goes on; the home agent knows from its kernel where the host is, gives the fresh CSA to that foreign agent, and follows the next move",
+        proves: "while all four key managers are killed and come back a stream each way goes on; the home agent knows from its kernel where the host is, gives the fresh CSA to that foreign agent, and follows the next move; no link shows anything of it",
         seconds: 180,
         run: killed,
     },
@@ -147,12 +148,28 @@ fn ping_pong_dkm(ctx: &mut Ctx) -> Result<()> {
     ping_pong(ctx, &dkm_files(), [true, false], [false, true])
 }
 
+/// No UDP from or to these ports goes in clear on a link, nor in clear inside IP in IP.
+fn none_in_clear(captured: &Captured, ports: &[u16]) -> Result<()> {
+    let shows = |ip: &Ip<'_>| {
+        let both = ip.ports().map_or([0, 0], |(from, to)| [from, to]);
+        ip.protocol == headers::UDP && both.iter().any(|port| ports.contains(port))
+    };
+    let inside =
+        |ip: &Ip<'_>| ip.protocol == IP_IN_IP && Ip::parse(ip.payload).is_some_and(|ip| shows(&ip));
+    let in_clear = captured.headers().filter(|ip| shows(ip) || inside(ip));
+    let count = in_clear.count();
+    ensure!(count == 0, "{}: {count} datagrams in clear", captured.name);
+    Ok(())
+}
+
 /// docs/wire.md 3.2v.
 fn killed(ctx: &mut Ctx) -> Result<()> {
     let mut nodes = start(ctx, &files(|_| String::new()))?;
     let ctx = &*ctx;
     let mut go = || -> Result<()> {
         let net = &ctx.net;
+        let secret = traffic::random(16);
+        let captures = outside_both(ctx)?;
         net.mh.ip("link set wl1 up")?;
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         let first = csa(ctx)?;
@@ -164,7 +181,10 @@ fn killed(ctx: &mut Ctx) -> Result<()> {
             for node in nodes.each() {
                 node.kill();
             }
-            std::thread::sleep(ctx.seconds(2.0));
+            std::thread::sleep(ctx.seconds(1.0));
+            traffic::ping_arrives(&net.cn, CN, HOME, &secret).context("while they are away")?;
+            traffic::ping_arrives(&net.mh, HOME, CN, &secret).context("while they are away")?;
+            std::thread::sleep(ctx.seconds(1.0));
             for node in nodes.each() {
                 node.start()?;
             }
@@ -187,7 +207,12 @@ fn killed(ctx: &mut Ctx) -> Result<()> {
         mobility::moves(&net.mh, "wl1", "wl2")?;
         mobility::arrives(ctx, &nodes, Some(FA2))?;
         holders(ctx, &second, [false, true])?;
-        traffic::ping_arrives(&net.cn, CN, HOME, b"is anybody there")
+        traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
+        traffic::ping_arrives(&net.mh, HOME, CN, &secret)?;
+        for captured in nothing_shows(captures, &secret)? {
+            none_in_clear(&captured, &[4001, 5009])?;
+        }
+        Ok(())
     };
     let done = go();
     done.with_context(|| nodes.logs())
