@@ -4,12 +4,13 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 
 use crate::command::Background;
+use crate::holders::Part;
 use crate::netns::Netns;
 use crate::topology::Topology;
 use crate::{elsewhere, traffic, tunnel, zone_tunnel};
@@ -20,7 +21,31 @@ fn secrets() -> &'static [String; 2] {
     SECRETS.get_or_init(|| [(); 2].map(|()| tunnel::hex(&traffic::random(32)) + "\n"))
 }
 
-/// A node's key manager: its folder and its file.
+/// Key managers that run on at a node when their scenario is over, so that what is on its way may still arrive before it is
+/// judged who holds which keys.
+#[derive(Default)]
+pub struct Left(Mutex<Vec<Background>>);
+
+impl Left {
+    fn takes(&self, process: Background) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(process);
+    }
+
+    /// Whether any still runs.
+    pub fn runs(&self) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter_mut().any(Background::runs)
+    }
+
+    /// `kill -9`.
+    pub fn end(&self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clear();
+    }
+}
+
+/// A node's key manager: its folder and its file. It runs on when this goes, until the node goes or has another one.
 pub struct Keyd<'a> {
     node: &'a Netns,
     folder: PathBuf,
@@ -40,6 +65,8 @@ impl<'a> Keyd<'a> {
         configuration: &str,
         files: &[(&str, &str)],
     ) -> Result<Self> {
+        node.left.end();
+        node.keys.are_managed();
         let folder = PathBuf::from(format!("/run/keyd-{}", node.name()));
         let _ = fs::remove_dir_all(&folder);
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
@@ -152,7 +179,20 @@ impl<'a> Keyd<'a> {
     }
 }
 
+impl Drop for Keyd<'_> {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            self.node.left.takes(process);
+        }
+    }
+}
+
 impl Keyd<'_> {
+    /// `kill -9`, and no other one follows.
+    pub fn end(mut self) {
+        self.kill();
+    }
+
     /// Waits until it runs.
     pub fn answers(&self, patience: Duration) -> Result<()> {
         let end = Instant::now() + patience;
@@ -220,6 +260,7 @@ local = \"203.0.113.7\"
 /// Key managers at home agent, foreign agent and mobile host, which make devices and routes; they run. `more` is the tunnel's
 /// settings at the mobile host.
 pub fn three_nodes<'a>(net: &'a Topology, more: &str) -> Result<[Keyd<'a>; 3]> {
+    net.fa1.keys.are(Part::Relay);
     let ha = "[device]
 [node]
 role = \"ha\"

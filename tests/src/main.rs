@@ -21,6 +21,7 @@ mod charon;
 mod command;
 mod config;
 mod csa_file;
+mod datagrams;
 mod demo;
 mod dropped;
 mod elsewhere;

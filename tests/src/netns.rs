@@ -7,11 +7,17 @@ use anyhow::{Context, Result};
 use nix::sched::{setns, CloneFlags};
 
 use crate::command::{self, Background, Finished};
+use crate::holders::Account;
+use crate::keyd::Left;
 
 /// A named network namespace that exists as long as this value does.
 pub struct Netns {
     name: &'static str,
     handle: File,
+    /// What keys its kernel is to hold in the end.
+    pub keys: Account,
+    /// The key managers that run on when their scenario is over.
+    pub left: Left,
 }
 
 impl Netns {
@@ -22,6 +28,8 @@ impl Netns {
         let namespace = Self {
             name,
             handle: File::open(&path).context(path)?,
+            keys: Account::of(name),
+            left: Left::default(),
         };
         namespace.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
         namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
@@ -118,6 +126,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        self.left.end();
         // A connection that was closed while its last segments were still on a lossy link keeps its namespace, and with it
         // the module, for as long as TCP tries: 100 s. Now that nobody is left to answer, once is enough.
         let _ = self.sysctl("net.ipv4.tcp_orphan_retries", "1");

@@ -21,6 +21,9 @@ pub const MODULE: &str = "mml";
 /// How long the module may take to lose its last references after a scenario.
 const UNLOAD: Duration = Duration::from_secs(20);
 
+/// How long what was replaced or revoked may still be held when a scenario is over.
+pub const LET_GO: Duration = Duration::from_secs(25);
+
 /// Seconds more for each handoff that is asked for.
 const HANDOFF: u64 = 5;
 
@@ -144,6 +147,7 @@ fn run_one(
         .handoffs
         .map_or(0, |count| u64::from(count) * HANDOFF);
     let limit = Duration::from_secs_f64((scenario.seconds + more) as f64 * patience);
+    let limit = limit + LET_GO.mul_f64(patience);
     let outcome = within(limit, scenario, modules, patience, options);
     // All are looked at even if the scenario failed: what the kernel says is the better explanation.
     let unloaded = if modules.has(MODULE) {
@@ -177,10 +181,13 @@ fn run_one(
 }
 
 /// Who holds which zone's keys when it is over.
-fn look_at_keys(scenario: &Scenario, ctx: &Ctx<'_>) -> Result<()> {
-    let told = holders::look(scenario.name, &ctx.net).context("when it was over")?;
-    report::step(format!("keys: {told}"));
-    Ok(())
+fn look_at_keys(ctx: &Ctx<'_>) -> Result<()> {
+    let looked = holders::look(&ctx.net, LET_GO.mul_f64(ctx.patience)).context("when it was over");
+    // Before any node goes: the others would see it go.
+    for node in ctx.net.all() {
+        node.left.end();
+    }
+    looked
 }
 
 /// Runs the scenario on a thread of its own. A thread that hangs can't be ended, so neither can the run go on: the
@@ -199,7 +206,7 @@ fn within(
                 context.handoffs = options.handoffs;
                 context.virtual_time = options.virtual_time;
                 (scenario.run)(&mut context)?;
-                look_at_keys(scenario, &context)
+                look_at_keys(&context)
             });
             let _ = sender.send(outcome);
         });

@@ -39,6 +39,8 @@ pub enum Shape {
 /// Fields drop in order, the mobile host first.
 pub struct Topology {
     pub mh: Netns,
+    /// A third foreign agent, where a scenario adds one.
+    pub fa3: Option<Netns>,
     pub fa2: Option<Netns>,
     pub fa1: Netns,
     core: Option<Netns>,
@@ -67,6 +69,7 @@ impl Topology {
         let mh = Netns::add("mh")?;
         let topology = Self {
             mh,
+            fa3: None,
             fa2,
             fa1,
             core,
@@ -185,6 +188,7 @@ impl Topology {
             self.core.as_ref(),
             Some(&self.fa1),
             self.fa2.as_ref(),
+            self.fa3.as_ref(),
             Some(&self.mh),
         ]
         .into_iter()

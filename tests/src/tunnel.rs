@@ -39,6 +39,9 @@ pub fn kernel_esp(net: &Topology, bits: u16) -> Result<()> {
 
 /// The same between any ends, in any mode.
 pub fn kernel_esp_as(net: &Topology, bits: u16, kernel: &Kernel<'_>) -> Result<()> {
+    for namespace in [&net.ha, &net.mh] {
+        namespace.keys.are_xfrms(true);
+    }
     // RFC 4106 §8.1: four octets of salt follow the key.
     let keys: Vec<String> = (0..2)
         .map(|_| hex(&traffic::random(usize::from(bits / 8) + 4)))
@@ -86,6 +89,9 @@ pub fn kernel_esp_as(net: &Topology, bits: u16, kernel: &Kernel<'_>) -> Result<(
 
 /// Takes kernel ESP away again.
 pub fn no_kernel_esp(net: &Topology) -> Result<()> {
+    for namespace in [&net.ha, &net.mh] {
+        namespace.keys.are_xfrms(false);
+    }
     for namespace in [&net.ha, &net.mh] {
         namespace.ip("xfrm policy flush\nxfrm state flush")?;
     }

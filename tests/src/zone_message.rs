@@ -109,6 +109,14 @@ impl Message {
         }
     }
 
+    /// The role in which it adds a CSA; None if it doesn't.
+    pub fn adds(&self) -> Option<Role> {
+        let csa = self.extensions.iter().find(|one| one.kind == CSA)?;
+        let is_it = |role: &Role| csa.octets.first() == Some(&(*role as u8));
+        let roles = [Role::Origin, Role::Terminus, Role::Relay];
+        roles.into_iter().find(is_it).filter(|_| self.kind == ADD)
+    }
+
     /// The octets of it.
     pub fn octets(&self) -> Vec<u8> {
         let mut body = Vec::new();

@@ -260,13 +260,35 @@ pub fn flush_csas(net: &Topology) -> Result<()> {
     for namespace in [&net.ha, &net.fa1, &net.mh] {
         send(namespace, &[Message::new(zone_message::FLUSH, Vec::new())])?;
     }
+    for namespace in [&net.ha, &net.fa1, &net.mh] {
+        namespace.keys.are_gone();
+    }
     Ok(())
 }
+
+/// Changes a setting of a node.
+pub fn set(node: &Netns, name: &str, value: u64) -> Result<()> {
+    genl::accepted(Genl::open(node)?.set(name, value)?, name)?;
+    Ok(())
+}
+
+/// A CSA with one of these ends by itself.
+const ENDS: [u16; 2] = [zone_message::LIFETIME_HARD, zone_message::LIFETIME_SOFT];
 
 /// Sends zone messages that must be accepted.
 pub fn send(namespace: &Netns, messages: &[Message]) -> Result<()> {
     let mut genl = Genl::open(namespace)?;
     for message in messages {
+        if message.adds() == Some(Role::Relay) {
+            namespace.keys.relays();
+        }
+        let ends = message
+            .extensions
+            .iter()
+            .any(|one| ENDS.contains(&one.kind));
+        if ends || matches!(message.kind, zone_message::DELETE | zone_message::FLUSH) {
+            namespace.keys.are_taken();
+        }
         let what = format!("zone message {} at {}", message.kind, namespace.name());
         genl::accepted(genl.pfkey(&message.octets())?, &what)?;
     }
@@ -382,5 +404,15 @@ pub fn load_file(namespace: &Netns, file: &Path) -> Result<()> {
 
 /// Runs `mmlctl` at a node.
 pub fn mmlctl(namespace: &Netns, arguments: &[&str]) -> Result<String> {
+    match arguments {
+        ["csa", "flush" | "delete", ..] => namespace.keys.are_taken(),
+        ["csa", "add", "-f", file] => {
+            let text = std::fs::read_to_string(file).with_context(|| (*file).to_owned())?;
+            if text.contains("role = \"relay\"") {
+                namespace.keys.relays();
+            }
+        }
+        _ => {}
+    }
     namespace.run(&[&["mmlctl"], arguments].concat())
 }

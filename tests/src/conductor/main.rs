@@ -35,6 +35,9 @@ mod captured;
 #[path = "../csa_file.rs"]
 mod csa_file;
 #[allow(dead_code)]
+#[path = "../datagrams.rs"]
+mod datagrams;
+#[allow(dead_code)]
 #[path = "../headers.rs"]
 mod headers;
 #[path = "../holders.rs"]

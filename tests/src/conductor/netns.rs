@@ -9,6 +9,8 @@ use anyhow::{bail, Result};
 
 use crate::agents::{self, Node};
 use crate::command::{Background, Finished};
+use crate::holders::Account;
+use crate::keyd::Left;
 use crate::wire::{Reply, Request};
 use crate::{elsewhere, report};
 
@@ -16,6 +18,10 @@ use crate::{elsewhere, report};
 pub struct Netns {
     name: &'static str,
     node: Arc<Node>,
+    /// What keys its kernel is to hold in the end.
+    pub keys: Account,
+    /// The key managers that run on when their scenario is over.
+    pub left: Left,
 }
 
 impl Netns {
@@ -23,7 +29,12 @@ impl Netns {
     pub fn add(name: &'static str) -> Result<Self> {
         let node = agents::node(name)?;
         node.begin()?;
-        Ok(Self { name, node })
+        Ok(Self {
+            name,
+            node,
+            keys: Account::of(name),
+            left: Left::default(),
+        })
     }
 
     pub fn name(&self) -> &'static str {
@@ -139,6 +150,7 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        self.left.end();
         self.node.end();
     }
 }

@@ -2,6 +2,7 @@
 //! The scenarios that run where each node is a guest: those about who holds which key, and the main path. What is about
 //! one kernel's code alone is shown as well by one kernel, and faster.
 
+mod along;
 #[allow(dead_code)]
 #[path = "../scenarios/attack.rs"]
 mod attack;
@@ -10,6 +11,12 @@ mod guard;
 #[allow(dead_code)]
 #[path = "../scenarios/handoff.rs"]
 mod handoff;
+#[path = "../scenarios/handoff_bad_days.rs"]
+mod handoff_bad_days;
+#[path = "../scenarios/handoff_killed.rs"]
+mod handoff_killed;
+#[path = "../scenarios/handoff_recall.rs"]
+mod handoff_recall;
 mod holders;
 #[allow(dead_code)]
 #[path = "../scenarios/mobility.rs"]
@@ -35,6 +42,10 @@ const TABLES: &[&[Scenario]] = &[
     repair::TABLE,
     mobility::TABLE,
     handoff::TABLE,
+    handoff_recall::TABLE,
+    handoff_bad_days::TABLE,
+    handoff_killed::TABLE,
+    along::TABLE,
 ];
 
 /// Those of the tables that run here.
@@ -62,6 +73,16 @@ const HERE: &[&str] = &[
     "handoff-moves-zone-1s-keys-with-the-host",
     "handoff-finds-keys-that-were-there-before-the-host",
     "handoff-fetches-keys-from-the-previous-foreign-agent",
+    "host-that-comes-home-gets-what-was-held",
+    "handoff-between-agents-that-do-not-speak-loses-nothing-that-was-held",
+    "ping-pong-faster-than-a-handoff-with-pkd",
+    "ping-pong-faster-than-a-handoff-with-dkm",
+    "handoff-after-all-key-managers-were-killed",
+    "handoff-while-a-key-manager-is-killed-with-pkd",
+    "handoff-while-a-key-manager-is-killed-with-dkm",
+    "handoff-while-a-foreign-agent-restarts-with-pkd",
+    "handoff-while-a-foreign-agent-restarts-with-dkm",
+    "snoops-state-goes-along-to-another-machine",
 ];
 
 /// All scenarios that run here, in the order they run.

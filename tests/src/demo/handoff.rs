@@ -9,12 +9,11 @@ use serde_json::json;
 
 use super::file::{fetched, serve, shorten_file};
 use crate::capture::{Capture, Captured};
-use crate::headers;
 use crate::module::Modules;
-use crate::report;
-use crate::scenario::Ctx;
+use crate::scenario::{Ctx, LET_GO};
 use crate::scenarios::{handoff, mobility};
 use crate::topology::{Shape, Topology, CN};
+use crate::{headers, holders, report};
 
 /// Octets of the file at most: a second on the link.
 const BYTES: usize = 1_000_000;
@@ -64,7 +63,10 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
     mobility::arrives(&ctx, &nodes, Some(mobility::FA2))?;
     let opened = [handoff::opened(&net.fa1)?, handoff::opened(fa2)?];
     let same = handoff::csa(&ctx)? == spis;
-    let keys = handoff::holders(&ctx, &spis, [true, true]).with_context(|| nodes.logs());
+    // Neighbours have them both, home agent and host their own, and nobody else any.
+    let keys = handoff::holders(&ctx, &spis, [true, true])
+        .and_then(|()| holders::look(net, LET_GO))
+        .with_context(|| nodes.logs());
     let still = sent.windows(2).map(|pair| pair[1].0 - pair[0].0).max();
     report::result(
         "handoff",
@@ -93,7 +95,7 @@ pub fn act(modules: &Modules, bytes: usize) -> Result<bool> {
     report::result(
         "check",
         json!({
-            "name": "after the handoff zone 1's keys are in the kernels of both foreign agents, which are neighbours, and zone 2's at home agent and mobile host alone, all of one CSA",
+            "name": "after the handoff zone 1's keys are in the kernels of both foreign agents, both zones' in those of home agent and mobile host, and no other key is in any",
             "ok": keys.is_ok(),
             "detail": detail.unwrap_or_default(),
             "config": "handoff",

@@ -10,6 +10,7 @@ use anyhow::{ensure, Context, Result};
 use super::guard::{nothing_shows, outside};
 use super::mobility::{self, Nodes, FA1, FA2};
 use crate::capture::Capture;
+use crate::holders::Part;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
@@ -147,9 +148,18 @@ pub fn holders(ctx: &Ctx, spis: &[u64], wanted: [bool; 2]) -> Result<()> {
     keys(ctx, spis, &[(&ctx.net.fa1, wanted[0]), (fa2, wanted[1])])
 }
 
-/// The same for any foreign agents.
+/// The same for any foreign agents. So it has to be in the end, too, unless this is said again.
 pub fn keys(ctx: &Ctx, spis: &[u64], agents: &[(&Netns, bool)]) -> Result<()> {
     let net = &ctx.net;
+    for end in [&net.ha, &net.mh] {
+        end.keys.are_of(Part::End, spis);
+    }
+    for (agent, holds) in agents {
+        match holds {
+            true => agent.keys.are_of(Part::Relay, spis),
+            false => agent.keys.are(Part::Nothing),
+        }
+    }
     let all = |keys: &[bool]| {
         spis.iter()
             .map(|spi| (*spi, keys.to_vec()))
@@ -166,7 +176,7 @@ pub fn keys(ctx: &Ctx, spis: &[u64], agents: &[(&Netns, bool)]) -> Result<()> {
     let foreign = agents.iter().map(|(node, holds)| (*node, agent(*holds)));
     let expected: Vec<_> = ends.into_iter().chain(foreign).collect();
     // What was replaced is let go after a while.
-    let end = Instant::now() + ctx.seconds(25.0);
+    let end = Instant::now() + ctx.seconds(40.0);
     for (node, wanted) in &expected {
         loop {
             let has = held(node)?;
@@ -331,6 +341,19 @@ pub fn dkm_files() -> [String; 4] {
     let mut files = pkd_files();
     files[0] = files[0].replace("[mobile-ip]\n", "[mobile-ip]\npredistribute = false\n");
     files
+}
+
+/// SNOOP for what the foreign agents relay; a flow is remembered for longer than a handoff takes on a machine that has other
+/// things to do.
+const SNOOP: &str = "
+[snoop]
+garbage-ms = 60000
+initial-ms = 20
+";
+
+/// The four files, with SNOOP at the foreign agents.
+pub fn with_snoop([ha, fa1, fa2, mh]: [String; 4]) -> [String; 4] {
+    [ha, fa1 + SNOOP, fa2 + SNOOP, mh]
 }
 
 /// docs/wire.md 3.1f, 3.2i, 3.2j.

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Bad days of handoffs: what keyd's tests ask in simulated time (`keyd/tests/daemon/bad_days.rs`), on real links and kernels.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
 use super::handoff::{
     csa, dkm_files, files, holders, keys, opened, outside_both, pkd_files, start, PSK,
 };
-use super::mobility::{self, FA1, FA2, IP_IN_IP, SECRETS};
-use super::multicast::third;
-use super::udp::streamed_but;
+use super::mobility::{self, third, FA1, FA2, FA3, IP_IN_IP, SECRETS};
 use crate::capture::{Capture, Captured};
+use crate::datagrams::streamed_but;
 use crate::headers::{self, Ip};
 use crate::keyd::Keyd;
 use crate::scenario::{Ctx, Scenario};
@@ -46,8 +43,6 @@ pub const TABLE: &[Scenario] = &[
     },
 ];
 
-const FA3: Ipv4Addr = Ipv4Addr::new(10, 1, 3, 1);
-
 /// The four nodes' files, of which the second foreign agent's knows no home agent's keys, and the third foreign agent's.
 fn mixed() -> ([String; 4], String) {
     let [ha, fa1, fa2, mh] = files(|_| String::new());
@@ -63,23 +58,24 @@ fn mixed() -> ([String; 4], String) {
 
 /// docs/wire.md 3.2k, 3.2l.
 fn without_zones(ctx: &mut Ctx) -> Result<()> {
-    let third = third(ctx.net.core()?)?;
+    third(&mut ctx.net)?;
+    let ctx = &*ctx;
+    let third = ctx.net.fa3.as_ref().context("no third foreign agent")?;
     let (files, of_third) = mixed();
     let nodes = start(ctx, &files)?;
-    let fa3 = Keyd::with_files(&third, &of_third, &[&SECRETS[..], &[PSK]].concat())?;
-    let ctx = &*ctx;
+    let fa3 = Keyd::with_files(third, &of_third, &[&SECRETS[..], &[PSK]].concat())?;
     let go = || -> Result<()> {
         fa3.answers(ctx.seconds(20.0))?;
         let net = &ctx.net;
         let fa2 = net.fa2.as_ref().context("no second foreign agent")?;
-        let hold = |at: [bool; 3]| [(&net.fa1, at[0]), (fa2, at[1]), (&third, at[2])];
+        let hold = |at: [bool; 3]| [(&net.fa1, at[0]), (fa2, at[1]), (third, at[2])];
         let secret = traffic::random(16);
         let mut captures = outside(ctx)?;
         for link in ["fa2", "fa3"] {
             captures.push(Capture::start(net.core()?, link, &format!("core-{link}"))?);
         }
         captures.push(Capture::start(fa2, "wl2", "fa2-mh")?);
-        captures.push(Capture::start(&third, "wl3", "fa3-mh")?);
+        captures.push(Capture::start(third, "wl3", "fa3-mh")?);
         net.mh.ip("link set wl1 up")?;
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         let spis = csa(ctx)?;
@@ -97,7 +93,7 @@ fn without_zones(ctx: &mut Ctx) -> Result<()> {
             mobility::exchange(&near, &far).with_context(|| format!("at {at}"))?;
             traffic::ping_arrives(&net.cn, CN, HOME, &secret)?;
         }
-        let counts = (opened(fa2)?, opened(&third)?);
+        let counts = (opened(fa2)?, opened(third)?);
         ensure!(
             counts.0 == 0 && counts.1 > 0,
             "fa2 and fa3 opened {counts:?}"
@@ -156,8 +152,10 @@ fn none_in_clear(captured: &Captured, ports: &[u16]) -> Result<()> {
     };
     let inside =
         |ip: &Ip<'_>| ip.protocol == IP_IN_IP && Ip::parse(ip.payload).is_some_and(|ip| shows(&ip));
-    let in_clear = captured.headers().filter(|ip| shows(ip) || inside(ip));
-    let count = in_clear.count();
+    let count = captured
+        .headers()
+        .filter(|ip| shows(ip) || inside(ip))
+        .count();
     ensure!(count == 0, "{}: {count} datagrams in clear", captured.name);
     Ok(())
 }

@@ -4,15 +4,15 @@
 use anyhow::{ensure, Context, Result};
 
 use super::handoff::{csa, files, holders, start};
-use super::hold;
 use super::mobility::{self, FA1, FA2, HOME_AGENT, IP_IN_IP};
 use crate::capture::Capture;
+use crate::datagrams::{arrived, sends};
 use crate::headers;
 use crate::report;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::topology::{CN, HOME};
-use crate::traffic;
+use crate::{traffic, zone_tunnel};
 
 pub const TABLE: &[Scenario] = &[
     Scenario {
@@ -58,18 +58,18 @@ fn recalled(ctx: &Ctx, link: &str, at: Option<std::net::Ipv4Addr>) -> Result<()>
     let nodes = start(ctx, &files(|_| String::new()))?;
     let go = || -> Result<()> {
         let net = &ctx.net;
-        hold::set(&net.fa1, "hold-ms", HOLD_MS)?;
+        zone_tunnel::set(&net.fa1, "hold-ms", HOLD_MS)?;
         net.mh.ip("link set wl1 up")?;
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         holders(ctx, &csa(ctx)?, [true, false])?;
         let near = traffic::udp(&net.cn, CN, 4001)?;
         let far = traffic::udp(&net.mh, HOME, 5009)?;
-        hold::sends(&near, &far, 0..BURST)?;
-        let numbers = hold::arrived(ctx, &far)?;
+        sends(&near, &far, 0..BURST)?;
+        let numbers = arrived(ctx, &far)?;
         ensure!(numbers.iter().copied().eq(0..BURST), "{numbers:?} arrived");
         net.mh.ip("link set wl1 down")?;
-        hold::sends(&near, &far, BURST..2 * BURST)?;
-        let numbers = hold::arrived(ctx, &far)?;
+        sends(&near, &far, BURST..2 * BURST)?;
+        let numbers = arrived(ctx, &far)?;
         ensure!(numbers.is_empty(), "{numbers:?} arrived by a dead link");
         net.mh.ip(&format!("link set {link} up"))?;
         mobility::arrives(ctx, &nodes, at)?;
@@ -77,7 +77,7 @@ fn recalled(ctx: &Ctx, link: &str, at: Option<std::net::Ipv4Addr>) -> Result<()>
         let rules = || net.ha.run(&["ip", "rule", "show", "to", &HOME.to_string()]);
         let led = rules()?;
         ensure!(led.contains("iif mip0a010101"), "no way back: {led:?}");
-        let mut numbers = hold::arrived(ctx, &far)?;
+        let mut numbers = arrived(ctx, &far)?;
         // Those that are sent 64 at a time may overtake one another where two CPUs take turns at a tunnel.
         numbers.sort_unstable();
         let resent = Stats::read(&net.fa1)?.total("resent-packets");
@@ -96,8 +96,8 @@ fn recalled(ctx: &Ctx, link: &str, at: Option<std::net::Ipv4Addr>) -> Result<()>
             std::thread::sleep(ctx.seconds(0.2));
         }
         // The stream goes on.
-        hold::sends(&near, &far, 0..BURST)?;
-        let numbers = hold::arrived(ctx, &far)?;
+        sends(&near, &far, 0..BURST)?;
+        let numbers = arrived(ctx, &far)?;
         ensure!(
             numbers.iter().copied().eq(0..BURST),
             "{numbers:?} arrived then"

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{ensure, Context, Result};
 use serde_json::json;
 
-use super::handoff::{csa, files, holders, pkd_files, start};
+use super::handoff::{csa, files, holders, pkd_files, start, with_snoop};
 use super::mobility::{self, FA1, FA2};
 use crate::genl::{self, Genl};
 use crate::netns::Netns;
@@ -41,19 +41,6 @@ pub const TABLE: &[Scenario] = &[
         run: by_mmlctl,
     },
 ];
-
-/// SNOOP for what the foreign agents relay; a flow is remembered for longer than a handoff takes on a machine that has other
-/// things to do.
-const SNOOP: &str = "
-[snoop]
-garbage-ms = 60000
-initial-ms = 20
-";
-
-/// The four files, with SNOOP at the foreign agents.
-fn with_snoop([ha, fa1, fa2, mh]: [String; 4]) -> [String; 4] {
-    [ha, fa1 + SNOOP, fa2 + SNOOP, mh]
-}
 
 /// The wireless hop behind the second foreign agent.
 fn hop(fa2: &Netns, words: &str) -> Result<()> {

@@ -6,12 +6,14 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use anyhow::{ensure, Context, Result};
 
+use crate::datagrams::{arrived, sends};
 use crate::genl::{self, Genl};
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::topology::{CN, HOME, MH};
 use crate::zone_message::{self, Role, State, CSA_RESEND};
+pub(super) use crate::zone_tunnel::set;
 use crate::zone_tunnel::{mmlctl, Keys, Options};
 use crate::{traffic, zone_esp};
 
@@ -62,24 +64,6 @@ const BURST: u32 = 40;
 /// The longest that packets can be held: a slow kernel waits for half of it to see that nothing comes any more.
 const LONG_MS: u64 = 10_000;
 
-pub(super) fn sends(from: &UdpSocket, to: &UdpSocket, numbers: std::ops::Range<u32>) -> Result<()> {
-    let to = to.local_addr()?;
-    for number in numbers {
-        from.send_to(&number.to_be_bytes(), to)?;
-    }
-    Ok(())
-}
-
-/// The numbers that come until nothing comes any more.
-pub(super) fn arrived(ctx: &Ctx, at: &UdpSocket) -> Result<Vec<u32>> {
-    let mut numbers = Vec::new();
-    while let Some(data) = traffic::receive(at, ctx.seconds(0.5))? {
-        let number = data.as_slice().try_into().context("another datagram")?;
-        numbers.push(u32::from_be_bytes(number));
-    }
-    Ok(numbers)
-}
-
 /// Has what is held for a CSA sent; how many packets.
 fn resend(node: &Netns, sa: &zone_esp::Sa, role: Role) -> Result<u32> {
     resend_behind(node, sa, role, 0)
@@ -107,12 +91,6 @@ fn last_number(node: &Netns, sa: &zone_esp::Sa, role: Role) -> Result<u64> {
     let csa = zone_message::find(answer, zone_message::CSA).context("GET shows no CSA")?;
     let number = csa.get(SEQUENCE..).and_then(|octets| octets.first_chunk());
     Ok(u64::from_ne_bytes(*number.context("a short CSA")?))
-}
-
-/// Changes a setting of a node.
-pub(super) fn set(node: &Netns, name: &str, value: u64) -> Result<()> {
-    genl::accepted(Genl::open(node)?.set(name, value)?, name)?;
-    Ok(())
 }
 
 fn held(node: &Netns) -> Result<(u64, u64)> {

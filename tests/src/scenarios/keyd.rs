@@ -7,7 +7,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
 use super::tunnel::everything;
-use super::udp::streamed;
+use crate::datagrams::streamed;
 pub use crate::keyd::Keyd;
 use crate::keyd::{three_nodes, HA_ALONE, MH_FILE};
 use crate::netns::Netns;
@@ -152,7 +152,7 @@ fn by_age_and_octets(ctx: &mut Ctx) -> Result<()> {
         "rekey = \"4s\"\nlifetime = \"60s\"\n",
         "soft-bytes = 60000\nhard-bytes = 100000000\n",
     ] {
-        let _keyds = nodes(ctx, limits)?;
+        let keyds = nodes(ctx, limits)?;
         up(ctx)?;
         relayed(ctx)?;
         let near = traffic::udp(&ctx.net.cn, CN, 4001)?;
@@ -171,7 +171,9 @@ fn by_age_and_octets(ctx: &mut Ctx) -> Result<()> {
             }
             Ok(())
         })?;
-        drop(_keyds);
+        for keyd in keyds {
+            keyd.end();
+        }
         for node in [&ctx.net.ha, &ctx.net.fa1, &ctx.net.mh] {
             zone_tunnel::mmlctl(node, &["csa", "flush"])?;
             zone_tunnel::mmlctl(node, &["policy", "flush", "--yes"])?;
@@ -306,6 +308,9 @@ fn dies_in_a_rekeying(ctx: &mut Ctx) -> Result<()> {
 fn falls_back(ctx: &mut Ctx) -> Result<()> {
     crate::topology::linear(&ctx.net)?;
     let _keyds = nodes(ctx, "zones = \"off\"\n")?;
+    for node in [&ctx.net.ha, &ctx.net.mh] {
+        node.keys.are_xfrms(true);
+    }
     up(ctx)?;
     let states = ctx.net.ha.run(&["ip", "xfrm", "state", "list"])?;
     ensure!(

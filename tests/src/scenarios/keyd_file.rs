@@ -4,8 +4,8 @@
 use anyhow::{ensure, Context, Result};
 
 use super::guard::{nothing_shows, outside};
-use super::udp::streamed;
 use crate::capture::{Capture, Captured};
+use crate::datagrams::streamed;
 use crate::keyd::{three_nodes, until_up, Keyd, HA_ALONE, MH_FILE};
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Watch;
@@ -136,7 +136,7 @@ fn one_port(ctx: &mut Ctx) -> Result<()> {
         near.send_to(&data, (HOME, 5001))?;
         traffic::silent(&other).with_context(what)?;
         nothing_shows(captures, &marker).with_context(what)?;
-        drop(mh);
+        mh.end();
         for node in [&net.ha, &net.mh] {
             mmlctl(node, &["csa", "flush"])?;
             mmlctl(node, &["policy", "flush", "--yes"])?;
@@ -202,7 +202,8 @@ fn transport(ctx: &mut Ctx) -> Result<()> {
             ip.protocol == crate::headers::ESP && [ip.source, ip.destination] == [MH, HA]
         });
         ensure!(esp.count() > 10, "zones {zones}: it didn't go as ESP");
-        drop((ha, mh));
+        ha.end();
+        mh.end();
         for node in [&net.ha, &net.mh] {
             mmlctl(node, &["csa", "flush"])?;
             mmlctl(node, &["policy", "flush", "--yes"])?;

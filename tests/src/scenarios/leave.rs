@@ -7,6 +7,7 @@ use anyhow::{ensure, Context, Result};
 
 use super::handoff::{csa, files, held, holders, pkd_files, start, Held};
 use super::mobility::{self, place, Nodes, FA1, FA2};
+use crate::holders::Part;
 use crate::keyd::Keyd;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
@@ -32,6 +33,7 @@ fn nothing_held(ctx: &Ctx, nodes: &[&Netns]) -> Result<()> {
     // What was closed at an end is opened for a while.
     let end = Instant::now() + ctx.seconds(25.0);
     for node in nodes {
+        node.keys.are(Part::Nothing);
         loop {
             let has = held(node)?;
             if has == Held::new() {
@@ -118,6 +120,11 @@ fn ended(ctx: &mut Ctx) -> Result<()> {
         let spis = csa(ctx)?;
         holders(ctx, &spis, [false, true])?;
         nodes.ha.tell(&["leave"])?;
+        // What it ended it may have closed already, and the host not.
+        for end in [&net.ha, &net.mh] {
+            end.keys.are(Part::End);
+            end.keys.are_taken();
+        }
         unregistered(ctx, &[&nodes.fa2])?;
         nothing_held(ctx, &[fa2])
     };

@@ -12,6 +12,7 @@ use super::tunnel::everything;
 use super::zone_messages::held;
 use crate::bench::kibibytes;
 use crate::genl::Genl;
+use crate::holders::Part;
 use crate::kernel_log;
 use crate::scenario::{Ctx, Scenario};
 use crate::topology::{HA, HOME, MH};
@@ -49,6 +50,10 @@ fn caps(ctx: &mut Ctx) -> Result<()> {
         ..Options::default()
     })?;
     let net = &ctx.net;
+    // Relays' CSAs are the cheapest to fill them with.
+    for node in [&net.ha, &net.fa1] {
+        node.keys.are(Part::LoneRelay);
+    }
     let mut genl = Genl::open(&net.ha)?;
     let (before, _) = held(&mut genl)?;
     add_many(&mut genl, 0, CAP - before as u32, Role::Relay)?;

@@ -12,7 +12,7 @@ use crate::keyd::Keyd;
 use crate::netns::Netns;
 use crate::scenario::{Ctx, Scenario};
 use crate::sockets::Stream;
-use crate::topology::{CN, HOME};
+use crate::topology::{Topology, CN, HOME};
 use crate::traffic;
 
 pub const TABLE: &[Scenario] = &[
@@ -47,6 +47,8 @@ pub const HOME_AGENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// The foreign agents' care-of addresses.
 pub const FA1: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
 pub const FA2: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 1);
+/// The one that not every network has.
+pub const FA3: Ipv4Addr = Ipv4Addr::new(10, 1, 3, 1);
 
 /// IP in IP (RFC 2003).
 pub const IP_IN_IP: u8 = 4;
@@ -86,6 +88,25 @@ pub fn network(ctx: &Ctx) -> Result<()> {
             let _ = node.sysctl(&format!("net.ipv4.conf.{link}.arp_ignore"), "8");
         }
     }
+    Ok(())
+}
+
+/// A third foreign agent at the core, with a link to the mobile host that is down there.
+pub fn third(net: &mut Topology) -> Result<()> {
+    let core = net.core()?;
+    let fa3 = Netns::add("fa3")?;
+    core.ip("link add fa3 type veth peer name core netns fa3
+        address add 198.51.100.13/30 dev fa3
+        link set fa3 up")?;
+    fa3.ip("link add wl3 type veth peer name wl3 netns mh
+        address add 198.51.100.14/30 dev core
+        address add 10.1.3.1/24 dev wl3
+        link set core up
+        link set wl3 up
+        route add default via 198.51.100.13")?;
+    core.ip("route add 10.1.3.0/24 via 198.51.100.14")?;
+    fa3.sysctl("net.ipv4.ip_forward", "1")?;
+    net.fa3 = Some(fa3);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod ground;
 mod guard;
 pub mod handoff;
 mod handoff_bad_days;
+mod handoff_killed;
 mod handoff_recall;
 mod handoff_rekey;
 mod handoff_snoop;
@@ -94,6 +95,7 @@ const TABLES: &[&[Scenario]] = &[
     handoff_bad_days::TABLE,
     handoff_rekey::TABLE,
     heard::TABLE,
+    handoff_killed::TABLE,
     hold::TABLE,
     snoop::TABLE,
     teardown::TABLE,

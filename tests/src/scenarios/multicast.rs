@@ -9,7 +9,7 @@ use anyhow::{ensure, Context, Result};
 use serde_json::Value;
 
 use super::handoff::{self, connection, csa, held, neighbour, opened, states};
-use super::mobility::{self, Nodes, FA1, FA2, HOME_AGENT};
+use super::mobility::{self, third, Nodes, FA1, FA2, FA3, HOME_AGENT};
 use crate::capture::{Capture, Captured};
 use crate::headers;
 use crate::keyd::Keyd;
@@ -28,27 +28,8 @@ pub const TABLE: &[Scenario] = &[Scenario {
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 192, 4, 34);
 const PORT: u16 = 49_434;
-/// A neighbour that the host never comes to.
-const FA3: Ipv4Addr = Ipv4Addr::new(10, 1, 3, 1);
 /// CSA_DISTRIBUTE, and where an IKE message has its exchange.
 const CSA_DISTRIBUTE: (u8, usize) = (242, 18);
-
-/// A third foreign agent at the core, with a link to the mobile host that is down there.
-pub fn third(core: &Netns) -> Result<Netns> {
-    let fa3 = Netns::add("fa3")?;
-    core.ip("link add fa3 type veth peer name core netns fa3
-        address add 198.51.100.13/30 dev fa3
-        link set fa3 up")?;
-    fa3.ip("link add wl3 type veth peer name wl3 netns mh
-        address add 198.51.100.14/30 dev core
-        address add 10.1.3.1/24 dev wl3
-        link set core up
-        link set wl3 up
-        route add default via 198.51.100.13")?;
-    core.ip("route add 10.1.3.0/24 via 198.51.100.14")?;
-    fa3.sysctl("net.ipv4.ip_forward", "1")?;
-    Ok(fa3)
-}
 
 /// The files of the four nodes and of the third foreign agent.
 fn files() -> ([String; 4], String) {
@@ -111,13 +92,14 @@ fn waits(ctx: &Ctx, node: &Netns, spis: &[u64]) -> Result<()> {
 
 /// docs/wire.md 3.3a, 3.3c, 3.3f, 3.3g, 3.3h, 3.3l.
 fn by_one_message(ctx: &mut Ctx) -> Result<()> {
+    third(&mut ctx.net)?;
+    let ctx = &*ctx;
     let core = ctx.net.core()?;
-    let third = third(core)?;
+    let third = ctx.net.fa3.as_ref().context("no third foreign agent")?;
     let (files, of_third) = files();
     let nodes = handoff::start(ctx, &files)?;
     let secrets = [&mobility::SECRETS[..], &[handoff::PSK]].concat();
-    let fa3 = Keyd::with_files(&third, &of_third, &secrets)?;
-    let ctx = &*ctx;
+    let fa3 = Keyd::with_files(third, &of_third, &secrets)?;
     let go = || -> Result<()> {
         fa3.answers(ctx.seconds(20.0))?;
         let net = &ctx.net;
@@ -139,7 +121,7 @@ fn by_one_message(ctx: &mut Ctx) -> Result<()> {
         mobility::arrives(ctx, &nodes, Some(FA1))?;
         let spis = csa(ctx)?;
         waits(ctx, fa2, &spis)?;
-        waits(ctx, &third, &spis)?;
+        waits(ctx, third, &spis)?;
         // And all that is sent in case the first is lost, and what would be given by itself to who doesn't report.
         std::thread::sleep(ctx.seconds(3.0));
         let [from_ha, to_fa2, to_fa3] = captures.map(|capture| capture?.stop());
@@ -183,7 +165,7 @@ fn by_one_message(ctx: &mut Ctx) -> Result<()> {
         );
 
         // Anybody may send them what was sent, and what names their group.
-        let before = (held(fa2)?, held(&third)?, states(fa2)?);
+        let before = (held(fa2)?, held(third)?, states(fa2)?);
         let socket = traffic::udp(&net.cn, CN, 4000)?;
         let forged = |at: usize| {
             let mut octets = one.clone();
@@ -200,7 +182,7 @@ fn by_one_message(ctx: &mut Ctx) -> Result<()> {
             ensure!(Instant::now() < end, "nobody says that something is forged");
             std::thread::sleep(ctx.seconds(0.1));
         }
-        let after = (held(fa2)?, held(&third)?, states(fa2)?);
+        let after = (held(fa2)?, held(third)?, states(fa2)?);
         ensure!(before == after, "{before:?} was, {after:?} is");
 
         let (near, far) = traffic::tcp_pair(&net.cn, &net.mh, HOME, 8080)?;
@@ -215,7 +197,7 @@ fn by_one_message(ctx: &mut Ctx) -> Result<()> {
             "fa2 opened {opened} of {sealed} sealed packets on its link"
         );
         // It is no neighbour of the one the host is at.
-        let agents = [(&net.fa1, true), (fa2, true), (&third, false)];
+        let agents = [(&net.fa1, true), (fa2, true), (third, false)];
         handoff::keys(ctx, &spis, &agents)
     };
     go().with_context(|| [nodes.logs(), fa3.log()].join("\n"))

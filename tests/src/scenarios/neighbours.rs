@@ -49,6 +49,9 @@ fn xfrm(ctx: &mut Ctx) -> Result<()> {
 }
 
 fn xfrm_beside(ctx: &mut Ctx) -> Result<()> {
+    for node in [&ctx.net.ha, &ctx.net.mh] {
+        node.keys.are_xfrms(true);
+    }
     topology::linear(&ctx.net)?;
     ctx.zone_tunnel(&Options::default())?;
     let net = &ctx.net;

@@ -184,6 +184,9 @@ ike = [{}]
 ",
             setting.node, setting.ike, setting.connection, setting.tunnel
         );
+        for node in [node, other] {
+            node.keys.are_xfrms(true);
+        }
         let charon = Charon::new(ctx, other, setting.release, setting.charon)?;
         let keyd = Keyd::with_files(node, &configuration, &files)?;
         let (proof, secret) = match &setting.proof {
@@ -417,7 +420,8 @@ ike = [{}]
     /// Ends both and takes away what they leave in the kernel, so that another pair may come.
     pub fn end(self, ctx: &Ctx) -> Result<()> {
         let (node, other) = self.at.nodes(ctx);
-        drop((self.keyd, self.charon));
+        self.keyd.end();
+        drop(self.charon);
         for node in [node, other] {
             node.run(&["ip", "xfrm", "state", "flush"])?;
             node.run(&["ip", "xfrm", "policy", "flush"])?;

@@ -6,6 +6,7 @@ use anyhow::{bail, ensure, Context, Result};
 use super::tunnel::{all_links, everything, no_drops_but};
 use crate::capture::{Capture, Captured};
 use crate::headers::{self, Ip, IpDraft};
+use crate::holders::Part;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::topology::{CN, HOME, MH};
@@ -215,6 +216,7 @@ fn stock_agent(ctx: &mut Ctx) -> Result<()> {
     everything(ctx, &marker)?;
     // A relay of somebody else's tunnel: what it can't open it counts, and forwards.
     let other = zone_tunnel::Keys::new(&Options::default());
+    ctx.net.fa1.keys.are(Part::LoneRelay);
     let add = zone_message::add(&other.to_mh, Role::Relay, (ANY, HOME_ONLY), 8192, 0);
     zone_tunnel::send(&ctx.net.fa1, &[add])?;
     let capture = Capture::start(ctx.net.core()?, "fa1", "core-fa1")?;

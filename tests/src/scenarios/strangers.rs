@@ -7,6 +7,7 @@ use super::guard::{nothing_shows, outside};
 use super::tunnel::no_drops_but;
 use crate::capture::Capture;
 use crate::headers::{self, IpDraft};
+use crate::holders::Part;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::{Stats, Watch};
 use crate::topology::{CN, HA, HOME, MH};
@@ -117,6 +118,8 @@ fn strangers(ctx: &mut Ctx) -> Result<()> {
 
 /// Relay CSAs at the foreign agent.
 fn relays(ctx: &Ctx, sas: &[(&Sa, u64)]) -> Result<()> {
+    // Of other hosts and home agents than there are.
+    ctx.net.fa1.keys.are(Part::LoneRelay);
     let messages: Vec<_> = sas
         .iter()
         .map(|(sa, top)| zone_message::add(sa, Role::Relay, (ANY, HOME_ONLY), 8192, *top))

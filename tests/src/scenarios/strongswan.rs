@@ -5,8 +5,8 @@ use anyhow::{ensure, Context, Result};
 
 use super::guard::outside;
 use super::pair::{KeydAt, Pair, Setting};
-use super::udp::streamed_accounted;
 use crate::capture::Capture;
+use crate::datagrams::streamed_accounted;
 use crate::scenario::{Ctx, Scenario};
 use crate::topology::{CN, HOME};
 use crate::traffic;

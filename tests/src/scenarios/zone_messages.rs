@@ -5,6 +5,7 @@ use anyhow::{bail, ensure, Context, Result};
 
 use crate::genl::{self, Genl, Refusal, EVENTS, NLM_F_DUMP};
 use crate::headers;
+use crate::holders::Part;
 use crate::scenario::{Ctx, Scenario};
 use crate::stats::Stats;
 use crate::traffic;
@@ -261,6 +262,7 @@ fn other_namespace(ctx: &mut Ctx) -> Result<()> {
         genl.pfkey(&add(&keys.to_mh, Role::Terminus, (ANY, HOME_ONLY), 8192, 0).octets())?,
         "the same CSA in another namespace",
     )?;
+    cn.keys.are(Part::Twin);
     ensure!(held(&mut genl)?.0 == 1, "it is not there");
     Ok(())
 }

@@ -24,17 +24,19 @@ pub const TABLE: &[Scenario] = &[Scenario {
 
 /// Every interface, by its node.
 fn interfaces<'a>(ctx: &'a Ctx<'_>) -> Result<Vec<(&'a Netns, &'static [&'static str])>> {
+    let fa2 = ctx.net.fa2.as_ref().context("no second foreign agent")?;
     Ok(vec![
         (&ctx.net.cn, &["ha"]),
         (&ctx.net.ha, &["cn", "core"]),
-        (ctx.net.core()?, &["ha", "fa1"]),
+        (ctx.net.core()?, &["ha", "fa1", "fa2"]),
         (&ctx.net.fa1, &["core", "wl1"]),
-        (&ctx.net.mh, &["wl1"]),
+        (fa2, &["core", "wl2"]),
+        (&ctx.net.mh, &["wl1", "wl2"]),
     ])
 }
 
 /// Segments that this node's TCP has sent again.
-fn retransmitted(node: &Netns) -> Result<u64> {
+pub fn retransmitted(node: &Netns) -> Result<u64> {
     let text = node.run(&["nstat", "-az", "--json", "TcpRetransSegs"])?;
     let json: Value = serde_json::from_str(&text)?;
     json["kernel"]["TcpRetransSegs"]
@@ -42,20 +44,34 @@ fn retransmitted(node: &Netns) -> Result<u64> {
         .context("nstat shows no TcpRetransSegs")
 }
 
-/// Packets that the wireless hop has lost.
-fn lost(ctx: &Ctx) -> Result<u64> {
-    let command = ["tc", "-s", "-j", "qdisc", "show", "dev", "wl1"];
-    let json: Value = serde_json::from_str(&ctx.net.fa1.run(&command)?)?;
+/// Packets that a foreign agent's wireless hop has lost.
+pub fn lost_at(fa: &Netns, interface: &str) -> Result<u64> {
+    let command = ["tc", "-s", "-j", "qdisc", "show", "dev", interface];
+    let json: Value = serde_json::from_str(&fa.run(&command)?)?;
     json[0]["drops"].as_u64().context("no drops in tc's answer")
 }
 
-fn repairs_inside(ctx: &mut Ctx) -> Result<()> {
-    let net = &ctx.net;
+/// Packets that a foreign agent has sent again, for whatever reason.
+pub fn repaired(fa: &Netns) -> Result<u64> {
+    let stats = Stats::read(fa)?;
+    let why = ["duplicate", "sack", "timer"];
+    let counts = why.map(|why| stats.total(&format!("snoop-retransmitted-{why}")));
+    Ok(counts.iter().sum())
+}
+
+/// No node hands its interfaces more than they send at once.
+pub fn without_offloads(ctx: &Ctx) -> Result<()> {
     for (node, names) in interfaces(ctx)? {
         for name in names {
             topology::offload(node, name, false)?;
         }
     }
+    Ok(())
+}
+
+fn repairs_inside(ctx: &mut Ctx) -> Result<()> {
+    let net = &ctx.net;
+    without_offloads(ctx)?;
     let keys = ctx.zone_tunnel(&Options::default())?;
     let spi = format!("{:#x}", keys.to_mh.spi);
     mmlctl(&net.fa1, &["snoop", "set", "--spi", &spi])?;
@@ -68,12 +84,8 @@ fn repairs_inside(ctx: &mut Ctx) -> Result<()> {
     let capture = Capture::start(&net.mh, "wl1", "wl1-snoop")?;
     let (near, far) = Stream::pair(&net.cn, &net.mh, HOME, 5001)?;
     traffic::stream_arrives(&near, &far, &data)?;
-    let (lost, resent) = (lost(ctx)?, retransmitted(&net.cn)?);
-    let stats = Stats::read(&net.fa1)?;
-    let repaired: u64 = ["duplicate", "sack", "timer"]
-        .iter()
-        .map(|why| stats.total(&format!("snoop-retransmitted-{why}")))
-        .sum();
+    let (lost, resent) = (lost_at(&net.fa1, "wl1")?, retransmitted(&net.cn)?);
+    let repaired = repaired(&net.fa1)?;
     ensure!(lost >= 15, "the hop lost {lost} packets only");
     ensure!(
         repaired * 2 >= lost,
