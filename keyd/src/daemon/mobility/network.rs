@@ -293,8 +293,11 @@ impl Network {
     /// # Errors
     /// The kernel's.
     pub fn add_route(&mut self, route: Route, now: Duration) -> Result<(), Error> {
-        if let Route::Visitor { home, .. } = route {
-            self.stay(home, now);
+        let visitor = match route {
+            Route::Visitor { home, .. } => Some(home),
+            _ => None,
+        };
+        if let Some(home) = visitor {
             // Its own routes take their place; from another link or address it would be taken back first.
             if let Some(expected) = self.expected.get(&home).copied() {
                 let same = neighbour(&route) == Some((expected.device, home, expected.link));
@@ -312,7 +315,13 @@ impl Network {
         if let Some(rule) = before.and_then(|before| self.rule(&before)) {
             self.fading.push((now + LINGER, rule));
         }
-        self.set(&route)
+        self.set(&route)?;
+        if let Some(home) = visitor {
+            // Not before: what let it follow the host, or out to it while it was expected, are the same routes, and what is
+            // on its way has one all the while.
+            self.stay(home, now);
+        }
+        Ok(())
     }
 
     pub(super) fn set(&mut self, route: &Route) -> Result<(), Error> {

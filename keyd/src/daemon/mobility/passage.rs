@@ -179,12 +179,18 @@ impl Network {
         };
         let is_here =
             |route: &&Route| matches!(route, Route::Visitor { home: of, .. } if *of == home);
+        let expected = self.expected.get(&home).map(|one| one.device);
         let done = match self.routes.iter().find(is_here).copied() {
             Some(visitor) => self.set(&visitor),
             None => self.following_paths(home, &tunnel).and_then(|paths| {
                 let mut paths = paths.into_iter();
-                paths.try_for_each(|path| {
-                    already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE)
+                paths.try_for_each(|path| match expected {
+                    // It may be about to come back: that way stays.
+                    Some(device) if path.table == VISITORS_TABLE => {
+                        let path = expected_path(home, device);
+                        self.tell(&|seq| wire::new_route(seq, &path))
+                    }
+                    _ => already(self.tell(&|seq| wire::delete_route(seq, &path)), &GONE),
                 })
             }),
         };
