@@ -158,6 +158,22 @@ fn alert(files: &[String; 4]) -> [String; 4] {
     })
 }
 
+/// Waits until zone 1's keys are where they are to be, of the CSA that there is then: after an end's death a fresh one may take
+/// the place of one that was claimed.
+fn settles(ctx: &Ctx, wanted: [bool; 2]) -> Result<()> {
+    let mut spis = csa(ctx)?;
+    loop {
+        let Err(error) = holders(ctx, &spis, wanted) else {
+            return Ok(());
+        };
+        let now = csa(ctx)?;
+        if now == spis {
+            return Err(error);
+        }
+        spis = now;
+    }
+}
+
 /// Moves the host once for each of these deaths. `beforehand` says whether neighbours have the keys, too; `restarts`, whether
 /// the kernel's CSAs go with the key manager.
 fn through(
@@ -209,12 +225,8 @@ fn through(
                 mobility::arrives(ctx, &nodes, Some(at)).with_context(what)?;
                 again().with_context(what)?;
                 mobility::exchange(&near, &far).with_context(what)?;
-                holders(
-                    ctx,
-                    &csa(ctx)?,
-                    [beforehand || !to_second, beforehand || to_second],
-                )
-                .with_context(what)?;
+                let wanted = [beforehand || !to_second, beforehand || to_second];
+                settles(ctx, wanted).with_context(what)?;
             }
             Ok(())
         })?;
