@@ -174,8 +174,9 @@ fn killed(ctx: &mut Ctx) -> Result<()> {
         holders(ctx, &first, [true, false])?;
         let near = traffic::udp(&net.cn, CN, 4001)?;
         let far = traffic::udp(&net.mh, HOME, 5009)?;
-        // None while they are away; a claim's fresh CSA may cost one or two, as without Mobile IP.
-        streamed_but(&[(&near, &far), (&far, &near)], 5, || {
+        // None while they are away. Both ends come back at once, and both may begin: of the two fresh CSAs one is closed while
+        // packets are on their way under it.
+        streamed_but(&[(&near, &far), (&far, &near)], 20, || {
             for node in nodes.each() {
                 node.kill();
             }
