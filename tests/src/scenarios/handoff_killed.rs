@@ -161,18 +161,17 @@ fn alert(files: &[String; 4]) -> [String; 4] {
 }
 
 /// Waits until zone 1's keys are where they are to be, of the CSA that there is then: after an end's death a fresh one may take
-/// the place of one that was claimed.
+/// the place of one that was claimed, while they are looked at.
 fn settles(ctx: &Ctx, wanted: [bool; 2]) -> Result<()> {
-    let mut spis = csa(ctx)?;
+    let end = Instant::now() + ctx.seconds(40.0);
     loop {
+        let spis = csa(ctx)?;
         let Err(error) = holders(ctx, &spis, wanted) else {
             return Ok(());
         };
-        let now = csa(ctx)?;
-        if now == spis {
+        if Instant::now() >= end && csa(ctx)? == spis {
             return Err(error);
         }
-        spis = now;
     }
 }
 
