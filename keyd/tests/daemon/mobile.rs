@@ -616,3 +616,23 @@ async fn the_home_agent_asks_where_the_new_foreign_agent_cannot() {
     net.happens(HA, &unbound(Reason::Deregistered));
     assert!(obeys(&mut net, HA).is_empty());
 }
+
+/// An agent that isn't heard for a while may be heard again, and is then where the host is registered all the same.
+#[tokio::test]
+async fn a_host_that_hears_nobody_for_a_while_is_where_it_is_registered() {
+    let test = 121;
+    let mut net = four(test, false).await;
+    net.registers(test, 0, None, 1);
+    let place = |net: &Net| {
+        let book = net.nodes[MH].engine.book();
+        book.mobile.get(&HOME).and_then(|place| place.care_of)
+    };
+    net.happens(MH, &Event::Lost);
+    assert_eq!(place(&net), Some(at(test, FA[0])));
+    for over in [Event::Expired, Event::Left] {
+        net.registers(test, 0, None, 2);
+        assert!(place(&net).is_some());
+        net.happens(MH, &over);
+        assert_eq!(place(&net), None, "{over:?}");
+    }
+}

@@ -173,11 +173,12 @@ impl Engine {
                 tracing::info!("at home");
                 self.here(None, arrived, now);
             }
-            Event::Left => tracing::info!("deregistered"),
-            Event::Lost => {
-                tracing::warn!("no agent is heard");
+            Event::Left => {
+                tracing::info!("deregistered");
                 self.nowhere();
             }
+            // It is registered where it was, and if that one is heard again in time, nothing more is said of it.
+            Event::Lost => tracing::warn!("no agent is heard"),
             Event::Expired => {
                 tracing::warn!("the registration's lifetime is over");
                 self.nowhere();
