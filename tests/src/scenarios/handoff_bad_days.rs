@@ -176,7 +176,8 @@ fn killed(ctx: &mut Ctx) -> Result<()> {
         let far = traffic::udp(&net.mh, HOME, 5009)?;
         // None while they are away. Both ends come back at once, and both may begin: of the two fresh CSAs one is closed while
         // packets are on their way under it.
-        streamed_but(&[(&near, &far), (&far, &near)], 20, || {
+        let may_be_lost = (20.0 * ctx.patience) as usize;
+        streamed_but(&[(&near, &far), (&far, &near)], may_be_lost, || {
             for node in nodes.each() {
                 node.kill();
             }
