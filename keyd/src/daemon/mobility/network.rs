@@ -293,11 +293,7 @@ impl Network {
     /// # Errors
     /// The kernel's.
     pub fn add_route(&mut self, route: Route, now: Duration) -> Result<(), Error> {
-        let visitor = match route {
-            Route::Visitor { home, .. } => Some(home),
-            _ => None,
-        };
-        if let Some(home) = visitor {
+        if let Route::Visitor { home, .. } = route {
             // Its own routes take their place; from another link or address it would be taken back first.
             if let Some(expected) = self.expected.get(&home).copied() {
                 let same = neighbour(&route) == Some((expected.device, home, expected.link));
@@ -316,10 +312,12 @@ impl Network {
             self.fading.push((now + LINGER, rule));
         }
         self.set(&route)?;
-        if let Some(home) = visitor {
-            // Not before: what let it follow the host, or out to it while it was expected, are the same routes, and what is
-            // on its way has one all the while.
-            self.stay(home, now);
+        if let Route::Visitor { home, .. } = route {
+            // The routes by which what came for it followed it are the same, and have been replaced: what is on its way has one
+            // all the while.
+            if let Some((_, tunnel)) = self.following.remove(&home) {
+                self.give_up(tunnel, now);
+            }
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl Network {
     }
 
     /// A tunnel goes after a while, unless somebody else uses it.
-    fn give_up(&mut self, tunnel: Tunnel, now: Duration) {
+    pub(super) fn give_up(&mut self, tunnel: Tunnel, now: Duration) {
         if !self.is_used(&tunnel) {
             self.remove_tunnel(tunnel, now);
         }
