@@ -413,8 +413,7 @@ impl Foreign {
     pub fn disown(&mut self, home: IpAddr, out: &mut VecDeque<Output>) {
         self.relays.retain(|(destination, spi), relay| {
             let identity = &relay.csa.identity;
-            let handed_on = identity.relay_number == 0 && !identity.standby;
-            let stays = !(handed_on && group::is_of(&relay.csa.ts_home, home));
+            let stays = !(relay.handed_on && group::is_of(&relay.csa.ts_home, home));
             if !stays {
                 out.push_back(Output::Event(Event::RelayDown(Revocation {
                     spi: *spi,

@@ -209,7 +209,7 @@ impl Home {
             }
             let may_have = held.perhaps.remove(&fa);
             let departure = held.departure();
-            match held.holders.get_mut(&fa) {
+            match held.holders.get(&fa) {
                 Some(Holder::Revoking) => {}
                 Some(Holder::Failed) | None if !may_have => {
                     held.holders.remove(&fa);
