@@ -181,7 +181,7 @@ pub enum ZoneRole {
 }
 
 /// An agent: who it is, and the addresses that are its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Agent {
     /// Who it is to IKE.
     pub identity: IdMatch,

@@ -99,9 +99,7 @@ impl Engine {
             } => {
                 tracing::debug!(%home, %home_agent, "a registration is relayed");
                 // The home agent's CSA may come before its reply is read. Nobody else may give one for this address.
-                if let Some(agent) = self.distributor_for((*home).into()) {
-                    self.endpoint.register((*home).into(), agent);
-                }
+                self.takes_csas_of(*home);
                 if self.hands_over() {
                     // What its home agent sends on may come before its answer.
                     self.activate_relays((*home).into());
@@ -128,9 +126,7 @@ impl Engine {
                 }
                 self.placed(*home, Some(*care_of), now);
                 // Again: what was denied meanwhile may have been somebody else's request in its name.
-                if let Some(agent) = self.distributor_for((*home).into()) {
-                    self.endpoint.register((*home).into(), agent);
-                }
+                self.takes_csas_of(*home);
                 self.activate_relays((*home).into());
                 self.review_soon(now);
                 self.arrived(*home, *identification, now);
@@ -185,6 +181,13 @@ impl Engine {
             }
         }
         self.collect(now);
+    }
+
+    /// FA: that host's home agent may give its CSAs.
+    fn takes_csas_of(&mut self, home: Ipv4Addr) {
+        if let Some(agent) = self.distributor_for(home.into()) {
+            self.endpoint.register(home.into(), agent);
+        }
     }
 
     fn placed(&mut self, home: Ipv4Addr, care_of: Option<Ipv4Addr>, now: Time) {

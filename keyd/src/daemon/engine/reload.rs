@@ -66,11 +66,7 @@ impl Engine {
             .collect();
         self.change_relays(&before, now);
         self.place_again(now);
-        let same = |(one, other): (&ike::Agent, &ike::Agent)| {
-            one.identity == other.identity && one.addresses == other.addresses
-        };
-        let after = &self.config.ike.foreign.neighbours;
-        if neighbours.len() != after.len() || !neighbours.iter().zip(after).all(same) {
+        if neighbours != self.config.ike.foreign.neighbours {
             let ikes: Vec<IkeId> = self.host.book.ikes.keys().copied().collect();
             for ike in ikes {
                 self.tell_neighbours(ike, true, now);
