@@ -27,19 +27,25 @@ pub async fn four(test: u8, beforehand: bool) -> Net {
     agents(test, &format!("predistribute = {beforehand}\n"), "", 2).await
 }
 
-/// Home agent, mobile host and so many foreign agents, each the others' neighbour; what `[mobile-ip]` has besides at the
-/// home agent, and at each foreign agent.
-pub async fn agents(test: u8, at_home: &str, abroad: &str, count: usize) -> Net {
+/// Their files, and the folder with their secrets.
+pub fn files(
+    test: u8,
+    at_home: &str,
+    abroad: &str,
+    count: usize,
+) -> (Vec<String>, tempfile::TempDir) {
     let folder = folder();
     let text = |node: usize| at(test, node).to_string();
     let foreign: Vec<String> = (0..count).map(|fa| text(FA[0] + fa)).collect();
-    let texts = texts(
-        folder.path(),
-        &text(HA),
-        &text(MH),
-        &foreign,
-        [at_home, abroad],
-    );
+    let more = [at_home, abroad];
+    let all = texts(folder.path(), &text(HA), &text(MH), &foreign, more);
+    (all, folder)
+}
+
+/// Home agent, mobile host and so many foreign agents, each the others' neighbour; what `[mobile-ip]` has besides at the
+/// home agent, and at each foreign agent.
+pub async fn agents(test: u8, at_home: &str, abroad: &str, count: usize) -> Net {
+    let (texts, folder) = files(test, at_home, abroad, count);
     let mut net = Net::new();
     for text in &texts {
         net.start(text, folder.path()).await;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What others do in a host's name, or to what a foreign agent has of it: it keeps its keys, and they get none.
 
-use super::agents::texts;
-use super::mobile::{at, four, named, obeys, relays, FA, HA, HOME, MH};
-use super::net::{folder, Net};
+use super::mobile::{at, files, four, named, obeys, relays, FA, HA, HOME, MH};
+use super::net::Net;
 use keyd::daemon::config::Config;
 use mml_mip::{Code, Event, Handover, Identification, Predecessor, Seen};
 use std::time::Duration;
+
+/// Keys are given beforehand.
+const BEFOREHAND: &str = "predistribute = true\n";
 
 fn relayed(test: u8, number: u64, previous: Predecessor) -> Event {
     Event::Relayed {
@@ -209,21 +211,6 @@ async fn what_a_home_agent_asks_too_late_does_not_lead_away_what_comes_for_a_hos
     assert_eq!(obeys(&mut net, FA[0]).len(), 1);
 }
 
-/// The nodes' files, and their folder.
-fn files(test: u8, count: usize) -> (Vec<String>, tempfile::TempDir) {
-    let folder = folder();
-    let text = |node: usize| at(test, node).to_string();
-    let foreign: Vec<String> = (0..count).map(|fa| text(FA[0] + fa)).collect();
-    let all = texts(
-        folder.path(),
-        &text(HA),
-        &text(MH),
-        &foreign,
-        ["predistribute = true\n", ""],
-    );
-    (all, folder)
-}
-
 /// docs/wire.md 3.5b.
 #[tokio::test]
 async fn a_foreign_agent_that_is_taken_out_of_the_file_loses_its_keys_and_they_are_replaced() {
@@ -237,7 +224,7 @@ async fn a_foreign_agent_that_is_taken_out_of_the_file_loses_its_keys_and_they_a
         state.sas.iter().map(|sa| sa.id.spi).collect()
     };
     let before = spis(&net, FA[0]);
-    let (texts, folder) = files(test, 2);
+    let (texts, folder) = files(test, BEFOREHAND, "", 2);
     let gone = texts[HA].find("[[foreign-agent]]\nname = \"fa2\"").unwrap();
     let rest = texts[HA][gone..]
         .find("[[connection]]\nname = \"mh\"")
@@ -264,7 +251,7 @@ async fn neighbours_that_a_file_has_no_more_are_told_the_home_agent_and_lose_the
     at_the_first(&mut net, test, 2).await;
     net.until("zone 1 at both", |nodes| relays(&nodes[FA[1]]).0 == 2)
         .await;
-    let (texts, folder) = files(test, 2);
+    let (texts, folder) = files(test, BEFOREHAND, "", 2);
     let text = &texts[FA[0]];
     let without = &text[..text.find("[[neighbour]]").unwrap()];
     let config = Config::parse("keyd.toml", without, folder.path()).unwrap();
@@ -311,7 +298,7 @@ async fn keys_are_replaced_when_a_foreign_agent_is_left_if_the_file_says_so() {
 
 #[test]
 fn a_number_of_holders_that_lets_nobody_have_keys_is_refused_with_what_to_write() {
-    let (texts, folder) = files(120, 2);
+    let (texts, folder) = files(120, BEFOREHAND, "", 2);
     let wrong = texts[HA].replace("[mobile-ip]\n", "[mobile-ip]\nrekey-holders = 0\n");
     let error = Config::parse("keyd.toml", &wrong, folder.path()).unwrap_err();
     let error = error.to_string();
